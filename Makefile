@@ -1,0 +1,48 @@
+# `make demo` runs the main job, `make test` the tests; each sets up .venv first (quick when it is up to date).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The demo's size: full (6 minutes on 2 cores), or small (about a minute, for continuous integration).
+SIZE ?= full
+OUT ?= runs/demo
+
+.PHONY: install demo test test-slow test-gpu lint bench figures clean
+
+install: $(STAMP)
+
+# The Debian package holds the images; where it cannot be installed, the loader downloads them or says what to do.
+$(STAMP): pyproject.toml constraints.txt requirements-lava.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
+	    'asteval<0.10' 'networkx<=2.8.7' 'opencv-python-headless<5' ninja
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python -r requirements-lava.txt
+	@test -d /usr/share/datasets/fashion-mnist || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	    (apt-get update -q && apt-get install -y -q dataset-fashion-mnist) >/dev/null 2>&1 || true
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/neuroprune demo --size $(SIZE) --out $(OUT)
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2 -m 'not slow and not gpu'
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
+
+test-gpu: $(STAMP)
+	$(BIN)/pytest -m gpu
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m examples.benchmarks
+
+figures: $(STAMP)
+	$(BIN)/python -m examples.benchmarks.readme
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,31 @@
+"""Errors a user can act on. Each message says what is wrong, the measured value, the limit, and what to do."""
+
+from __future__ import annotations
+
+
+class HardwareTargetError(ValueError):
+    """Base of every error this package raises about a user's model, chip or file."""
+
+
+class UnsupportedModel(HardwareTargetError):
+    """The model holds something the target cannot represent exactly."""
+
+
+class InvalidNetwork(HardwareTargetError):
+    """A network that contradicts itself: shapes, names, dtypes or non-finite weights."""
+
+
+class InvalidChip(HardwareTargetError):
+    """A chip description that does not exist or does not follow the schema."""
+
+
+class DoesNotFit(HardwareTargetError):
+    """A network that exceeds a limit of the chip, however it is cut."""
+
+
+class QuantizationError(HardwareTargetError):
+    """Weights, biases or thresholds the chip's integers cannot hold."""
+
+
+class InvalidFile(HardwareTargetError):
+    """A file that is missing, truncated, of another format, or in the way."""

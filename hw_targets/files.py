@@ -1,0 +1,36 @@
+"""Writing result files without ever losing or half-writing one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hw_targets.errors import InvalidFile
+
+
+@contextmanager
+def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        InvalidFile: `path` exists and `overwrite` is False, or its folder does not exist.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise InvalidFile(f"{target} exists already; choose another name or pass overwrite=True")
+    if not target.parent.is_dir():
+        raise InvalidFile(f"{target.parent} is not a folder; create it first")
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        # mkstemp makes files private; a result is as readable as the user's other files.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)

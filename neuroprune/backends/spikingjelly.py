@@ -1,0 +1,73 @@
+"""SpikingJelly 2.x (`activation_based`): IF and LIF neurons, single-step and multi-step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from neuroprune._require import require
+from neuroprune.backends.base import NeuronEquation, UnsupportedNeuron
+
+base = require("spikingjelly.activation_based.base", "spikingjelly")
+functional = require("spikingjelly.activation_based.functional", "spikingjelly")
+neuron = require("spikingjelly.activation_based.neuron", "spikingjelly")
+
+
+class SpikingJelly:
+    """Multi-step modules take (T, N, ...), single-step modules one step (N, ...)."""
+
+    name = "spikingjelly"
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        """All stateful modules that fire."""
+        return isinstance(module, (neuron.BaseNode, neuron.SimpleBaseNode))
+
+    def equation(self, module: nn.Module) -> NeuronEquation:
+        """v ← v + x (IFNode); v ← v + (x − (v − v_reset))/τ or, without decay_input, v ← v − (v − v_reset)/τ + x (LIFNode).
+
+        The potential is counted from v_reset, which is also where it starts.
+        """
+        kind = type(module).__name__
+        if type(module) not in (neuron.IFNode, neuron.LIFNode):
+            raise UnsupportedNeuron(f"{kind} is not supported; use IFNode or LIFNode")
+        if module.v_reset is None:
+            raise UnsupportedNeuron(
+                f"{kind}(v_reset=None) resets by subtraction, which the chip's neurons cannot do; train with a hard"
+                f" reset, {kind}(v_reset=0.0)"
+            )
+        v_reset = float(module.v_reset)
+        v_threshold = float(module.v_threshold) - v_reset
+        if type(module) is neuron.IFNode:
+            return NeuronEquation(v_threshold)
+        decay = 1.0 / float(module.tau)
+        if module.decay_input and v_reset != 0.0:
+            # v − v_reset then decays towards x, which is itself not counted from v_reset.
+            raise UnsupportedNeuron(
+                f"{kind}(decay_input=True, v_reset={v_reset}) needs an extra constant current; use v_reset=0.0"
+            )
+        return NeuronEquation(v_threshold, v_decay=decay, input_gain=decay if module.decay_input else 1.0)
+
+    def reset(self, model: nn.Module) -> None:
+        """`functional.reset_net`."""
+        functional.reset_net(model)
+
+    def predict(self, model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
+        """Mean over time of the model's output for a constant input."""
+        self.reset(model)
+        if self.time_axis(model) == 0:
+            scores: Tensor = model(images.expand(time_steps, *images.shape)).mean(0)
+            return scores
+        return torch.stack([model(images) for _ in range(time_steps)]).mean(0)
+
+    def time_axis(self, model: nn.Module) -> int | None:
+        """0 for multi-step models, None for single-step ones."""
+        modes = {m.step_mode for m in model.modules() if isinstance(m, base.StepModule)}
+        if len(modes) > 1:
+            raise UnsupportedNeuron(
+                "the model mixes single-step and multi-step modules; call"
+                " spikingjelly.activation_based.functional.set_step_mode(model, 'm') first"
+            )
+        return 0 if modes == {"m"} else None
+
+
+BACKEND = SpikingJelly()

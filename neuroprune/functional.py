@@ -1,0 +1,51 @@
+"""The soft threshold and its inverse: pure functions, one per equation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def soft_threshold(theta: Tensor, threshold: float | Tensor) -> Tensor:
+    """Shrink towards zero: S_d(θ) = sign(θ)·max(|θ| − d, 0) = θ − clamp(θ, −d, d).
+
+    It is the proximal map of d·‖·‖₁, and the reparameterisation of soft threshold pruning (Chen et al., "A Unified
+    Framework for Soft Threshold Pruning", ICLR 2023). Differentiable: the true gradient, 1 where |θ| > d, else 0.
+
+    Args:
+        theta: latent parameters θ, any shape.
+        threshold: d ≥ 0, a number or a tensor that broadcasts to θ.
+
+    Returns:
+        Weights of the shape and dtype of θ, exactly zero where |θ| ≤ d.
+
+    Raises:
+        ValueError: d is negative or not a number.
+    """
+    if isinstance(threshold, Tensor):
+        if not bool((threshold >= 0).all()):
+            raise ValueError(f"soft_threshold: threshold must be >= 0, got a minimum of {threshold.min().item()}")
+        return theta - torch.minimum(torch.maximum(theta, -threshold), threshold)
+    if not threshold >= 0:
+        raise ValueError(f"soft_threshold: threshold must be >= 0, got {threshold}")
+    return torch.nn.functional.softshrink(theta, threshold)
+
+
+def inverse_soft_threshold(weight: Tensor, threshold: float | Tensor, near: Tensor | None = None) -> Tensor:
+    """Latent parameters that give `weight`: the point of {θ : S_d(θ) = w} closest to `near` (by default to zero).
+
+    θ = w + d·sign(w) where w ≠ 0, which is the only solution; clamp(near, −d, d) where w = 0, because any |θ| ≤ d is
+    a solution there. Where `near` already gives `weight`, it is returned bit for bit.
+
+    Args:
+        weight: weights w, any shape.
+        threshold: d ≥ 0, a number or a tensor that broadcasts to w.
+        near: latent parameters to stay close to, of the shape of w.
+    """
+    theta = weight + torch.sign(weight) * threshold
+    if near is None:
+        return theta
+    limit = torch.as_tensor(threshold, dtype=near.dtype, device=near.device)
+    remembered = torch.minimum(torch.maximum(near, -limit), limit)
+    theta = torch.where(weight == 0, remembered, theta)
+    return torch.where(soft_threshold(near, threshold) == weight, near, theta)

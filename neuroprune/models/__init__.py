@@ -1,0 +1,1 @@
+"""Small reference networks for the demo, the benchmarks and the tests."""

@@ -1,0 +1,287 @@
+"""Soft threshold pruning inside the optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuroprune.functional import inverse_soft_threshold
+from neuroprune.schedules import Schedule
+
+
+class SoftThresholdPruner:
+    """Prunes the parameters of an optimizer while it trains them: w = S_d(θ), the threshold d following a schedule.
+
+    The optimizer moves the latent parameters θ with the gradient taken at w, ∂L/∂θ := ∂L/∂w (straight-through), so a
+    pruned weight can come back; weight decay, momentum and other optimizer state act on θ. After each step the
+    threshold of every parameter group advances with that group's own learning rate, and the parameters hold
+    w = S_d(θ) again. The model is never touched: no wrapped modules, no extra keys in its state_dict. This equals
+    training with w = S_d(θ) in the forward pass and identity gradient (Chen et al., ICLR 2023), at the cost of one
+    elementwise kernel and one copy of the weights.
+
+        pruner = SoftThresholdPruner(optimizer, LATS(l1=5e-4))
+        ...                      # train as before; optimizer.step() prunes
+        pruner.finalize()        # the model keeps w, with true zeros
+
+    Prunable are parameters of two or more dimensions that require gradients; a parameter group with `prune=False` is
+    left alone. Save `pruner.state_dict()` beside the optimizer's.
+
+    Weights changed from outside between steps (`load_state_dict`, an EMA swap) are noticed through the tensor's version
+    counter or its storage and adopted: θ moves to the nearest latent value that gives them. A write that hides from
+    both, `param.data.copy_(...)`, must be followed by `pruner.adopt_weights()`.
+
+    Args:
+        optimizer: any optimizer that evaluates the gradient before `step()`.
+        schedule: rule for the threshold, for example `LATS(l1=...)`.
+
+    Raises:
+        TypeError: `optimizer` or `schedule` is something else, or the optimizer re-evaluates the model (LBFGS).
+        ValueError: nothing to prune, or the optimizer already has a pruner.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
+        _check_arguments(optimizer, schedule)
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._step = 0
+        self._thresholds: list[float] = []
+        self._l1: list[float] = []
+        self._latents: dict[nn.Parameter, _Latent] = {}
+        self._inside_step = False
+        self._register()
+        if not self._latents:
+            raise ValueError(
+                "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point parameters"
+                " of two or more dimensions that require gradients, in groups without prune=False"
+            )
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken (skipped ones not counted)."""
+        return self._step
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Threshold d of each parameter group, in the unit of the weights."""
+        return tuple(self._thresholds)
+
+    @property
+    def threshold(self) -> float:
+        """Threshold d of the first parameter group that is pruned."""
+        return self._thresholds[self._first_group]
+
+    @property
+    def l1(self) -> float:
+        """L1 coefficient μ = Δd/η of the last step, in the first parameter group that is pruned (0 before any step)."""
+        return self._l1[self._first_group]
+
+    def sparsity(self) -> float:
+        """Fraction of the prunable weights that are zero, in [0, 1]."""
+        parameters = list(self._latents)
+        zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
+        return zeros / max(1, sum(p.numel() for p in parameters))
+
+    def finalize(self) -> None:
+        """Detach from the optimizer and free the latent copy. The model keeps its weights, with true zeros."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        for latent in self._latents.values():
+            latent.theta = torch.empty(0)
+
+    def adopt_weights(self) -> None:
+        """Take the parameters' present values as the weights, whoever wrote them; θ moves as little as possible."""
+        self._check_attached("adopt_weights")
+        for index, parameter in self._prunable():
+            self._latents[parameter].adopt(parameter, self._thresholds[index])
+
+    @torch.no_grad()
+    def state_dict(self) -> dict[str, Any]:
+        """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
+
+        Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
+        """
+        self._check_attached("state_dict")
+        position = self._positions()
+        return {
+            "step": self._step,
+            "thresholds": list(self._thresholds),
+            "l1": list(self._l1),
+            "latents": {position[p]: latent.theta for p, latent in self._latents.items()},
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore θ, thresholds and step, and write the weights w = S_d(θ) they imply into the parameters.
+
+        Raises:
+            ValueError: the state belongs to another model or optimizer; nothing is changed then.
+        """
+        self._check_attached("load_state_dict")
+        position = self._positions()
+        by_index = {position[p]: p for p in self._latents}
+        _check_state(state, by_index, len(self._thresholds))
+        self._step = int(state["step"])
+        self._thresholds = [float(d) for d in state["thresholds"]]
+        self._l1 = [float(m) for m in state["l1"]]
+        for index, theta in state["latents"].items():
+            self._latents[by_index[int(index)]].theta.copy_(theta)
+        for group, parameter in self._prunable():
+            self._latents[parameter].write(parameter, self._thresholds[group])
+
+    def _check_attached(self, call: str) -> None:
+        if not self._handles:
+            raise RuntimeError(
+                f"SoftThresholdPruner.{call}: the pruner was finalized and has no state left; save it before finalize()"
+            )
+
+    @property
+    def _first_group(self) -> int:
+        return next(index for index, _ in self._prunable())
+
+    def _positions(self) -> dict[nn.Parameter, int]:
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        return {p: index for index, p in enumerate(parameters)}
+
+    def _prunable(self) -> Iterator[tuple[int, nn.Parameter]]:
+        for index, group in enumerate(self._optimizer.param_groups):
+            if group.get("prune", True):
+                yield from ((index, p) for p in group["params"] if p in self._latents)
+
+    @torch.no_grad()
+    def _register(self) -> None:
+        """Give every prunable parameter a latent value; also those of a group added since the last step."""
+        for index, group in enumerate(self._optimizer.param_groups):
+            if index == len(self._thresholds):
+                self._thresholds.append(self._schedule.initial_threshold)
+                self._l1.append(0.0)
+            for parameter in group["params"]:
+                if parameter not in self._latents and group.get("prune", True) and _is_prunable(parameter):
+                    self._latents[parameter] = _Latent(parameter)
+                    if self._thresholds[index] > 0:
+                        self._latents[parameter].write(parameter, self._thresholds[index])
+
+    @torch.no_grad()
+    def _before_step(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
+            raise RuntimeError(
+                "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters instead of"
+                " the weights; compute the loss, call loss.backward(), then optimizer.step() without a closure"
+            )
+        self._register()
+        for index, parameter in self._prunable():
+            self._latents[parameter].enter(parameter, self._thresholds[index], resume=self._inside_step)
+        self._inside_step = True
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        # A fused optimizer under GradScaler decides inside its kernel to skip a step whose gradients overflowed.
+        found_inf = getattr(optimizer, "found_inf", None)
+        skipped = found_inf is not None and bool(found_inf.item())
+        if not skipped:
+            self._advance()
+        for index, parameter in self._prunable():
+            self._latents[parameter].leave(parameter, self._thresholds[index], unchanged=skipped)
+        self._inside_step = False
+
+    def _advance(self) -> None:
+        for index, group in enumerate(self._optimizer.param_groups):
+            lr, before = float(group["lr"]), self._thresholds[index]
+            after = self._schedule.next_threshold(before, self._step, lr)
+            self._thresholds[index] = after
+            self._l1[index] = (after - before) / lr if lr > 0 else 0.0
+        self._step += 1
+
+
+class _Latent:
+    """θ of one parameter, and the storage that holds w while the optimizer works on θ."""
+
+    __slots__ = ("_pointer", "_version", "_weight", "theta")
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self.theta = parameter.detach().clone()
+        self._weight = parameter.detach()
+        self._sign(parameter)
+
+    def enter(self, parameter: nn.Parameter, threshold: float, *, resume: bool) -> None:
+        """Put θ into the parameter. `resume`: the last step died half-way and θ is still in there."""
+        if not resume or parameter.data_ptr() != self.theta.data_ptr():
+            if parameter._version != self._version or parameter.data_ptr() != self._pointer:
+                self.adopt(parameter, threshold)
+            self._weight = parameter.detach()
+        parameter.data = self.theta
+
+    def leave(self, parameter: nn.Parameter, threshold: float, *, unchanged: bool) -> None:
+        """Put the weights back into the parameter, in the storage they had."""
+        parameter.data = self._weight
+        if unchanged:
+            self._sign(parameter)
+        else:
+            self.write(parameter, threshold)
+
+    def write(self, parameter: nn.Parameter, threshold: float) -> None:
+        """w ← S_d(θ), one kernel, nothing allocated."""
+        torch.ops.aten.softshrink.out(self.theta, threshold, out=parameter)
+        self._sign(parameter)
+
+    @torch.no_grad()
+    def adopt(self, parameter: nn.Parameter, threshold: float) -> None:
+        """Move θ to the nearest value that gives the parameter's present weights."""
+        weight = parameter.detach()
+        if self.theta.shape != weight.shape:
+            raise RuntimeError(
+                f"SoftThresholdPruner: a parameter changed its shape from {tuple(self.theta.shape)} to"
+                f" {tuple(weight.shape)} since the last step; build a new optimizer and pruner for the new model"
+            )
+        self.theta = inverse_soft_threshold(weight, threshold, near=self.theta.to(weight))
+        self._sign(parameter)
+
+    def _sign(self, parameter: nn.Parameter) -> None:
+        self._version = parameter._version
+        self._pointer = parameter.data_ptr()
+
+
+def _is_prunable(parameter: Tensor) -> bool:
+    return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
+
+
+def _check_arguments(optimizer: Optimizer, schedule: Schedule) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TypeError(
+            "SoftThresholdPruner: LBFGS re-evaluates the model inside step(), where it would see the latent parameters"
+            " instead of the weights; use a first-order optimizer such as SGD or AdamW"
+        )
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")
+    for hook in optimizer._optimizer_step_pre_hooks.values():
+        if isinstance(getattr(hook, "__self__", None), SoftThresholdPruner):
+            raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
+
+
+def _check_state(state: dict[str, Any], by_index: dict[int, nn.Parameter], groups: int) -> None:
+    where = "SoftThresholdPruner.load_state_dict"
+    missing = {"step", "thresholds", "l1", "latents"} - set(state)
+    if missing:
+        raise ValueError(
+            f"{where}: the state lacks {sorted(missing)}; was it saved by SoftThresholdPruner.state_dict()?"
+        )
+    if len(state["thresholds"]) != groups or len(state["l1"]) != groups:
+        raise ValueError(f"{where}: the state has {len(state['thresholds'])} parameter groups, the optimizer {groups}")
+    saved = {int(index): tuple(theta.shape) for index, theta in state["latents"].items()}
+    here = {index: tuple(p.shape) for index, p in by_index.items()}
+    if saved != here:
+        index = min(i for i in saved.keys() | here.keys() if saved.get(i) != here.get(i))
+        raise ValueError(
+            f"{where}: the state belongs to another model: parameter {index} has shape {saved.get(index)} in the state and"
+            f" {here.get(index)} here; nothing was changed"
+        )
