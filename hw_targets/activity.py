@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ class Activity:
     `overflows[name]` counts the 24-bit wraps and clips that occurred; 0 everywhere means the integers were exact.
     """
 
-    spikes: Mapping[str, npt.NDArray[np.integer]]
+    spikes: Mapping[str, npt.NDArray[np.integer[Any]]]
     output: npt.NDArray[np.int64]
     overflows: Mapping[str, int]
 

@@ -1,7 +1,8 @@
 """Step-exact emulation in integers, batched over samples.
 
 Time is aligned: step t of every layer answers step t of the input, as it does on the chip when each layer's reset is
-phased by its depth (netx: `reset_interval=T, reset_offset=1`). Layers are therefore run one after the other over all steps.
+phased by its depth (netx: `reset_interval=T, reset_offset=1`). Layers are therefore run one after the other over all
+steps.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from hw_targets.network import (
     Op,
     Population,
     Shape,
-    Synapses,
+    shared_ops,
 )
 
 #: u and v have 24 bits; the sum of weights enters them shifted by 6.
@@ -77,8 +78,8 @@ def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor
         values = values.expand(network.time_steps, *values.shape)
     elif tuple(values.shape[2:]) != entry.shape or values.dim() != len(entry.shape) + 2:
         raise InvalidNetwork(
-            f"emulate: inputs of shape {tuple(values.shape)} do not fit {entry.name} {entry.shape}; expected (N, *shape) or"
-            " (T, N, *shape)"
+            f"emulate: inputs of shape {tuple(values.shape)} do not fit {entry.name} {entry.shape}; expected (N,"
+            " *shape) or (T, N, *shape)"
         )
     top = (1 << entry.neuron.bits) - 1 if isinstance(entry.neuron, GradedInput) else 1
     if values.is_floating_point() and isinstance(entry.neuron, GradedInput):
@@ -86,7 +87,8 @@ def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor
     low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
     if not (low >= 0 and high <= top) or (values.is_floating_point() and bool((values != values.round()).any())):
         raise InvalidNetwork(
-            f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in {low:g} … {high:g}"
+            f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in {low:g} …"
+            f" {high:g}"
         )
     return values.to(torch.uint8 if top <= 255 else torch.int32)
 
@@ -95,7 +97,7 @@ def _current(network: ChipNetwork | Network, population: Population, spikes: dic
     """Σ over incoming groups of op(spikes): (T, N, *shape), integers in float32 or float64 for a chip network."""
     exact = isinstance(network, ChipNetwork)
     total: Tensor | None = None
-    for op, sources in _shared(network.incoming(population.name)):
+    for op, sources in shared_ops(network.incoming(population.name)):
         source = network[sources[0]]
         x = sum((spikes[name] for name in sources[1:]), spikes[sources[0]])
         largest = ((1 << source.neuron.bits) - 1) if isinstance(source.neuron, GradedInput) else len(sources)
@@ -107,26 +109,6 @@ def _current(network: ChipNetwork | Network, population: Population, spikes: dic
         lead = next(iter(spikes.values())).shape[:2]
         total = torch.zeros(*lead, *population.shape, dtype=torch.float64)
     return total.reshape(*total.shape[:2], *population.shape)
-
-
-def _shared(incoming: tuple[Synapses, ...]) -> list[tuple[Op, list[str]]]:
-    """Group sources that are seen through equal ops, as the terms of a SEW ADD are: their spikes can be added first."""
-    groups: list[tuple[Synapses, list[str]]] = []
-    for s in incoming:
-        for first, sources in groups:
-            if _same_op(first.op, s.op):
-                sources.append(s.source)
-                break
-        else:
-            groups.append((s, [s.source]))
-    return [(first.op, sources) for first, sources in groups]
-
-
-def _same_op(a: Op, b: Op) -> bool:
-    if isinstance(a, Conv2d) and isinstance(b, Conv2d):
-        layout = (a.stride, a.padding, a.dilation, a.groups) == (b.stride, b.padding, b.dilation, b.groups)
-        return layout and np.array_equal(a.weight, b.weight)
-    return type(a) is type(b) and np.array_equal(a.weight, b.weight)
 
 
 def _apply(op: Op, spikes: Tensor, source: Shape, largest: int | None) -> Tensor:

@@ -1,8 +1,8 @@
 """A trained PyTorch model, exactly as it is, to a `Network`.
 
-The model runs once on an example. Layers and neurons report what they did through module hooks, and the tensor operations
-between them are watched through `__torch_function__`; so any Python control flow in `forward` is fine, and anything that
-was not understood is refused by name.
+The model runs once on an example. Layers and neurons report what they did through module hooks, and the tensor
+operations between them are watched through `__torch_function__`; so any Python control flow in `forward` is fine, and
+anything that was not understood is refused by name.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class _Tracer(TorchFunctionMode):
             ((nn.Identity, nn.Dropout, nn.Dropout2d), lambda _name, _module, signal, _shape: signal),
             (nn.Flatten, lambda _name, _module, signal, _shape: signals.flatten(signal)),
         ):
-            if isinstance(module, kind):  # type: ignore[arg-type]  # a class or a tuple of classes, both are fine
+            if isinstance(module, kind):
                 return handler
         return None
 
@@ -223,8 +223,8 @@ class _Tracer(TorchFunctionMode):
         """Over binary spikes the maximum is an OR: an integrate-and-fire neuron that any one spike makes fire."""
         if not signal.is_spikes or len(signal.terms) != 1 or not self._is_binary(signal.terms[0].source):
             raise UnsupportedModel(
-                "max-pools something other than the spikes of one layer (a sum of spikes, currents or an image), where the"
-                " maximum is no OR; move the pool straight after neurons, or use an average pool"
+                "max-pools something other than the spikes of one layer (a sum of spikes, currents or an image),"
+                " where the maximum is no OR; move the pool straight after neurons, or use an average pool"
             )
         channels = signal.shape[0]
         weight = np.ones((channels, 1, *_pair(module.kernel_size)))
@@ -263,8 +263,8 @@ def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:
     low, high = float(example.min()), float(example.max())
     if not (low >= 0.0 and high <= 1.0):
         raise UnsupportedModel(
-            f"from_torch: the example's values span {low:.3g} … {high:.3g}, but the chip takes integers 0 … 255 that stand"
-            " for 0 … 1; train on images in 0 … 1 and let the first batch-norm do the normalisation"
+            f"from_torch: the example's values span {low:.3g} … {high:.3g}, but the chip takes integers 0 … 255 that"
+            " stand for 0 … 1; train on images in 0 … 1 and let the first batch-norm do the normalisation"
         )
     return GradedInput()
 

@@ -1,28 +1,32 @@
 """Lava's own simulator as the judge: load an exported file, run samples, compare every spike.
 
-Lava is no dependency of this package; install lava-nc 0.10.0 and lava-dl 0.6.0 beside it (README, "Install"). Lava computes
-one sample at a time, tens of milliseconds a step, so a handful of samples is what one checks.
+Lava is no dependency of this package; install lava-nc 0.10.0 and lava-dl 0.6.0 beside it (README, "Install"). It computes
+one sample at a time, tens of milliseconds a step, so a handful of samples is what one checks. It forks and insists on
+setting the start method of `multiprocessing`, so it runs in a Python process of its own (`hw_targets.lava_runner`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 
 from hw_targets.emulate import emulate
-from hw_targets.errors import InvalidFile
+from hw_targets.errors import HardwareTargetError, InvalidFile
 from hw_targets.export.netx import NetxLayer, netx_layers
 from hw_targets.network import Accumulator, ChipNetwork
 from hw_targets.relays import insert_relays
+
+#: Exit status of the runner when Lava cannot be imported.
+UNAVAILABLE = 3
 
 
 class LavaUnavailable(ImportError):
@@ -33,8 +37,8 @@ class LavaUnavailable(ImportError):
 class SpikeComparison:
     """Spikes of all layers (and accumulated sums of the readout), ours against Lava's.
 
-    `compared` counts the spikes either side sent, `differences` the neuron-steps in which they disagree, `positions` the
-    neuron-steps looked at; `readout_differences` the accumulator values that disagree.
+    `compared` counts the spikes either side sent, `differences` the neuron-steps in which they disagree, `positions`
+    the neuron-steps looked at; `readout_differences` the accumulator values that disagree.
     """
 
     samples: int
@@ -54,7 +58,8 @@ def compare_with_lava(network: ChipNetwork, path: str | os.PathLike[str], images
     sequential = insert_relays(network)
     layers = netx_layers(sequential)
     steps = network.time_steps
-    trace = _run_lava(path, layers, steps, images)
+    readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
+    trace = run_lava(path, images, steps, readouts)
     ours = emulate(sequential, images)
     positions = compared = differences = readout = 0
     for depth, (layer, lava) in enumerate(zip(layers, trace, strict=True)):
@@ -85,92 +90,36 @@ def _unstack(
         start += population.size
 
 
-def _run_lava(
-    path: str | os.PathLike[str], layers: tuple[NetxLayer, ...], steps: int, images: npt.NDArray[Any]
-) -> list[npt.NDArray[Any]]:
-    """Traces of every layer, (neurons in (C, H, W) order, all steps): spikes, or the potential of an accumulator."""
+def run_lava(
+    path: str | os.PathLike[str], images: npt.NDArray[Any], steps: int, readouts: Sequence[bool]
+) -> list[npt.NDArray[np.int64]]:
+    """Traces of every netx layer, (neurons in (C, H, W) order, steps·N + layers + 1): spikes or, for readouts, potentials.
+
+    Args:
+        path: netx file.
+        images: integer inputs (N, *shape), each shown for `steps` steps, one after the other, the state reset in between.
+        steps: T.
+        readouts: for each layer, whether to record its potential instead of its spikes.
+
+    Raises:
+        LavaUnavailable: Lava is not installed; the message says how.
+        InvalidFile: `path` does not exist.
+        HardwareTargetError: Lava failed; the message ends with its last words.
+    """
     if not Path(path).is_file():
         raise InvalidFile(f"{path} does not exist; write it with export_netx first")
-    lava = _import_lava()
-    total = steps * len(images) + len(layers) + 1
-    # Lava's arrays are (W, H, C, time); the image of a sample stays for all its steps.
-    data = np.zeros((*images.shape[1:][::-1], total), np.int32)
-    shown = np.repeat(images.astype(np.int32), steps, axis=0)
-    data[..., : len(shown)] = shown.transpose(*range(shown.ndim - 1, 0, -1), 0)
-    with h5_attributes(path) as attributes:
-        bits = int(attributes.get("input_message_bits", 8))
-    net = lava.Network(str(path), input_message_bits=bits, reset_interval=steps, reset_offset=1)
-    source = lava.Source(data=data)
-    source.s_out.connect(net.inp)
-    probes = [_probe(lava, layer, process, total) for layer, process in zip(layers, net.layers, strict=True)]
-    net.run(condition=lava.RunSteps(num_steps=total), run_cfg=lava.Loihi2SimCfg(select_tag="fixed_pt"))
-    traces = [np.asarray(probe()) for probe in probes]
-    net.stop()
-    # (W, H, C, time) to (C·H·W, time)
-    return [
-        t.transpose(*range(t.ndim - 2, -1, -1), t.ndim - 1).reshape(-1, t.shape[-1]).astype(np.int64) for t in traces
-    ]
-
-
-def _probe(lava: Any, layer: NetxLayer, process: Any, total: int) -> Any:
-    if isinstance(layer.populations[0].neuron, Accumulator):
-        monitor = lava.Monitor()
-        monitor.probe(process.neuron.v, total)
-        # The monitor returns {process: {variable: (time, neurons)}}.
-        return lambda: next(iter(next(iter(monitor.get_data().values())).values())).T
-    sink = lava.Sink(shape=process.out.shape, buffer=total)
-    process.out.connect(sink.a_in)
-    return lambda: sink.data.get()
-
-
-@contextmanager
-def h5_attributes(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Attributes of an HDF5 file."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        yield file.attrs
-
-
-@dataclass(frozen=True)
-class _Lava:
-    """What is used of Lava."""
-
-    Network: Any
-    Source: Any
-    Sink: Any
-    Monitor: Any
-    RunSteps: Any
-    Loihi2SimCfg: Any
-
-
-def _import_lava() -> _Lava:
-    try:
-        with _hashable_byte_encoder():
-            from lava.lib.dl.netx.hdf5 import Network
-            from lava.magma.core.run_conditions import RunSteps
-            from lava.magma.core.run_configs import Loihi2SimCfg
-            from lava.proc.io.sink import RingBuffer as Sink
-            from lava.proc.io.source import RingBuffer as Source
-            from lava.proc.monitor.process import Monitor
-    except ImportError as error:
-        raise LavaUnavailable(
-            f"Lava cannot be imported ({error}); install it with: pip install --no-deps --ignore-requires-python"
-            " lava-nc==0.10.0 lava-dl==0.6.0"
-        ) from error
-    return _Lava(Network, Source, Sink, Monitor, RunSteps, Loihi2SimCfg)
-
-
-@contextmanager
-def _hashable_byte_encoder() -> Iterator[None]:
-    """Let lava-nc 0.10.0 import on Python ≥ 3.11, where a dataclass default must be hashable and its `ByteEncoder` is not."""
-    original: Any = dataclasses.dataclass
-
-    def patched(cls: Any = None, /, **options: Any) -> Any:
-        made = original(cls, **options)
-        if cls is not None and cls.__name__ == "ByteEncoder":
-            made.__hash__ = object.__hash__
-        return made
-
-    with mock.patch.object(dataclasses, "dataclass", patched):
-        yield
+    with tempfile.TemporaryDirectory() as folder:
+        job, result = Path(folder, "job.npz"), Path(folder, "result.npz")
+        np.savez(job, images=images, steps=steps, readouts=np.array(readouts))
+        command = [sys.executable, "-m", "hw_targets.lava_runner", str(path), str(job), str(result)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        last_words = done.stderr.strip().rpartition("\n")[2]
+        if done.returncode == UNAVAILABLE:
+            raise LavaUnavailable(
+                f"Lava cannot be imported ({last_words}); install it with: pip install --no-deps"
+                " --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
+            )
+        if done.returncode or not result.is_file():
+            raise HardwareTargetError(f"Lava could not run {path}: {last_words}")
+        with np.load(result) as traces:
+            return [traces[str(i)].astype(np.int64) for i in range(len(readouts))]

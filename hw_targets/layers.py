@@ -1,8 +1,8 @@
 """A feed-forward graph as a sequence of layers, which is all that netx can load.
 
-Every population gets a layer number greater than its sources'; the inputs are layer 0. What must pass a layer on its way to
-a later one needs relay neurons there (`relays`). Populations of one netx layer share one grid of positions, one threshold
-and one decay, so `quantize` needs the same numbering as `export_netx`.
+Every population gets a layer number greater than its sources'; the inputs are layer 0. What must pass a layer on its
+way to a later one needs relay neurons there (`relays`). Populations of one netx layer share one grid of positions, one
+threshold and one decay, so `quantize` needs the same numbering as `export_netx`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from hw_targets.network import Conv2d, Graph, Shape
 def assign_layers(graph: Graph) -> dict[str, int]:
     """Layer number by population: as early as possible, unless a later layer has the population's own grid.
 
-    A stride-2 shortcut beside a stride-1 convolution, for example, waits for the layer where its grid occurs. Where no layer
-    within reach fits, the earliest is taken (and `export_netx` will say that it cannot be written).
+    A stride-2 shortcut beside a stride-1 convolution, for example, waits for the layer where its grid occurs. Where no
+    layer within reach fits, the earliest is taken (and `export_netx` will say that it cannot be written).
     """
     earliest: dict[str, int] = {}
     for name in graph.order:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from hw_targets.errors import InvalidNetwork
 
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
-Array: TypeAlias = npt.NDArray[np.generic]
+Array: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,26 @@ class Synapses:
         return f"{self.source}→{self.target}"
 
 
+def shared_ops(incoming: tuple[Synapses, ...]) -> list[tuple[Op, list[str]]]:
+    """Group sources that are seen through equal ops, as the terms of a SEW ADD are: their spikes can be added first."""
+    groups: list[tuple[Op, list[str]]] = []
+    for s in incoming:
+        for op, sources in groups:
+            if _equal(op, s.op):
+                sources.append(s.source)
+                break
+        else:
+            groups.append((s.op, [s.source]))
+    return groups
+
+
+def _equal(a: Op, b: Op) -> bool:
+    if isinstance(a, Conv2d) and isinstance(b, Conv2d):
+        layout = (a.stride, a.padding, a.dilation, a.groups) == (b.stride, b.padding, b.dilation, b.groups)
+        return layout and np.array_equal(a.weight, b.weight)
+    return type(a) is type(b) and np.array_equal(a.weight, b.weight)
+
+
 @dataclass(frozen=True)
 class Graph:
     """Topology shared by `Network` and `ChipNetwork`, validated on construction.
@@ -225,7 +245,7 @@ class Graph:
 class Network(Graph):
     """Real-valued network; neurons are GradedInput, SpikeInput, LIF or Accumulator.
 
-    `time_steps` is T, the steps one sample lasts; `modules` maps population names to the modules they came from.
+    `time_steps` is T, the steps one sample lasts.
     """
 
     time_steps: int = 1

@@ -111,8 +111,8 @@ def _layer_scales(
         name = min(firing, key=lambda n: firing[n][0] * firing[n][1])
         raise QuantizationError(
             f"quantize: {name}'s threshold rounds to {top:.2g} of the integer unit in which its weights and biases fit"
-            f" (weights ±{weight_limit}, bias ±{BIAS_LIMIT}, currents ±{STATE_LIMIT}), it must be at least 1; its largest"
-            " weight or bias is far above its threshold: train with weight decay or a larger threshold"
+            f" (weights ±{weight_limit}, bias ±{BIAS_LIMIT}, currents ±{STATE_LIMIT}), it must be at least 1; its"
+            " largest weight or bias is far above its threshold: train with weight decay or a larger threshold"
         )
     return scales | {name: level / threshold for name, (_, threshold) in firing.items()}
 

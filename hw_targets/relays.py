@@ -19,7 +19,8 @@ def insert_relays(network: ChipNetwork) -> ChipNetwork:
     layer's threshold, and a hard reset. The computation is unchanged; relays are named `source@layer`.
 
     Raises:
-        UnsupportedModel: an image that skips a layer (graded values cannot be relayed), or a layer whose neurons fire above
+        UnsupportedModel: an image that skips a layer (graded values cannot be relayed), or a layer whose neurons fire
+        above
             the largest weight, so that no single synapse can make a relay fire.
     """
     layers = assign_layers(network)
@@ -44,8 +45,8 @@ def _relay(network: ChipNetwork, layers: dict[str, int], name: str, layer: int) 
     source = network[name]
     if isinstance(source.neuron, GradedInput):
         raise UnsupportedModel(
-            f"the image ({name}) feeds a layer {layer + 1} steps deep past others; graded values cannot be relayed: let the"
-            " first layer alone read the image"
+            f"the image ({name}) feeds a layer {layer + 1} steps deep past others; graded values cannot be relayed:"
+            " let the first layer alone read the image"
         )
     neuron = _layer_neuron(network, layers, layer)
     weight = neuron.v_threshold + 1

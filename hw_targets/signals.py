@@ -1,8 +1,8 @@
 """Currents and spikes between neurons, as sums of linear maps of spiking populations.
 
-Everything a network does between two spiking layers is linear: convolutions, dense layers, batch-norm, average pools and
-additions. A `Signal` keeps it as Σ op(source) + bias, so that each neuron population ends up with one group of synapses
-per source. Weights are float64.
+Everything a network does between two spiking layers is linear: convolutions, dense layers, batch-norm, average pools
+and additions. A `Signal` keeps it as Σ op(source) + bias, so that each neuron population ends up with one group of
+synapses per source. Weights are float64.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class AvgPool:
 
 @dataclass(frozen=True)
 class Term:
-    """One source population seen through a linear map: the spikes themselves (`via=None`), their average pool, or an op."""
+    """One source population seen through a linear map: the spikes themselves (`via=None`), their average pool, or an
+    op.
+    """
 
     source: str
     source_shape: Shape

@@ -3,11 +3,16 @@
 from neuroprune.functional import inverse_soft_threshold, soft_threshold
 from neuroprune.pruner import SoftThresholdPruner
 from neuroprune.schedules import LATS, Schedule, learning_rates
+from neuroprune.synops import LayerSynOps, SynOps, SynOpsCounter, count_synops
 
 __all__ = [
     "LATS",
+    "LayerSynOps",
     "Schedule",
     "SoftThresholdPruner",
+    "SynOps",
+    "SynOpsCounter",
+    "count_synops",
     "inverse_soft_threshold",
     "learning_rates",
     "soft_threshold",

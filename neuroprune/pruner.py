@@ -55,8 +55,8 @@ class SoftThresholdPruner:
         self._register()
         if not self._latents:
             raise ValueError(
-                "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point parameters"
-                " of two or more dimensions that require gradients, in groups without prune=False"
+                "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
+                " parameters of two or more dimensions that require gradients, in groups without prune=False"
             )
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
@@ -173,8 +173,9 @@ class SoftThresholdPruner:
     def _before_step(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
             raise RuntimeError(
-                "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters instead of"
-                " the weights; compute the loss, call loss.backward(), then optimizer.step() without a closure"
+                "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters"
+                " instead of the weights; compute the loss, call loss.backward(), then optimizer.step() without a"
+                " closure"
             )
         self._register()
         for index, parameter in self._prunable():
@@ -282,6 +283,6 @@ def _check_state(state: dict[str, Any], by_index: dict[int, nn.Parameter], group
     if saved != here:
         index = min(i for i in saved.keys() | here.keys() if saved.get(i) != here.get(i))
         raise ValueError(
-            f"{where}: the state belongs to another model: parameter {index} has shape {saved.get(index)} in the state and"
-            f" {here.get(index)} here; nothing was changed"
+            f"{where}: the state belongs to another model: parameter {index} has shape {saved.get(index)} in the"
+            f" state and {here.get(index)} here; nothing was changed"
         )

@@ -32,8 +32,8 @@ class LATS(Schedule):
     """Learning-rate adapted threshold: Δd = μ·η, so that the L1 coefficient μ stays constant.
 
     Ask for μ directly, `LATS(l1=5e-4)`; or for the threshold D to end at, `LATS(final_threshold=0.1, lr_sum=Ση)`, which
-    is the same as μ = D / Ση with Ση the sum of the learning rate over all planned steps. `LATS.from_dry_run` finds that
-    sum from an LR scheduler.
+    is the same as μ = D / Ση with Ση the sum of the learning rate over all planned steps. `LATS.from_dry_run` finds
+    that sum from an LR scheduler.
 
     Args:
         l1: the L1 coefficient μ ≥ 0.

@@ -1,15 +1,16 @@
 """Lava netx (.net), the HDF5 that lava-dl's `netx.hdf5.Network` loads for Loihi.
 
-netx is strictly sequential: every layer reads the one before, and all its neurons share threshold and decay. Connections
-that skip layers are carried by relay channels (`hw_targets.relays`), so a layer is a stack of populations along the channel
-axis. Format: lava-dl 0.6.0 `netx/hdf5.py`. Load the file with `Network(path, input_message_bits=8, reset_interval=T,
-reset_offset=1)` for images; both numbers are attributes of the file.
+netx is strictly sequential: every layer reads the one before, and all its neurons share threshold and decay.
+Connections that skip layers are carried by relay channels (`hw_targets.relays`), so a layer is a stack of populations
+along the channel axis. Format: lava-dl 0.6.0 `netx/hdf5.py`. Load the file with `Network(path, input_message_bits=8,
+reset_interval=T, reset_offset=1)` for images; both numbers are attributes of the file.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +100,7 @@ def netx_layers(network: ChipNetwork) -> tuple[NetxLayer, ...]:
     stacks: list[tuple[Population, ...]] = []
     for number in range(max(numbers.values()) + 1):
         stacks.append(tuple(p for p in network.populations if numbers[p.name] == number))
-    return tuple(_layer(network, before, here) for before, here in zip(stacks, stacks[1:], strict=False))
+    return tuple(_layer(network, before, here) for before, here in pairwise(stacks))
 
 
 def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...]) -> NetxLayer:
@@ -137,9 +138,9 @@ def _dense_layer(
             weight[top : top + population.size, left : left + network[s.source].size] += s.op.weight.astype(np.int32)
     if not weight.any():
         raise QuantizationError(
-            f"all {weight.size} weights of the dense layer {', '.join(p.name for p in here)} are zero, so nothing reaches"
-            " the output (and lava-dl's loader cannot read such a layer); prune less, or put this layer into a parameter"
-            " group with prune=False"
+            f"all {weight.size} weights of the dense layer {', '.join(p.name for p in here)} are zero, so nothing"
+            " reaches the output (and lava-dl's loader cannot read such a layer); prune less, or put this layer into"
+            " a parameter group with prune=False"
         )
     return NetxLayer(here, weight, _stacked_bias(here), neuron, (len(weight),))
 

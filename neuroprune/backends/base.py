@@ -14,7 +14,7 @@ class UnsupportedNeuron(ValueError):
 
 @dataclass(frozen=True)
 class NeuronEquation:
-    """Discrete-time leaky integrate-and-fire with hard reset to zero, the membrane potential counted from its reset value.
+    """Discrete-time leaky integrate-and-fire with hard reset, the potential counted from its reset value.
 
     v ← (1 − v_decay)·v + input_gain·x;  s = [v ≥ v_threshold];  v ← 0 where s;  v = 0 before the first step.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,29 +25,30 @@ class SpikingJelly:
         return isinstance(module, (neuron.BaseNode, neuron.SimpleBaseNode))
 
     def equation(self, module: nn.Module) -> NeuronEquation:
-        """v ← v + x (IFNode); v ← v + (x − (v − v_reset))/τ or, without decay_input, v ← v − (v − v_reset)/τ + x (LIFNode).
+        """IFNode: v ← v + x. LIFNode: v ← v + (x − (v − v_reset))/τ; without decay_input v ← v − (v − v_reset)/τ + x.
 
         The potential is counted from v_reset, which is also where it starts.
         """
         kind = type(module).__name__
         if type(module) not in (neuron.IFNode, neuron.LIFNode):
             raise UnsupportedNeuron(f"{kind} is not supported; use IFNode or LIFNode")
-        if module.v_reset is None:
+        node: Any = module  # SpikingJelly's attributes have no types
+        if node.v_reset is None:
             raise UnsupportedNeuron(
                 f"{kind}(v_reset=None) resets by subtraction, which the chip's neurons cannot do; train with a hard"
                 f" reset, {kind}(v_reset=0.0)"
             )
-        v_reset = float(module.v_reset)
-        v_threshold = float(module.v_threshold) - v_reset
+        v_reset = float(node.v_reset)
+        v_threshold = float(node.v_threshold) - v_reset
         if type(module) is neuron.IFNode:
             return NeuronEquation(v_threshold)
-        decay = 1.0 / float(module.tau)
-        if module.decay_input and v_reset != 0.0:
+        decay = 1.0 / float(node.tau)
+        if node.decay_input and v_reset != 0.0:
             # v − v_reset then decays towards x, which is itself not counted from v_reset.
             raise UnsupportedNeuron(
                 f"{kind}(decay_input=True, v_reset={v_reset}) needs an extra constant current; use v_reset=0.0"
             )
-        return NeuronEquation(v_threshold, v_decay=decay, input_gain=decay if module.decay_input else 1.0)
+        return NeuronEquation(v_threshold, v_decay=decay, input_gain=decay if node.decay_input else 1.0)
 
     def reset(self, model: nn.Module) -> None:
         """`functional.reset_net`."""

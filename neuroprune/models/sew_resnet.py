@@ -20,9 +20,9 @@ surrogate = require("spikingjelly.activation_based.surrogate", "spikingjelly")
 class SmallSEWResNet(nn.Module):
     """SEW ResNet (Fang et al., NeurIPS 2021) with ADD connections and one basic block per width.
 
-    Layers: 3×3 stem, one `BasicBlock` per entry of `widths` (the first keeps the resolution, each further one halves it),
-    global average pool, linear readout. Takes (T, N, C, H, W), or (N, C, H, W) per step with `step_mode="s"`; returns the
-    readout of every step, to be averaged over time.
+    Layers: 3×3 stem, one `BasicBlock` per entry of `widths` (the first keeps the resolution, each further one halves
+    it), global average pool, linear readout. Takes (T, N, C, H, W), or (N, C, H, W) per step with `step_mode="s"`;
+    returns the readout of every step, to be averaged over time.
 
     Args:
         widths: channels of the blocks.

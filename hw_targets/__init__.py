@@ -1,0 +1,52 @@
+"""From a trained network to a neuromorphic chip: integers, cores, files, exact spikes, operations and energy."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hw_targets.activity import Activity
+from hw_targets.chip import Chip, available_chips, load_chip
+from hw_targets.errors import HardwareTargetError
+from hw_targets.estimate import Estimate, estimate
+from hw_targets.export.netx import export_netx
+from hw_targets.mapping import Placement, load_placement, place
+from hw_targets.network import ChipNetwork, Network
+from hw_targets.quantize import dequantize, quantize
+from hw_targets.relays import insert_relays
+
+if TYPE_CHECKING:
+    from hw_targets.emulate import emulate
+    from hw_targets.from_torch import from_torch
+    from hw_targets.nir_io import to_nir
+
+#: Public names that need torch or nir, imported when first used.
+_LAZY = {"emulate": "hw_targets.emulate", "from_torch": "hw_targets.from_torch", "to_nir": "hw_targets.nir_io"}
+
+__all__ = [
+    "Activity",
+    "Chip",
+    "ChipNetwork",
+    "Estimate",
+    "HardwareTargetError",
+    "Network",
+    "Placement",
+    "available_chips",
+    "dequantize",
+    "emulate",
+    "estimate",
+    "export_netx",
+    "from_torch",
+    "insert_relays",
+    "load_chip",
+    "load_placement",
+    "place",
+    "quantize",
+    "to_nir",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'hw_targets' has no attribute {name!r}")

@@ -1,0 +1,195 @@
+"""The stages as subcommands, each on a run folder that `neuroprune train` made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from hw_targets.chip import available_chips, load_chip
+from hw_targets.cli.tables import percent, quantity, table
+from hw_targets.emulate import emulate
+from hw_targets.errors import DoesNotFit
+from hw_targets.estimate import estimate
+from hw_targets.export.netx import export_netx
+from hw_targets.fit import check_fit
+from hw_targets.mapping import place
+from hw_targets.network import ChipNetwork, Network
+from hw_targets.nir_io import write_nir
+from hw_targets.quantize import quantize
+from hw_targets.relays import insert_relays
+from hw_targets.report import write_report
+from hw_targets.run_folder import RunFolder
+from hw_targets.stages import emulated_accuracy, load_data, measure_synops, to_network, train_recipe
+from neuroprune.recipe import load_recipe
+from neuroprune.training import accuracy, predictor
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Register the subcommands."""
+    train = _parser(subparsers, "train", _train, "train and prune a recipe's model")
+    train.add_argument("recipe", type=Path, help="recipe file (.toml)")
+    train.add_argument("--out", type=Path, required=True, help="new run folder")
+    train.add_argument("--dense", action="store_true", help="do not prune")
+    train.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+
+    synops = _parser(subparsers, "synops", _synops, "count synaptic operations exactly")
+    _run_argument(synops)
+    synops.add_argument(
+        "--images", type=_positive, default=200, help="test images to average over (default: %(default)s)"
+    )
+
+    fit = _parser(subparsers, "fit", _fit, "say, before training, which layers exceed a chip's limits")
+    fit.add_argument("recipe", type=Path, help="recipe file (.toml) or run folder")
+    _chip_argument(fit)
+
+    mapping = _parser(subparsers, "map", _map, "lay a run's network on a chip's cores")
+    _run_argument(mapping)
+    _chip_argument(mapping)
+    mapping.add_argument(
+        "--images", type=_positive, default=100, help="test images for the energy (default: %(default)s)"
+    )
+    mapping.add_argument("--out", type=Path, help="placement file (default: placement.npz in the run folder)")
+    mapping.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+    export = _parser(subparsers, "export", _export, "write a run's network for other tools")
+    _run_argument(export)
+    _chip_argument(export)
+    export.add_argument("--format", choices=("netx", "nir"), default="netx", help="default: %(default)s (Lava, Loihi)")
+    export.add_argument("--out", type=Path, help="file (default: model.net or model.nir in the run folder)")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+    emulation = _parser(subparsers, "emulate", _emulate, "classify the test set in the chip's integers")
+    _run_argument(emulation)
+    _chip_argument(emulation)
+
+    report = _parser(subparsers, "report", _report, "write a run's report.html from its summary and metrics")
+    _run_argument(report)
+    report.add_argument("--overwrite", action="store_true", help="replace an existing report")
+
+    chips = _parser(subparsers, "chips", _chips, "list the chips, or one chip's numbers with their sources")
+    chips.add_argument("name", nargs="?", help="chip name or chip file (.toml)")
+
+
+def _parser(subparsers: Any, name: str, run: Any, title: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=title, description=title)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _run_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+
+
+def _chip_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chip", default="loihi1", help="chip name or chip file (default: %(default)s)")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _train(options: argparse.Namespace) -> None:
+    recipe = load_recipe(options.recipe)
+    recipe.model()  # a broken factory is better found before a folder is made
+    data = load_data(recipe)
+    folder = RunFolder.create(options.out, recipe, overwrite=options.overwrite)
+    with folder.metrics() as record:
+        result = train_recipe(recipe, data.train, pruned=not options.dense, record=record("pruned"))
+    folder.save_model(result.model)
+    validation = accuracy(result.model, data.validation, predictor(result.model, recipe.time_steps), title="validation")
+    folder.add_to_summary({"name": recipe.name, "validation_accuracy": validation, "sparsity": result.sparsity})
+    print(f"validation accuracy {percent(validation)}, sparsity {percent(result.sparsity)}, in {options.out}")
+
+
+def _synops(options: argparse.Namespace) -> None:
+    folder = RunFolder.open(options.folder)
+    recipe = folder.recipe
+    images = load_data(recipe).test.images[: options.images]
+    counted = measure_synops(folder.load_model(), images, recipe.time_steps)
+    n = len(images)
+    rows = [
+        [name, quantity(c.synops / n), quantity(c.dense / n), quantity(c.macs / n)]
+        for name, c in counted.layers.items()
+    ]
+    rows.append(["total", quantity(counted.total / n), quantity(counted.dense / n), quantity(counted.macs / n)])
+    print(table(rows, ["per image", "SynOps", "SynOps, zeros billed", "MACs"]))
+
+
+def _fit(options: argparse.Namespace) -> None:
+    path: Path = options.recipe
+    recipe = load_recipe(path / "recipe.toml" if path.is_dir() else path)
+    data = load_data(recipe)
+    network = to_network(recipe.model(), data.test.images, recipe.time_steps)
+    chip = load_chip(options.chip)
+    rows = check_fit(network, chip)
+    print(table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"]))
+    if any(r.excess for r in rows):
+        worst = max(rows, key=lambda r: r.excess)
+        raise DoesNotFit(worst.advice(chip))
+
+
+def _map(options: argparse.Namespace) -> None:
+    folder = RunFolder.open(options.folder)
+    chip = load_chip(options.chip)
+    _, network = _networks(folder, options.chip)
+    sequential = insert_relays(network)
+    activity = emulate(sequential, load_data(folder.recipe).test.images[: options.images])
+    placement = place(sequential, chip, activity)
+    out = options.out or folder.path / "placement.npz"
+    placement.save(out, overwrite=options.overwrite)
+    cost = estimate(placement, activity, chip)
+    populations = [usage.population for usage in placement.usage]
+    rows = [[name, str(sequential[name].size), str(populations.count(name))] for name in dict.fromkeys(populations)]
+    print(table(rows, ["population", "neurons", "cores"]))
+    print(
+        f"\n{placement.core_count} cores on {placement.chips} {chip.name} chip(s), {quantity(cost.energy, 'J')} per"
+        " image"
+    )
+    for note in placement.not_enforced:
+        print(f"note: {note}")
+    print(f"written to {out}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    folder = RunFolder.open(options.folder)
+    network, chip_network = _networks(folder, options.chip)
+    if options.format == "nir":
+        out = options.out or folder.path / "model.nir"
+        write_nir(network, out, overwrite=options.overwrite)
+    else:
+        out = options.out or folder.path / "model.net"
+        export_netx(chip_network, out, overwrite=options.overwrite)
+    print(f"written to {out}")
+
+
+def _emulate(options: argparse.Namespace) -> None:
+    folder = RunFolder.open(options.folder)
+    _, network = _networks(folder, options.chip)
+    data = load_data(folder.recipe).test
+    print(f"accuracy in {options.chip} integers: {percent(emulated_accuracy(network, data, title='chip'))}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    print(f"written to {write_report(options.folder, overwrite=options.overwrite)}")
+
+
+def _chips(options: argparse.Namespace) -> None:
+    if options.name is None:
+        print("\n".join(available_chips()))
+        return
+    chip = load_chip(options.name)
+    print(
+        table([[f.key, f"{f.value:g}", f.unit, f.source] for f in chip.facts], [chip.name, "value", "unit", "source"])
+    )
+    print(f"\nunknown (nobody published it): {', '.join(chip.unknown) or 'nothing'}")
+
+
+def _networks(folder: RunFolder, chip: str) -> tuple[Network, ChipNetwork]:
+    recipe = folder.recipe
+    images = load_data(recipe).test.images
+    network = to_network(folder.load_model(), images, recipe.time_steps)
+    return network, quantize(network, load_chip(chip))

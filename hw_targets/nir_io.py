@@ -1,0 +1,89 @@
+"""The Neuromorphic Intermediate Representation (Pedersen et al., Nat. Commun. 2024), the interchange with other tools.
+
+NIR speaks of continuous time, so the discrete-time meaning must be stated: one simulation step is dt = 1, and a leaky
+neuron v ← (1 − d)·v + x is the forward-Euler step of τ·v̇ = −v + R·I with τ = R = 1/d. NIR compares v > threshold, this
+package v ≥ threshold; the two differ only where they are equal.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from hw_targets.errors import UnsupportedModel
+from hw_targets.files import new_file
+from hw_targets.network import LIF, Accumulator, Conv2d, Network, Op, Population, shared_ops
+from neuroprune._require import require
+
+
+def to_nir(network: Network) -> Any:
+    """A `nir.NIRGraph` of a real-valued network: one node per distinct op, edges that end in one node add.
+
+    Raises:
+        UnsupportedModel: several inputs or outputs.
+        ImportError: nir is not installed.
+    """
+    nir = require("nir", "nir")
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise UnsupportedModel("to_nir: the network must have one input and one output population")
+    entry, end = network.inputs[0], network.outputs[0]
+    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(entry.shape)})}
+    edges: list[tuple[str, str]] = []
+    node_of = {p.name: _node_name(p.name) for p in network.populations} | {entry.name: "input"}
+    for name in network.order:
+        population = network[name]
+        if population.is_input:
+            continue
+        nodes[node_of[name]] = _neurons(nir, population)
+        for index, (op, sources) in enumerate(shared_ops(network.incoming(name))):
+            key = f"{node_of[name]}_in{index}"
+            # The bias enters once per step, however many groups of synapses there are.
+            nodes[key] = _synapses(nir, op, network[sources[0]], population if index == 0 else None)
+            edges.append((key, node_of[name]))
+            starts = [node_of[s] for s in sources]
+            if not isinstance(op, Conv2d) and len(network[sources[0]].shape) > 1:
+                nodes[f"{key}_flatten"] = nir.Flatten({"input": np.array(network[sources[0]].shape)}, 0, -1)
+                edges += [(start, f"{key}_flatten") for start in starts]
+                starts = [f"{key}_flatten"]
+            edges += [(start, key) for start in starts]
+    nodes["output"] = nir.Output({"output": np.array(end.shape)})
+    edges.append((node_of[end.name], "output"))
+    return nir.NIRGraph(nodes, edges, metadata={"dt": 1.0, "time_steps": network.time_steps})
+
+
+def write_nir(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write `to_nir(network)` to a .nir file.
+
+    Raises:
+        InvalidFile: `path` exists and `overwrite` is False.
+    """
+    graph = to_nir(network)
+    with new_file(path, overwrite=overwrite) as temporary:
+        require("nir", "nir").write(str(temporary), graph)
+
+
+def _node_name(population: str) -> str:
+    # NIR files are HDF5, and many readers turn node names into attributes.
+    return population.replace(".", "_").replace("/", "_")
+
+
+def _neurons(nir: Any, population: Population) -> Any:
+    shape, neuron = population.shape, population.neuron
+    if isinstance(neuron, Accumulator):
+        return nir.I(r=np.ones(shape))
+    assert isinstance(neuron, LIF)
+    threshold, zero = np.full(shape, neuron.v_threshold), np.zeros(shape)
+    if neuron.v_decay == 0:
+        return nir.IF(r=np.ones(shape), v_threshold=threshold, v_reset=zero)
+    tau = np.full(shape, 1.0 / neuron.v_decay)
+    return nir.LIF(tau=tau, r=tau, v_leak=zero, v_threshold=threshold, v_reset=zero)
+
+
+def _synapses(nir: Any, op: Op, source: Population, biased: Population | None) -> Any:
+    weight = op.weight.astype(np.float64)
+    bias = np.zeros(len(weight)) if biased is None or biased.bias is None else biased.bias.astype(np.float64)
+    if isinstance(op, Conv2d):
+        return nir.Conv2d(source.shape[1:], weight, op.stride, op.padding, op.dilation, op.groups, bias)
+    return nir.Affine(weight, bias)

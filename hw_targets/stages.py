@@ -1,0 +1,142 @@
+"""The stages of a run, as the command line and the demo use them: each takes values and returns what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hw_targets.activity import Activity
+from hw_targets.chip import Chip
+from hw_targets.emulate import emulate
+from hw_targets.estimate import Estimate, estimate
+from hw_targets.from_torch import from_torch
+from hw_targets.mapping import Placement, place
+from hw_targets.network import ChipNetwork, Network
+from hw_targets.relays import insert_relays
+from neuroprune.backends import backend_of
+from neuroprune.data import ImageSet, Split, as_input, fashion_mnist
+from neuroprune.recipe import Recipe
+from neuroprune.synops import SynOps, count_synops
+from neuroprune.training import Record, predictor, progress_bar, train
+
+
+def load_data(recipe: Recipe) -> Split:
+    """The recipe's images, bounded by its limits."""
+    data = fashion_mnist()
+    train_set = data.train.subset(0, recipe.train_limit or len(data.train))
+    return Split(train_set, data.validation, data.test.subset(0, recipe.test_limit or len(data.test)))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, with the sparsity of its prunable weights (0 for a dense run)."""
+
+    model: nn.Module
+    sparsity: float
+
+
+def train_recipe(recipe: Recipe, data: ImageSet, *, pruned: bool, record: Record | None = None) -> Trained:
+    """Train the recipe's model, with or without its pruner, on one and the same budget."""
+    model, hyper = recipe.model(), recipe.training
+    optimizer, steps = hyper.optimizer(model), hyper.steps(len(data))
+    scheduler = hyper.scheduler(optimizer, steps)
+    pruner = recipe.pruner(optimizer, scheduler, steps) if pruned else None
+    predict = predictor(model, recipe.time_steps)
+    title = "pruned training" if pruned else "dense training"
+    train(model, data, optimizer, scheduler, hyper, predict, pruner=pruner, record=record, title=title)
+    sparsity = 0.0
+    if pruner is not None:
+        sparsity = pruner.sparsity()
+        pruner.finalize()
+    return Trained(model.eval(), sparsity)
+
+
+def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
+    """`from_torch` with the example in the time layout the model's backend wants."""
+    example, backend = as_input(images[:2]), backend_of(model)
+    if backend is not None and backend.time_axis(model) == 0:
+        example = example.expand(time_steps, *example.shape)
+    return from_torch(model, example, time_steps=time_steps)
+
+
+def measure_synops(model: nn.Module, images: Tensor, time_steps: int) -> SynOps:
+    """Synaptic operations of a model on uint8 images, all steps."""
+    predict = predictor(model, time_steps)
+    return count_synops(model, as_input(images), forward=predict)
+
+
+def emulated_accuracy(network: ChipNetwork | Network, data: ImageSet, *, title: str, batch: int = 250) -> float:
+    """Fraction of images that a network classifies correctly when emulated."""
+    correct = 0
+    with progress_bar(len(data), title) as bar:
+        for start in range(0, len(data), batch):
+            part = data.subset(start, min(start + batch, len(data)))
+            output = emulate(network, part.images).output
+            correct += int((output.argmax(1) == part.labels.numpy()).sum())
+            bar.update(len(part))
+    return correct / len(data)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A chip network as it is exported (with relays), its activity on some images, and its placement by chip."""
+
+    network: ChipNetwork
+    activity: Activity
+    placements: Mapping[str, Placement]
+    estimates: Mapping[str, Estimate]
+
+
+def map_network(network: ChipNetwork, chips: tuple[Chip, ...], images: Tensor) -> Mapped:
+    """Place a network, relays included, on each chip and estimate what the images cost there."""
+    sequential = insert_relays(network)
+    activity = emulate(sequential, images)
+    placements = {chip.name: place(sequential, chip, activity) for chip in chips}
+    estimates = {chip.name: estimate(placements[chip.name], activity, chip) for chip in chips}
+    return Mapped(sequential, activity, placements, estimates)
+
+
+def layer_table(model: nn.Module, dense: SynOps, pruned: SynOps, samples: int) -> list[dict[str, Any]]:
+    """Per layer: weights, zeros, and per-sample synaptic operations of the dense and of the pruned model."""
+    rows = []
+    modules = dict(model.named_modules())
+    for name, layer in pruned.layers.items():
+        weight = modules[name].weight
+        assert isinstance(weight, Tensor)
+        rows.append(
+            {
+                "name": name,
+                "weights": weight.numel(),
+                "zeros": weight.numel() - int(torch.count_nonzero(weight)),
+                "synops_dense": dense.layers[name].synops / samples,
+                "synops_pruned": layer.synops / samples,
+                "macs_dense": dense.layers[name].macs / samples,
+                "macs_pruned": layer.macs / samples,
+            }
+        )
+    return rows
+
+
+def core_usage(placement: Placement) -> list[dict[str, Any]]:
+    """What each core holds, as plain values."""
+    return [
+        {
+            "population": core.population,
+            "neurons": core.neurons,
+            "input_axons": core.input_axons,
+            "output_axons": core.output_axons,
+            "synaptic_bits": core.synaptic_bits,
+        }
+        for core in placement.usage
+    ]
+
+
+def lava_images(data: ImageSet, samples: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The first `samples` images as integers."""
+    images: np.ndarray[Any, np.dtype[np.uint8]] = data.images[:samples].numpy()
+    return images

@@ -1,0 +1,79 @@
+"""Slow twin of the pruner: w = S_d(θ) in the forward pass with identity gradient, written from the formula.
+
+Shares no code with the package: θ are the model's own parameters, the weights are built anew in every forward pass, and
+the threshold is advanced by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def scalar_soft_threshold(theta: float, threshold: float) -> float:
+    """S_d(θ) = sign(θ)·max(|θ| − d, 0) of one number."""
+    return math.copysign(1.0, theta) * (abs(theta) - threshold) if abs(theta) > threshold else 0.0
+
+
+def nearest_latent(weight: float, threshold: float, near: float) -> float:
+    """The θ with S_d(θ) = w that is closest to `near`, by cases over the solution set."""
+    if weight > 0:
+        return weight + threshold
+    if weight < 0:
+        return weight - threshold
+    if abs(near) <= threshold:
+        return near
+    return threshold if near > 0 else -threshold
+
+
+class StraightThroughSoftThreshold(torch.autograd.Function):
+    """Forward S_d(θ), backward the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, threshold: float) -> Tensor:  # noqa: ARG004 - autograd's signature
+        zero = torch.zeros_like(theta)
+        return torch.where(
+            theta > threshold, theta - threshold, torch.where(theta < -threshold, theta + threshold, zero)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:  # noqa: ARG004 - autograd's signature
+        return gradients[0], None
+
+
+class ReparameterisedTwin(nn.Module):
+    """A model whose parameters are θ and whose forward pass uses w = S_d(θ).
+
+    Args:
+        model: its parameters become θ.
+        groups: names of the pruned parameters, one list per optimizer group.
+        l1: the L1 coefficient μ of LATS.
+    """
+
+    def __init__(self, model: nn.Module, groups: Sequence[Sequence[str]], l1: float) -> None:
+        super().__init__()
+        self.model = model
+        self.groups = [list(names) for names in groups]
+        self.l1 = l1
+        self.thresholds = [0.0 for _ in self.groups]
+
+    def weights(self) -> dict[str, Tensor]:
+        """What the forward pass uses for each parameter."""
+        weights: dict[str, Tensor] = dict(self.model.named_parameters())
+        for names, threshold in zip(self.groups, self.thresholds, strict=True):
+            for name in names:
+                weights[name] = StraightThroughSoftThreshold.apply(weights[name], threshold)
+        return weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The model's output with w = S_d(θ)."""
+        output: Tensor = torch.func.functional_call(self.model, self.weights(), (x,))
+        return output
+
+    def advance(self, rates: Sequence[float]) -> None:
+        """d ← d + μ·η, group by group; call it after the optimizer's step with the rates that it used."""
+        self.thresholds = [d + self.l1 * rate for d, rate in zip(self.thresholds, rates, strict=True)]
