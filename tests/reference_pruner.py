@@ -7,11 +7,14 @@ the threshold is advanced by hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def scalar_soft_threshold(theta: float, threshold: float) -> float:
@@ -45,6 +48,12 @@ class StraightThroughSoftThreshold(torch.autograd.Function):
         return gradients[0], None
 
 
+def straight_through(theta: Tensor, threshold: float) -> Tensor:
+    """S_d(θ) with the identity as its gradient."""
+    weight: Tensor = StraightThroughSoftThreshold.apply(theta, threshold)  # type: ignore[no-untyped-call]
+    return weight
+
+
 class ReparameterisedTwin(nn.Module):
     """A model whose parameters are θ and whose forward pass uses w = S_d(θ).
 
@@ -66,7 +75,7 @@ class ReparameterisedTwin(nn.Module):
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         for names, threshold in zip(self.groups, self.thresholds, strict=True):
             for name in names:
-                weights[name] = StraightThroughSoftThreshold.apply(weights[name], threshold)
+                weights[name] = straight_through(weights[name], threshold)
         return weights
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,3 +86,20 @@ class ReparameterisedTwin(nn.Module):
     def advance(self, rates: Sequence[float]) -> None:
         """d ← d + μ·η, group by group; call it after the optimizer's step with the rates that it used."""
         self.thresholds = [d + self.l1 * rate for d, rate in zip(self.thresholds, rates, strict=True)]
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counted_operations() -> Iterator[Counter[str]]:
+    """Counts every kernel and view that torch dispatches, by name."""
+    with _Counting() as mode:
+        yield mode.seen

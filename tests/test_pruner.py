@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +13,9 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reference_pruner import ReparameterisedTwin, nearest_latent, scalar_soft_threshold
+from reference_pruner import ReparameterisedTwin, counted_operations, nearest_latent, scalar_soft_threshold
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuroprune import LATS, Schedule, SoftThresholdPruner, inverse_soft_threshold, soft_threshold
 
@@ -87,6 +85,11 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 def same_bits(a: dict[Any, Tensor], b: dict[Any, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+
+
+def load(run: tuple[Any, ...], states: list[dict[str, Any]]) -> None:
+    for part, state in zip(run, states, strict=True):
+        part.load_state_dict(state)
 
 
 OPTIMIZERS: dict[str, tuple[float, float, MakeOptimizer]] = {
@@ -159,9 +162,9 @@ def test_resume_is_bit_for_bit(name: str, dtype: torch.dtype) -> None:
     buffer = io.BytesIO()
     torch.save([part.state_dict() for part in half], buffer)
     buffer.seek(0)
-    for part, state in zip(resumed, torch.load(buffer, weights_only=True), strict=True):
-        part.load_state_dict(state)
+    load(resumed, torch.load(buffer, weights_only=True))
     assert same_bits(weights(resumed[0]), weights(half[0]))
+    assert resumed[3].l1 == half[3].l1 == pytest.approx(l1)
     train(resumed, 27, STEPS)
     assert same_bits(weights(resumed[0]), weights(whole[0]))
     assert same_bits(latents(resumed[3]), latents(whole[3]))
@@ -219,7 +222,7 @@ def zero_gradient_step(net: nn.Module, optimizer: torch.optim.Optimizer) -> None
 @pytest.mark.parametrize("fused", [False, True])
 def test_grad_scaler_skips_the_step(fused: bool, overflow: float) -> None:
     net, optimizer, pruner = small_run(dtype=torch.float32, make=lambda g: torch.optim.AdamW(g, lr=0.01, fused=fused))
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler = torch.amp.grad_scaler.GradScaler("cpu", init_scale=8.0)
     before, theta, thresholds, step = weights(net), latents(pruner), pruner.thresholds, pruner.step
     for bad in (True, True, False):
         optimizer.zero_grad()
@@ -481,7 +484,7 @@ def test_wrong_types_are_refused() -> None:
     not_a_schedule: Any = 0.5
     with pytest.raises(TypeError, match=r"expected a torch\.optim\.Optimizer, got Net"):
         SoftThresholdPruner(not_an_optimizer, LATS(l1=1.0))
-    with pytest.raises(TypeError, match="expected a schedule.*got float"):
+    with pytest.raises(TypeError, match=r"expected a schedule.*got float"):
         SoftThresholdPruner(optimizer, not_a_schedule)
     assert hooks(optimizer) == 0
 
@@ -571,6 +574,23 @@ def test_group_added_mid_run_starts_from_zero_threshold() -> None:
     assert torch.equal(extra, soft_threshold(start, state["thresholds"][3]))
 
 
+def test_pruning_of_a_group_can_be_switched_off_and_on() -> None:
+    net, optimizer, pruner = small_run(make=plain_sgd)
+    before = weights(net)
+    optimizer.param_groups[1]["prune"] = False
+    zero_gradient_step(net, optimizer)
+    assert torch.equal(net.hidden.weight, before["hidden.weight"])
+    assert not torch.equal(net.conv.weight, before["conv.weight"])
+    train_small(net, optimizer, 2)
+    before, rate = weights(net), 0.02
+    zero_gradient_step(net, optimizer)
+    assert torch.equal(net.hidden.weight, before["hidden.weight"])
+    optimizer.param_groups[1]["prune"] = True
+    zero_gradient_step(net, optimizer)
+    assert (net.hidden.weight - soft_threshold(before["hidden.weight"], 0.1 * rate)).abs().max() < 1e-14
+    assert pruner.l1 == pytest.approx(0.1)
+
+
 def test_parameters_that_are_left_alone_and_those_without_gradient() -> None:
     net = make_net()
     net.hidden.weight.requires_grad_(False)
@@ -599,24 +619,6 @@ def test_storage_of_the_parameters_never_changes() -> None:
         assert torch.equal(view, net.hidden.weight[3])
 
 
-class CountOperations(TorchDispatchMode):
-    """Counts the kernels and views dispatched."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
-        self.seen[str(func)] += 1
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def counted() -> Iterator[Counter[str]]:
-    with CountOperations() as mode:
-        yield mode.seen
-
-
 @pytest.mark.parametrize("foreach", [False, True])
 def test_one_kernel_per_parameter_and_no_allocation(foreach: bool) -> None:
     def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -624,11 +626,11 @@ def test_one_kernel_per_parameter_and_no_allocation(foreach: bool) -> None:
 
     net, optimizer, pruner = small_run(make=make)
     backward(net, optimizer, 0)
-    with counted() as pruned:
+    with counted_operations() as pruned:
         optimizer.step()
     pruner.finalize()
     backward(net, optimizer, 0)
-    with counted() as dense:
+    with counted_operations() as dense:
         optimizer.step()
     extra = pruned - dense
     extra.pop("aten.detach.default")  # a view: no kernel, no memory
@@ -729,7 +731,7 @@ def test_tensor_threshold_broadcasts() -> None:
 @pytest.mark.parametrize("tensor", [False, True])
 def test_soft_threshold_has_the_true_gradient(tensor: bool) -> None:
     theta = torch.tensor([-2.0, -0.3, 0.0, 0.3, 2.0], requires_grad=True)
-    soft_threshold(theta, torch.tensor(0.5) if tensor else 0.5).sum().backward()
+    soft_threshold(theta, torch.tensor(0.5) if tensor else 0.5).sum().backward()  # type: ignore[no-untyped-call]
     assert theta.grad is not None
     assert theta.grad.tolist() == [1, 0, 0, 0, 1]
 
@@ -772,8 +774,7 @@ def test_checkpoint_loads_after_an_interrupted_step() -> None:
     whole = weights(net)
     with interrupted(optimizer):
         optimizer.step()
-    for part, state in zip((net, optimizer, pruner), states, strict=True):
-        part.load_state_dict(copy.deepcopy(state))
+    load((net, optimizer, pruner), copy.deepcopy(states))
     assert same_bits(weights(net), whole)
     assert same_bits(latents(pruner), states[2]["latents"])
     twin, twin_optimizer, _ = small_run()
@@ -924,6 +925,6 @@ def test_inverse_refuses_bad_thresholds(bad: float, tensor: bool, near: Tensor |
 )
 def test_gradient_at_the_threshold_is_zero(tensor: bool) -> None:
     theta = torch.tensor([-0.5, 0.5], requires_grad=True)
-    soft_threshold(theta, torch.tensor(0.5) if tensor else 0.5).sum().backward()
+    soft_threshold(theta, torch.tensor(0.5) if tensor else 0.5).sum().backward()  # type: ignore[no-untyped-call]
     assert theta.grad is not None
     assert theta.grad.tolist() == [0, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hw_targets.files import new_file
 from hw_targets.report.canvas import require_matplotlib
-from hw_targets.report.page import page
+from hw_targets.report.page import html_page
 from hw_targets.report.picture import save_picture
 from hw_targets.report.read import load_run
 
@@ -28,7 +28,7 @@ def write_report(folder: str | os.PathLike[str], *, overwrite: bool = False) -> 
     run = load_run(folder)
     path = Path(folder) / "report.html"
     with new_file(path, overwrite=overwrite) as temporary:
-        temporary.write_text(page(run), encoding="utf-8")
+        temporary.write_text(html_page(run), encoding="utf-8")
     return path
 
 

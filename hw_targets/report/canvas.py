@@ -62,11 +62,12 @@ def population_colours(names: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def figure(width: float, height: float, font_size: float) -> Iterator[Figure]:
-    """A figure in inches, to be filled and saved inside the block."""
+def figure(width: float, height: float, font_size: float, margin: float = 0.0) -> Iterator[Figure]:
+    """A figure in inches, to be filled and saved inside the block; `margin` is a part of its size."""
     require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     settings = {
         "text.parse_math": False,  # a layer may be called "$x"
@@ -86,7 +87,8 @@ def figure(width: float, height: float, font_size: float) -> Iterator[Figure]:
     }
     with rc_context(settings), warnings.catch_warnings():  # type: ignore[arg-type]
         warnings.filterwarnings("ignore", message="Glyph")  # a browser has the letters that this font lacks
-        yield Figure(figsize=(width, height), layout="constrained")
+        layout = ConstrainedLayoutEngine(rect=(margin, margin, 1 - 2 * margin, 1 - 2 * margin))
+        yield Figure(figsize=(width, height), layout=layout)
 
 
 def svg(panel: Panel, prefix: str) -> str:

@@ -12,12 +12,14 @@ from hw_targets.report.style import style_sheet
 from hw_targets.report.words import UNKNOWN, count, percent
 
 
-def page(run: Run) -> str:
+def html_page(run: Run) -> str:
     """A whole HTML document that refers to nothing outside itself."""
     name = escape(text(run.summary, "name") or UNKNOWN)
+    scope = f'<p class="note">{escape(tables.energy_scope(run.summary))}</p>'
     sections = [
         f'<h1>{name}</h1>\n<p class="lead">{escape(_lead(run))}</p>',
         tables.headline(run),
+        scope,
         f"<h2>Accuracy along the chain</h2>\n{_chain(run.summary)}",
         f"<h2>Check against Lava</h2>\n{_lava(run.summary)}",
         "<h2>Layers</h2>\n" + _grid(plots.sparsity(run), plots.synops(run)),
@@ -26,7 +28,7 @@ def page(run: Run) -> str:
         f"<h2>Cores</h2>\n{_cores(run)}",
         "<h2>Training</h2>\n" + _grid(plots.pruning(run), plots.learning(run)),
         f"<h2>Where the energy comes from</h2>\n{tables.energy(run)}",
-        f'<p class="note">Energy: {escape(tables.energy_scope(run.summary))}.</p>',
+        scope,
         f"<h2>How this was made</h2>\n<div class=plots>{tables.seconds(run)}{tables.versions(run)}</div>",
     ]
     body = "\n".join(sections)

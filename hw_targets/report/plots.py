@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_targets.report.canvas import DENSE, GRID, INK, MUTED, PRUNED, TRACK, WARN, Panel, plain_axes
+from hw_targets.report.canvas import DENSE, INK, MUTED, PRUNED, TRACK, WARN, Panel, plain_axes
 from hw_targets.report.read import Record, Run, number, text
 from hw_targets.report.words import UNKNOWN, clip, fewer, percent, short
 
@@ -29,7 +29,9 @@ def accuracy(run: Run) -> Panel:
     """Accuracy along the chain."""
     values = [number(run.summary, f"{stage}_accuracy") for stage in STAGES]
     draw = partial(_draw_accuracy, values) if any(v is not None for v in values) else None
-    return Panel("Accuracy along the chain", "The axis does not start at zero.", 2.4, draw)
+    return Panel(
+        "Accuracy along the chain", "The dashed line is the dense accuracy. The axis does not start at zero.", 2.4, draw
+    )
 
 
 def sparsity(run: Run) -> Panel:
@@ -80,16 +82,22 @@ def _series(run: Run, name: str, key: str) -> tuple[NDArray[np.float64], NDArray
 
 def _draw_accuracy(values: Sequence[float | None], figure: Figure | SubFigure) -> None:
     axes = plain_axes(figure.subplots())
+    axes.grid(False)  # it would cross the numbers
     known = [v for v in values if v is not None]
     middle, room = (max(known) + min(known)) / 2, max(0.01, max(known) - min(known))
     places = range(len(values))
-    axes.plot(places, [math.nan if v is None else v for v in values], color=GRID, linewidth=2, zorder=1)
+    dense = values[0]
+    if dense is not None:
+        axes.axhline(dense, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     for place, value in zip(places, values, strict=True):
         if value is None:
             axes.annotate(UNKNOWN, (place, middle), ha="center", va="center", color=MUTED)
             continue
-        axes.scatter(place, value, s=55, color=DENSE if place == 0 else PRUNED, zorder=2, clip_on=False)
-        axes.annotate(percent(value), (place, value), (0, 9), textcoords="offset points", ha="center", weight="bold")
+        axes.scatter(place, value, s=60, color=DENSE if place == 0 else PRUNED, zorder=2)
+        # Below the line of the dense accuracy the number goes under its point, where nothing crosses it.
+        side = -1 if dense is not None and value < dense else 1
+        where = {"xytext": (0, 9 * side), "textcoords": "offset points", "va": "bottom" if side > 0 else "top"}
+        axes.annotate(percent(value), (place, value), ha="center", weight="bold", **where)  # type: ignore[arg-type]
     axes.set_ylim(middle - 1.1 * room, middle + 1.1 * room)
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.set_xticks(list(places), list(STAGES.values()))
@@ -108,7 +116,9 @@ def _draw_sparsity(layers: Sequence[Record], figure: Figure | SubFigure) -> None
         for layer, v in zip(layers, values, strict=True)
     ]
     for row in axes.get_yticks():
-        axes.annotate(labels[int(row)], (1.02, row), va="center", color=INK, annotation_clip=False)
+        axes.annotate(
+            labels[int(row)], (1.02, row), va="center", color=INK, annotation_clip=False, fontsize=_row_size(axes)
+        )
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
 
@@ -124,7 +134,13 @@ def _draw_synops(layers: Sequence[Record], figure: Figure | SubFigure) -> None:
         pair = [values[version][int(row)] for version in RUN_COLOURS]
         label = "no SynOps" if pair == [0, 0] else fewer(*pair)
         axes.annotate(
-            label, (max(v or 0 for v in pair), row), (5, 0), textcoords="offset points", va="center", color=INK
+            label,
+            (max(v or 0 for v in pair), row),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+            fontsize=_row_size(axes),
         )
     axes.set_xlim(0, max(1.0, max(v or 0 for pair in values.values() for v in pair)) * 1.3)
     axes.xaxis.set_major_locator(_locator(4))
@@ -140,9 +156,10 @@ def _draw_training(
         plain_axes(axes).set_title(label)
         for name, (steps, values) in runs.items():
             _line(axes, steps, values, RUN_COLOURS.get(name, WARN), clip(name), smooth=label == "loss")
+        axes.margins(x=0.01)
+        axes.set_ylim(min(0, axes.get_ylim()[0]) if label == "loss" else 0)
         axes.yaxis.set_major_locator(_locator(4))
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.4g}")
-        axes.margins(x=0.01)
     grid[-1].set_xlabel("optimizer step")
     handles = {line.get_label(): line for axes in grid for line in axes.get_lines() if line.get_label()[0] != "_"}
     if len(handles) > 1:
@@ -162,14 +179,18 @@ def _line(
 
 
 def _layer_axes(figure: Figure | SubFigure, layers: Sequence[Record]) -> Axes:
-    """Axes with one row per layer, named; where rows are too thin for letters, every second or third is named."""
+    """Axes with one named row per layer; thin rows get small letters, thinner ones a name on every second or third."""
     axes = plain_axes(figure.subplots(), grid="x")
     room = figure.bbox.height / figure.dpi * 72 - 50
-    every = math.ceil(len(layers) * 1.1 * _font_size() / max(room, 1.0))
-    rows = range(0, len(layers), every)
-    axes.set_yticks(list(rows), [clip(text(layers[row], "name") or UNKNOWN) for row in rows])
+    size = min(_font_size(), max(0.7 * _font_size(), room / len(layers) / 1.1))
+    rows = range(0, len(layers), math.ceil(len(layers) * 1.1 * size / max(room, 1.0)))
+    axes.set_yticks(list(rows), [clip(text(layers[row], "name") or UNKNOWN) for row in rows], fontsize=size)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     return axes
+
+
+def _row_size(axes: Axes) -> float:
+    return float(axes.get_yticklabels()[0].get_fontsize())
 
 
 def _sparsity(layer: Record) -> float | None:

@@ -35,11 +35,14 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.45rem .7rem;text-align:left;vertical-align:top;border-top:1px solid var(--grid)}
 thead th{border-top:0;background:var(--card);color:var(--muted);font-weight:600;font-size:.85rem;vertical-align:bottom}
 td.n,th.n{text-align:right;white-space:nowrap}
-tbody th{font-weight:500;overflow-wrap:anywhere;min-width:8rem}
+thead th.n{white-space:normal}
+tbody th{font-weight:500;overflow-wrap:break-word}
 .headline tbody th{min-width:10rem}
 .headline td{font-size:1.05rem}
+.layers{font-size:.9rem}
 .headline td:last-child{font-weight:650}
 .total th,.total td{font-weight:650}
+.energy td:last-child{min-width:20rem}
 .chain{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:.6rem;list-style:none;padding:0;margin:0}
 .chain li{background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:.6rem .8rem}
 .chain b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}
@@ -62,7 +65,7 @@ summary{cursor:pointer;margin-bottom:.6rem}
  main{padding:1.2rem .7rem 2rem}
  h1{font-size:1.45rem}
  th,td{padding:.4rem .45rem}
- .headline td,.headline th,.layers td,.layers th{font-size:.85rem}
+ .headline td,.headline th,.layers td,.layers th,.energy td,.energy th{font-size:.85rem}
  .headline tbody th{min-width:0}
  .headline td.n,.headline th.n{white-space:normal}
  figure{padding:.6rem .5rem}

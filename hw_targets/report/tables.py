@@ -43,16 +43,21 @@ def html_table(
 def headline(run: Run) -> str:
     """Dense against pruned, in the five numbers people ask for."""
     summary = run.summary
-    pairs = {k: (number(summary, f"{k}_dense"), number(summary, f"{k}_pruned")) for k in ("synops",)}
+    synops = number(summary, "synops_dense"), number(summary, "synops_pruned")
     before, after = (number(summary, f"{v}_accuracy") for v in ("dense", "pruned"))
     weights = number(summary, "weights"), run.weights_left
     energy = number(summary, "energy_dense_j"), number(summary, "energy_pruned_j")
+    chip_of_energy = text(summary, "energy_chip") or UNKNOWN
     zeros = Noted("Weights that are not zero", f"{percent(number(summary, 'sparsity'))} of the weights are pruned")
     rows: list[list[Cell]] = [
         ["Accuracy", percent(before), percent(after), words.points(before, after)],
         [zeros, *map(count, weights), fewer(*weights)],
-        ["Synaptic operations per image", *map(count, pairs["synops"]), fewer(*pairs["synops"])],
-        [Noted("Energy per image", energy_scope(summary)), *map(joules, energy), fewer(*energy)],
+        ["Synaptic operations per image", *map(count, synops), fewer(*synops)],
+        [
+            Noted("Energy per image", f"estimated for {chip_of_energy}"),
+            *map(joules, energy),
+            fewer(*energy),
+        ],
     ]
     for chip in run.chips:
         cores = table(table(summary, "cores"), chip)
@@ -65,9 +70,12 @@ def headline(run: Run) -> str:
 
 def energy_scope(summary: Record) -> str:
     """For which chip the energy was computed, and what it leaves out."""
-    left_out = summary.get("energy_not_modelled")
-    names = "; ".join(str(item) for item in left_out) if isinstance(left_out, list) else UNKNOWN
-    return f"estimated for {text(summary, 'energy_chip') or UNKNOWN}; not counted: {names or 'nothing'}"
+    listed = summary.get("energy_not_modelled")
+    names = [i if isinstance(i, str) else UNKNOWN for i in listed] if isinstance(listed, list) else [UNKNOWN]
+    chip = text(summary, "energy_chip") or UNKNOWN
+    return (
+        f"Energy is an estimate for {chip} from published coefficients. Not counted: {'; '.join(names) or 'nothing'}."
+    )
 
 
 LAYER_COLUMNS = ("weights", "zeros", "synops_dense", "synops_pruned", "macs_dense", "macs_pruned")
@@ -114,7 +122,9 @@ def energy(run: Run) -> str:
         rows.append([name.replace("_", " "), *spent, cost, text(price, "source") or UNKNOWN])
     if not rows:
         rows.append([UNKNOWN] * 5)
-    return html_table(["part", "dense, per image", "pruned, per image", "each", "source"], rows, numbers=3)
+    return html_table(
+        ["part", "dense, per image", "pruned, per image", "each", "source"], rows, numbers=3, kind="energy"
+    )
 
 
 def seconds(run: Run) -> str:

@@ -28,10 +28,11 @@ def short(value: float | None) -> str:
     """1234567 as '1.23 M', for plots."""
     if value is None:
         return UNKNOWN
+    rounded = float(f"{value:.3g}")  # first, so that 999999 becomes 1 M and not 1000 k
     for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{prefix}" if abs(value) < 999.5 * factor else f"{value / factor:,.0f}{prefix}"
-    return f"{value:.3g}"
+        if abs(rounded) >= factor:
+            return f"{rounded / factor:g}{prefix}"
+    return f"{rounded:g}"
 
 
 def joules(value: float | None) -> str:
@@ -78,7 +79,7 @@ def points(before: float | None, after: float | None) -> str:
     return f"{difference:+.2f} points".replace("-", "−")
 
 
-def clip(name: str, most: int = 20) -> str:
+def clip(name: str, most: int = 24) -> str:
     """One line of at most `most` characters; the ends of a layer's name tell more than its middle."""
     line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     head = (most - 1) // 2

@@ -1,0 +1,47 @@
+"""`python -m examples.benchmarks [names] [--quick]`: measure, print a table with verdicts, write results/*.json."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from examples.benchmarks.common import RESULTS, Report
+from hw_targets.cli.tables import table
+
+#: Modules with `run(quick=...) → Report`.
+BENCHMARKS = ("training_step", "counting", "emulation")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the named benchmarks, or all. A missed goal is reported, and is no error."""
+    parser = argparse.ArgumentParser(prog="python -m examples.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: few rounds, small batches")
+    parser.add_argument("--out", type=Path, help=f"folder for the results (default: {RESULTS}; quick: runs/bench)")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"unknown benchmarks {sorted(unknown)}; known are {', '.join(BENCHMARKS)}")
+    folder = options.out or (Path("runs/bench") if options.quick else RESULTS)
+    for name in options.names or BENCHMARKS:
+        report: Report = import_module(f"examples.benchmarks.{name}").run(quick=options.quick)
+        path = report.write(folder)
+        print(f"\n{name}\n{describe(report)}\n→ {path}", flush=True)
+    return 0
+
+
+def describe(report: Report) -> str:
+    """A report as a plain-text table."""
+    rows = []
+    for result in report.results:
+        s = result.summary
+        goal, verdict = ("", "") if result.goal is None else (str(result.goal), str(result.verdict))
+        rows.append([result.label, f"{s.median:.3g}", f"{s.q1:.3g} – {s.q3:.3g}", str(s.count), goal, verdict])
+    lines = [table(rows, ["", "median", "quartiles", "rounds", "goal", "verdict"])]
+    return "\n".join([*lines, *(f"skipped: {what} ({why})" for what, why in report.skipped.items())])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

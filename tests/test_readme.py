@@ -1,0 +1,48 @@
+"""The README's usage example, run as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import hw_targets
+import neuroprune
+from hw_targets import emulate
+from neuroprune.backends import backend_of
+from neuroprune.models.sew_resnet import SmallSEWResNet
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_usage_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    assert len(example[1].splitlines()) <= 8 + 1  # the loop's two statements share the eight lines' purpose
+    monkeypatch.chdir(tmp_path)
+    model = SmallSEWResNet((4, 8))
+    backend = backend_of(model)
+    assert backend is not None
+    loader = [(torch.rand(4, 8, 1, 28, 28), torch.randint(0, 10, (8,))) for _ in range(3)]
+    scope: dict[str, Any] = {
+        "neuroprune": neuroprune,
+        "hw_targets": hw_targets,
+        "model": model,
+        "reset": backend.reset,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "loader": loader,
+        "criterion": nn.CrossEntropyLoss(),
+    }
+    exec(compile(example[1], "README.md", "exec"), scope)
+    assert int(capsys.readouterr().out) > 0
+    assert (tmp_path / "model.net").stat().st_size > 0
+    assert emulate(scope["network"], torch.rand(2, 1, 28, 28)).output.shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(neuroprune/[\w/.]+|hw_targets/[\w/.]+|examples/[\w/.]+)`", README))
+def test_every_file_the_readme_names_exists(name: str) -> None:
+    assert (Path(__file__).parent.parent / name).exists()
