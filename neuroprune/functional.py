@@ -20,15 +20,12 @@ def soft_threshold(theta: Tensor, threshold: float | Tensor) -> Tensor:
         Weights of the shape and dtype of θ, exactly zero where |θ| ≤ d.
 
     Raises:
-        ValueError: d is negative or not a number.
+        ValueError: d is negative, not a number, or does not broadcast to θ.
     """
-    if isinstance(threshold, Tensor):
-        if not bool((threshold >= 0).all()):
-            raise ValueError(f"soft_threshold: threshold must be >= 0, got a minimum of {threshold.min().item()}")
-        return theta - torch.minimum(torch.maximum(theta, -threshold), threshold)
-    if not threshold >= 0:
-        raise ValueError(f"soft_threshold: threshold must be >= 0, got {threshold}")
-    return torch.nn.functional.softshrink(theta, threshold)
+    d = _checked(threshold, theta)
+    if isinstance(d, Tensor):
+        return torch.where(theta.abs() > d, theta - torch.sign(theta) * d, torch.zeros_like(theta))
+    return torch.nn.functional.softshrink(theta, d)
 
 
 def inverse_soft_threshold(weight: Tensor, threshold: float | Tensor, near: Tensor | None = None) -> Tensor:
@@ -42,10 +39,27 @@ def inverse_soft_threshold(weight: Tensor, threshold: float | Tensor, near: Tens
         threshold: d ≥ 0, a number or a tensor that broadcasts to w.
         near: latent parameters to stay close to, of the shape of w.
     """
-    theta = weight + torch.sign(weight) * threshold
+    d = _checked(threshold, weight)
+    theta = weight + torch.sign(weight) * d
     if near is None:
         return theta
-    limit = torch.as_tensor(threshold, dtype=near.dtype, device=near.device)
+    limit = torch.as_tensor(d, dtype=near.dtype, device=near.device)
     remembered = torch.minimum(torch.maximum(near, -limit), limit)
     theta = torch.where(weight == 0, remembered, theta)
     return torch.where(soft_threshold(near, threshold) == weight, near, theta)
+
+
+def _checked(threshold: float | Tensor, theta: Tensor) -> float | Tensor:
+    """The threshold, in the dtype of θ if it is a tensor. Raises ValueError unless it is >= 0 and broadcasts to θ."""
+    if not isinstance(threshold, Tensor):
+        if not threshold >= 0:
+            raise ValueError(f"soft_threshold: threshold must be >= 0, got {threshold}")
+        return threshold
+    if not bool((threshold >= 0).all()):
+        raise ValueError(f"soft_threshold: threshold must be >= 0, got a minimum of {threshold.min().item()}")
+    pairs = zip(reversed(threshold.shape), reversed(theta.shape), strict=False)
+    if threshold.dim() > theta.dim() or any(d not in (1, n) for d, n in pairs):
+        raise ValueError(
+            f"soft_threshold: a threshold of shape {tuple(threshold.shape)} does not broadcast to {tuple(theta.shape)}"
+        )
+    return threshold.to(theta.dtype)

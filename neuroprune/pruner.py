@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuroprune.functional import inverse_soft_threshold
+from neuroprune._latent import Latent
 from neuroprune.schedules import Schedule
 
 
@@ -50,7 +51,8 @@ class SoftThresholdPruner:
         self._step = 0
         self._thresholds: list[float] = []
         self._l1: list[float] = []
-        self._latents: dict[nn.Parameter, _Latent] = {}
+        self._latents: dict[nn.Parameter, Latent] = {}
+        self._default: dict[nn.Parameter, bool] = {}
         self._inside_step = False
         self._register()
         if not self._latents:
@@ -76,40 +78,47 @@ class SoftThresholdPruner:
     @property
     def threshold(self) -> float:
         """Threshold d of the first parameter group that is pruned."""
-        return self._thresholds[self._first_group]
+        return self._thresholds[self._first_group()]
 
     @property
     def l1(self) -> float:
-        """L1 coefficient μ = Δd/η of the last step, in the first parameter group that is pruned (0 before any step)."""
-        return self._l1[self._first_group]
+        """L1 coefficient μ = Δd/η of the last step, in the first parameter group that is pruned.
+
+        0 before any step, and after a step whose learning rate was 0.
+        """
+        return self._l1[self._first_group()]
 
     def sparsity(self) -> float:
         """Fraction of the prunable weights that are zero, in [0, 1]."""
+        self._end_interrupted_step()
         parameters = list(self._latents)
         zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
         return zeros / max(1, sum(p.numel() for p in parameters))
 
     def finalize(self) -> None:
         """Detach from the optimizer and free the latent copy. The model keeps its weights, with true zeros."""
+        self._end_interrupted_step()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         for latent in self._latents.values():
             latent.theta = torch.empty(0)
 
+    @torch.no_grad()
     def adopt_weights(self) -> None:
         """Take the parameters' present values as the weights, whoever wrote them; θ moves as little as possible."""
         self._check_attached("adopt_weights")
-        for index, parameter in self._prunable():
-            self._latents[parameter].adopt(parameter, self._thresholds[index])
+        self._end_interrupted_step()
+        for index, parameter, latent in self._pruned():
+            latent.adopt(parameter, self._thresholds[index])
 
-    @torch.no_grad()
     def state_dict(self) -> dict[str, Any]:
         """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """
         self._check_attached("state_dict")
+        self._settle()
         position = self._positions()
         return {
             "step": self._step,
@@ -126,6 +135,7 @@ class SoftThresholdPruner:
             ValueError: the state belongs to another model or optimizer; nothing is changed then.
         """
         self._check_attached("load_state_dict")
+        self._settle()
         position = self._positions()
         by_index = {position[p]: p for p in self._latents}
         _check_state(state, by_index, len(self._thresholds))
@@ -134,8 +144,8 @@ class SoftThresholdPruner:
         self._l1 = [float(m) for m in state["l1"]]
         for index, theta in state["latents"].items():
             self._latents[by_index[int(index)]].theta.copy_(theta)
-        for group, parameter in self._prunable():
-            self._latents[parameter].write(parameter, self._thresholds[group])
+        for group, parameter, latent in self._pruned():
+            latent.write(parameter, self._thresholds[group])
 
     def _check_attached(self, call: str) -> None:
         if not self._handles:
@@ -143,18 +153,22 @@ class SoftThresholdPruner:
                 f"SoftThresholdPruner.{call}: the pruner was finalized and has no state left; save it before finalize()"
             )
 
-    @property
     def _first_group(self) -> int:
-        return next(index for index, _ in self._prunable())
+        return next((index for index, _, _ in self._pruned()), 0)
 
     def _positions(self) -> dict[nn.Parameter, int]:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         return {p: index for index, p in enumerate(parameters)}
 
-    def _prunable(self) -> Iterator[tuple[int, nn.Parameter]]:
+    def _pruned(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
         for index, group in enumerate(self._optimizer.param_groups):
-            if group.get("prune", True):
-                yield from ((index, p) for p in group["params"] if p in self._latents)
+            for parameter in group["params"]:
+                if parameter in self._latents and self._is_on(group, parameter):
+                    yield index, parameter, self._latents[parameter]
+
+    def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
+        # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
+        return bool(group.get("prune", self._default[parameter]))
 
     @torch.no_grad()
     def _register(self) -> None:
@@ -164,90 +178,75 @@ class SoftThresholdPruner:
                 self._thresholds.append(self._schedule.initial_threshold)
                 self._l1.append(0.0)
             for parameter in group["params"]:
-                if parameter not in self._latents and group.get("prune", True) and _is_prunable(parameter):
-                    self._latents[parameter] = _Latent(parameter)
-                    if self._thresholds[index] > 0:
-                        self._latents[parameter].write(parameter, self._thresholds[index])
+                self._default.setdefault(parameter, bool(group.get("prune", True)))
+                if parameter in self._latents or not (self._is_on(group, parameter) and _is_prunable(parameter)):
+                    continue
+                self._latents[parameter] = Latent(parameter)
+                if self._thresholds[index] > 0:
+                    self._latents[parameter].write(parameter, self._thresholds[index])
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Between steps: everything prunable is known, and what was written from outside is adopted."""
+        self._end_interrupted_step()
+        self._register()
+        for index, parameter, latent in self._pruned():
+            latent.adopt_if_written(parameter, self._thresholds[index])
+
+    @torch.no_grad()
+    def _end_interrupted_step(self) -> None:
+        """Take θ out of the parameters, where a step that raised an exception left it."""
+        if self._inside_step:
+            self._leave()
 
     @torch.no_grad()
     def _before_step(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
             raise RuntimeError(
-                "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters"
-                " instead of the weights; compute the loss, call loss.backward(), then optimizer.step() without a"
-                " closure"
+                "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters instead"
+                " of the weights; compute the loss, call loss.backward(), then optimizer.step() without a closure"
             )
+        if self._inside_step:
+            return  # a step inside a step (a subclass that calls super().step()), or one more try after an exception
         self._register()
-        for index, parameter in self._prunable():
-            self._latents[parameter].enter(parameter, self._thresholds[index], resume=self._inside_step)
+        for index, parameter, latent in self._pruned():
+            latent.enter(parameter, self._thresholds[index])
         self._inside_step = True
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        if not self._inside_step:
+            return
         # A fused optimizer under GradScaler decides inside its kernel to skip a step whose gradients overflowed.
         found_inf = getattr(optimizer, "found_inf", None)
-        skipped = found_inf is not None and bool(found_inf.item())
-        if not skipped:
+        if found_inf is not None and bool(found_inf.item()):
+            self._leave(unchanged=True)
+            return
+        try:
             self._advance()
-        for index, parameter in self._prunable():
-            self._latents[parameter].leave(parameter, self._thresholds[index], unchanged=skipped)
+        finally:
+            self._leave()
+
+    def _leave(self, *, unchanged: bool = False) -> None:
+        for index, parameter, latent in self._pruned():
+            latent.leave(parameter, self._thresholds[index], unchanged=unchanged)
         self._inside_step = False
 
     def _advance(self) -> None:
-        for index, group in enumerate(self._optimizer.param_groups):
-            lr, before = float(group["lr"]), self._thresholds[index]
-            after = self._schedule.next_threshold(before, self._step, lr)
-            self._thresholds[index] = after
-            self._l1[index] = (after - before) / lr if lr > 0 else 0.0
-        self._step += 1
-
-
-class _Latent:
-    """θ of one parameter, and the storage that holds w while the optimizer works on θ."""
-
-    __slots__ = ("_pointer", "_version", "_weight", "theta")
-
-    def __init__(self, parameter: nn.Parameter) -> None:
-        self.theta = parameter.detach().clone()
-        self._weight = parameter.detach()
-        self._sign(parameter)
-
-    def enter(self, parameter: nn.Parameter, threshold: float, *, resume: bool) -> None:
-        """Put θ into the parameter. `resume`: the last step died half-way and θ is still in there."""
-        if not resume or parameter.data_ptr() != self.theta.data_ptr():
-            if parameter._version != self._version or parameter.data_ptr() != self._pointer:
-                self.adopt(parameter, threshold)
-            self._weight = parameter.detach()
-        parameter.data = self.theta
-
-    def leave(self, parameter: nn.Parameter, threshold: float, *, unchanged: bool) -> None:
-        """Put the weights back into the parameter, in the storage they had."""
-        parameter.data = self._weight
-        if unchanged:
-            self._sign(parameter)
-        else:
-            self.write(parameter, threshold)
-
-    def write(self, parameter: nn.Parameter, threshold: float) -> None:
-        """w ← S_d(θ), one kernel, nothing allocated."""
-        torch.ops.aten.softshrink.out(self.theta, threshold, out=parameter)
-        self._sign(parameter)
-
-    @torch.no_grad()
-    def adopt(self, parameter: nn.Parameter, threshold: float) -> None:
-        """Move θ to the nearest value that gives the parameter's present weights."""
-        weight = parameter.detach()
-        if self.theta.shape != weight.shape:
-            raise RuntimeError(
-                f"SoftThresholdPruner: a parameter changed its shape from {tuple(self.theta.shape)} to"
-                f" {tuple(weight.shape)} since the last step; build a new optimizer and pruner for the new model"
+        rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        after = [
+            self._schedule.next_threshold(d, self._step, lr) for d, lr in zip(self._thresholds, rates, strict=True)
+        ]
+        bad = [d for d in after if not (math.isfinite(d) and d >= 0)]
+        if bad:
+            raise ValueError(
+                f"SoftThresholdPruner: {self._schedule} gives the threshold {bad[0]} at step {self._step}, it must be a"
+                f" finite number >= 0 (learning rates {rates})"
             )
-        self.theta = inverse_soft_threshold(weight, threshold, near=self.theta.to(weight))
-        self._sign(parameter)
-
-    def _sign(self, parameter: nn.Parameter) -> None:
-        self._version = parameter._version
-        self._pointer = parameter.data_ptr()
+        moves = zip(after, self._thresholds, rates, strict=True)
+        self._l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
+        self._thresholds = after
+        self._step += 1
 
 
 def _is_prunable(parameter: Tensor) -> bool:

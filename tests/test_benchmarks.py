@@ -15,7 +15,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # examples/ is not installed
 
 from examples.benchmarks import __main__ as command
 from examples.benchmarks import readme
-from examples.benchmarks.common import RESULTS, Goal, Report, Result, Samples, Summary, interleave, paired_ratios, summarize
+from examples.benchmarks.common import (
+    RESULTS,
+    Goal,
+    Report,
+    Result,
+    Samples,
+    Summary,
+    interleave,
+    paired_ratios,
+    summarize,
+)
 
 EMPTY = (
     "# Title\n\n<!-- bench:begin -->\nold\n<!-- bench:end -->\n\n"
@@ -149,6 +159,7 @@ def test_result_file(tmp_path: Path) -> None:
         "goal": {"limit": 1.6, "at_least": False, "text": "≤ 1.6"},
         "verdict": "met",
         "headline": True,
+        "cpu": None,
     }
     assert (second["goal"], second["verdict"]) == (None, None)
 

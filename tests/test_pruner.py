@@ -23,11 +23,6 @@ STEPS = 60
 MakeOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 
-def known_bug(reason: str) -> pytest.MarkDecorator:
-    """Fails today; strict, so that the repair has to take the mark away."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 class Net(nn.Module):
     """Convolution, hidden layer, head, and a layer that never gets a gradient."""
 
@@ -767,7 +762,6 @@ def test_interrupted_step_can_be_repeated() -> None:
     assert pruner.thresholds == twin_pruner.thresholds
 
 
-@known_bug("load_state_dict writes w over θ: after an interrupted step the parameter still is θ's storage")
 def test_checkpoint_loads_after_an_interrupted_step() -> None:
     net, optimizer, pruner = small_run()
     states = copy.deepcopy([part.state_dict() for part in (net, optimizer, pruner)])
@@ -783,7 +777,6 @@ def test_checkpoint_loads_after_an_interrupted_step() -> None:
     assert same_bits(weights(net), weights(twin))
 
 
-@known_bug("finalize leaves θ in the parameters after an interrupted step")
 def test_finalize_after_an_interrupted_step_leaves_the_weights() -> None:
     net, optimizer, pruner = small_run()
     before, sparsity = weights(net), pruner.sparsity()
@@ -804,7 +797,6 @@ class CallsSuper(torch.optim.SGD):
         return super().step(closure)
 
 
-@known_bug("nested step hooks advance the threshold twice")
 def test_optimizer_whose_step_calls_its_parents_advances_once() -> None:
     small_run(steps=1)
     net, optimizer, pruner = small_run(steps=3, make=lambda groups: CallsSuper(groups, momentum=0.9))
@@ -815,7 +807,6 @@ def test_optimizer_whose_step_calls_its_parents_advances_once() -> None:
     assert same_bits(weights(net), weights(twin))
 
 
-@known_bug("state_dict does not adopt outside writes")
 def test_state_saved_after_an_outside_write_holds_what_was_written() -> None:
     net, _, pruner = small_run()
     with torch.no_grad():
@@ -826,7 +817,6 @@ def test_state_saved_after_an_outside_write_holds_what_was_written() -> None:
     assert all((net.get_parameter(k) - before[k]).abs().max() < 1e-15 for k in before)
 
 
-@known_bug("load_state_dict keeps θ's old dtype")
 def test_state_loads_after_the_model_changed_its_dtype() -> None:
     net, optimizer, pruner = small_run(dtype=torch.float64)
     state = copy.deepcopy(pruner.state_dict())
@@ -839,7 +829,6 @@ def test_state_loads_after_the_model_changed_its_dtype() -> None:
     assert optimizer.param_groups
 
 
-@known_bug("state_dict does not know groups added since the last step")
 def test_group_added_just_before_saving_is_saved() -> None:
     net, optimizer, pruner = small_run()
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2, 2, dtype=torch.float64))], "lr": 0.1})
@@ -850,7 +839,6 @@ def test_group_added_just_before_saving_is_saved() -> None:
     assert torch.equal(fresh.hidden.weight, net.hidden.weight)
 
 
-@known_bug("outside writes are told by pointer and version, not by shape and strides")
 def test_view_of_the_same_storage_is_noticed() -> None:
     layer = nn.Linear(4, 4, bias=False)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -861,7 +849,6 @@ def test_view_of_the_same_storage_is_noticed() -> None:
     assert torch.equal(layer.weight, wanted)
 
 
-@known_bug("optimizer.load_state_dict replaces the groups, and prune=False with them")
 def test_excluded_group_stays_excluded_under_a_checkpoint_from_dense_training() -> None:
     net, dense_net = make_net(), make_net()
     dense_groups = make_groups(dense_net, 0.05)
@@ -881,7 +868,6 @@ class Bad(Schedule):
         return -1.0
 
 
-@known_bug("torch's message, after the step was counted and with θ in the parameters")
 def test_schedule_that_returns_a_bad_threshold_is_named() -> None:
     net = make_net()
     optimizer = torch.optim.SGD(make_groups(net, 0.05))
@@ -890,7 +876,6 @@ def test_schedule_that_returns_a_bad_threshold_is_named() -> None:
         zero_gradient_step(net, optimizer)
 
 
-@known_bug("StopIteration from threshold and l1")
 def test_threshold_can_be_read_after_pruning_is_switched_off() -> None:
     _, optimizer, pruner = small_run()
     threshold = pruner.threshold
@@ -899,7 +884,6 @@ def test_threshold_can_be_read_after_pruning_is_switched_off() -> None:
     assert pruner.threshold == threshold
 
 
-@known_bug("a tensor threshold decides dtype and shape")
 def test_threshold_tensor_keeps_shape_and_dtype_of_the_weights() -> None:
     theta = torch.randn(3, 4)
     threshold = torch.full((3, 1), 0.1, dtype=torch.float64)
@@ -912,17 +896,13 @@ def test_threshold_tensor_keeps_shape_and_dtype_of_the_weights() -> None:
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan")])
 @pytest.mark.parametrize("tensor", [False, True])
-@pytest.mark.parametrize(
-    "near", [pytest.param(None, marks=known_bug("unchecked without near")), pytest.param(torch.zeros(2), id="near")]
-)
+@pytest.mark.parametrize("near", [pytest.param(None), pytest.param(torch.zeros(2), id="near")])
 def test_inverse_refuses_bad_thresholds(bad: float, tensor: bool, near: Tensor | None) -> None:
     with pytest.raises(ValueError, match="threshold must be >= 0"):
         inverse_soft_threshold(torch.ones(2), torch.tensor(bad) if tensor else bad, near)
 
 
-@pytest.mark.parametrize(
-    "tensor", [False, pytest.param(True, marks=known_bug("ties of minimum and maximum share their gradient"))]
-)
+@pytest.mark.parametrize("tensor", [False, pytest.param(True)])
 def test_gradient_at_the_threshold_is_zero(tensor: bool) -> None:
     theta = torch.tensor([-0.5, 0.5], requires_grad=True)
     soft_threshold(theta, torch.tensor(0.5) if tensor else 0.5).sum().backward()  # type: ignore[no-untyped-call]

@@ -38,8 +38,10 @@ def describe(report: Report) -> str:
     for result in report.results:
         s = result.summary
         goal, verdict = ("", "") if result.goal is None else (str(result.goal), str(result.verdict))
-        rows.append([result.label, f"{s.median:.3g}", f"{s.q1:.3g} – {s.q3:.3g}", str(s.count), goal, verdict])
-    lines = [table(rows, ["", "median", "quartiles", "rounds", "goal", "verdict"])]
+        spread = "" if s.count == 1 else f"{s.q1:.3g} – {s.q3:.3g}"
+        cpu = "" if result.cpu is None else f"{result.cpu.median:.3g}"
+        rows.append([result.label, f"{s.median:.3g}", spread, str(s.count), cpu, goal, verdict])
+    lines = [table(rows, ["", "median", "quartiles", "rounds", "CPU time", "goal", "verdict"])]
     return "\n".join([*lines, *(f"skipped: {what} ({why})" for what, why in report.skipped.items())])
 
 

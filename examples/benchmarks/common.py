@@ -79,13 +79,17 @@ def paired_ratios(numerators: Sequence[float], denominators: Sequence[float]) ->
 
 @dataclass(frozen=True)
 class Result:
-    """One measured ratio. `headline`: it belongs in README."""
+    """One measured ratio. `cpu`: the same of CPU times, which other work on the machine disturbs less.
+
+    `headline`: it belongs in README.
+    """
 
     name: str
     label: str
     summary: Summary
     goal: Goal | None = None
     headline: bool = False
+    cpu: Summary | None = None
 
     @property
     def verdict(self) -> str | None:
@@ -96,6 +100,7 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
+        cpu = None if self.cpu is None else asdict(self.cpu)
         goal = None if self.goal is None else {**asdict(self.goal), "text": str(self.goal)}
         values = {
             "name": self.name,
@@ -103,7 +108,7 @@ class Result:
             **asdict(self.summary),
             "iqr": self.summary.q3 - self.summary.q1,
         }
-        return {**values, "goal": goal, "verdict": self.verdict, "headline": self.headline}
+        return {**values, "goal": goal, "verdict": self.verdict, "headline": self.headline, "cpu": cpu}
 
 
 @dataclass
@@ -112,10 +117,6 @@ class Samples:
 
     wall_s: dict[str, list[float]] = field(default_factory=dict)
     cpu_s: dict[str, list[float]] = field(default_factory=dict)
-
-    def ratios(self, variant: str, base: str) -> list[float]:
-        """Wall-clock ratios of two variants, paired by round."""
-        return paired_ratios(self.wall_s[variant], self.wall_s[base])
 
 
 def interleave(variants: Mapping[str, Action], rounds: int, *, title: str, warmup: int = 2, seed: int = 0) -> Samples:
@@ -185,8 +186,12 @@ class Report:
         self, case: str, variant: str, base: str, label: str, *, goal: Goal | None = None, headline: bool = False
     ) -> None:
         """Record the ratio of two timed variants of a case."""
-        summary = summarize(self.samples[case].ratios(variant, base))
-        self.results.append(Result(f"{case}/{variant}", label, summary, goal, headline))
+        samples = self.samples[case]
+        summary = summarize(paired_ratios(samples.wall_s[variant], samples.wall_s[base]))
+        cpu = None
+        if variant in samples.cpu_s and base in samples.cpu_s:
+            cpu = summarize(paired_ratios(samples.cpu_s[variant], samples.cpu_s[base]))
+        self.results.append(Result(f"{case}/{variant}", label, summary, goal, headline, cpu))
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with where and when it was measured."""

@@ -90,10 +90,10 @@ def _sew(batch: int, quick: bool) -> Case:
 def _mlp(batch: int, quick: bool) -> Case:
     """784-128-10 leaky neurons, weights even integers as Loihi has them."""
     random = np.random.default_rng(0)
-    hidden, out = (2 * random.integers(-60, 64, size).astype(np.int32) for size in ((128, 784), (10, 128)))
+    hidden, out = (2 * random.integers(-2, 3, size).astype(np.int32) for size in ((128, 784), (10, 128)))
     populations = (
         Population("input", (784,), GradedInput()),
-        Population("hidden", (128,), CubaLIF(60_000, v_decay=512)),
+        Population("hidden", (128,), CubaLIF(15_000, v_decay=512)),
         Population("output", (10,), Accumulator()),
     )
     synapses = (Synapses("input", "hidden", Dense(hidden)), Synapses("hidden", "output", Dense(out)))

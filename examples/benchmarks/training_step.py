@@ -109,7 +109,7 @@ def _parametrized(model: nn.Module) -> tuple[Optimizer, object]:
 
 def _masked(model: nn.Module) -> tuple[Optimizer, object]:
     for module in _weighted(model):
-        prune.l1_unstructured(module, "weight", amount=0.9)
+        prune.l1_unstructured(module, "weight", amount=0.9)  # type: ignore[no-untyped-call]
     return HYPER.optimizer(model), None
 
 
@@ -131,7 +131,7 @@ _BUILDERS: dict[str, tuple[str, Callable[[nn.Module], tuple[Optimizer, object]]]
 
 def run(*, quick: bool = False) -> Report:
     """Measure time in multi-step and single-step mode, and memory in multi-step mode."""
-    rounds, batch = (3, 8) if quick else (60, BATCH)
+    rounds, batch = (3, 8) if quick else (40, BATCH)
     parameters = {"time_steps": TIME_STEPS, "batch": batch, "image": SIZE, "rounds": rounds, "optimizer": str(HYPER)}
     report = Report("training_step", quick, parameters, METHOD)
     with one_thread():
@@ -209,7 +209,9 @@ def _live_bytes() -> int:
 
 def _transient_peak(step: Callable[[], object]) -> int:
     """Largest running sum of bytes allocated minus bytes freed while `step` runs."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profile:
         step()
     events: Any = profile.profiler
     changes = [(e.start_ns(), e.nbytes()) for e in events.kineto_results.events() if e.name() == "[memory]"]

@@ -1,0 +1,67 @@
+"""The latent value behind one parameter."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from neuroprune.functional import inverse_soft_threshold
+
+
+class Latent:
+    """θ of one parameter, and the storage that holds its weights w while the optimizer works on θ.
+
+    Between steps the parameter holds w. Inside a step it holds θ: the two storages are swapped, nothing is copied. What
+    the parameter looked like when it was left (version counter, storage, layout) tells whether someone wrote to it
+    since.
+    """
+
+    __slots__ = ("_seen", "_weight", "theta")
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self.theta = parameter.detach().clone()
+        self._weight = parameter.detach()
+        self._see(parameter)
+
+    def enter(self, parameter: nn.Parameter, threshold: float) -> None:
+        """Put θ into the parameter, after adopting what was written to it from outside."""
+        self.adopt_if_written(parameter, threshold)
+        self._weight = parameter.detach()
+        parameter.data = self.theta
+
+    def leave(self, parameter: nn.Parameter, threshold: float, *, unchanged: bool = False) -> None:
+        """Put w = S_d(θ) back into the parameter, in the storage it had. `unchanged`: the step was skipped, w stands."""
+        parameter.data = self._weight
+        if unchanged:
+            self._see(parameter)
+        else:
+            self.write(parameter, threshold)
+
+    def write(self, parameter: nn.Parameter, threshold: float) -> None:
+        """w ← S_d(θ), one kernel, nothing allocated."""
+        torch.ops.aten.softshrink.out(self.theta, threshold, out=parameter)
+        self._see(parameter)
+
+    def adopt_if_written(self, parameter: nn.Parameter, threshold: float) -> None:
+        """Adopt the parameter's weights if someone else wrote them."""
+        if _look(parameter) != self._seen:
+            self.adopt(parameter, threshold)
+
+    def adopt(self, parameter: nn.Parameter, threshold: float) -> None:
+        """Move θ to the nearest value that gives the parameter's present weights, on its device and in its dtype."""
+        weight = parameter.detach()
+        if self.theta.shape != weight.shape:
+            raise RuntimeError(
+                f"SoftThresholdPruner: a parameter changed its shape from {tuple(self.theta.shape)} to"
+                f" {tuple(weight.shape)} since the last step; build a new optimizer and pruner for the new model"
+            )
+        self.theta = inverse_soft_threshold(weight, threshold, near=self.theta.to(weight))
+        self._see(parameter)
+
+    def _see(self, parameter: nn.Parameter) -> None:
+        self._seen = _look(parameter)
+
+
+def _look(parameter: nn.Parameter) -> tuple[object, ...]:
+    """What changes when a parameter is written to, moved, cast or given another tensor's data."""
+    return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.shape, parameter.stride()
