@@ -74,9 +74,8 @@ def emulate(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any], *
 
 def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]) -> Tensor:
     values = torch.as_tensor(inputs)
-    if tuple(values.shape[1:]) == entry.shape and values.dim() == len(entry.shape) + 1:
-        values = values.expand(network.time_steps, *values.shape)
-    elif tuple(values.shape[2:]) != entry.shape or values.dim() != len(entry.shape) + 2:
+    static = tuple(values.shape[1:]) == entry.shape and values.dim() == len(entry.shape) + 1
+    if not static and (tuple(values.shape[2:]) != entry.shape or values.dim() != len(entry.shape) + 2):
         raise InvalidNetwork(
             f"emulate: inputs of shape {tuple(values.shape)} do not fit {entry.name} {entry.shape}; expected (N,"
             " *shape) or (T, N, *shape)"
@@ -90,14 +89,18 @@ def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor
             f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in {low:g} …"
             f" {high:g}"
         )
-    return values.to(torch.uint8 if top <= 255 else torch.int32)
+    spikes = values.to(torch.uint8 if top <= 255 else torch.int32)
+    return spikes.expand(network.time_steps, *spikes.shape) if static else spikes
 
 
 def _current(network: ChipNetwork | Network, population: Population, spikes: dict[str, Tensor]) -> Tensor:
     """Σ over incoming groups of op(spikes): (T, N, *shape), integers in float32 or float64 for a chip network."""
     exact = isinstance(network, ChipNetwork)
     total: Tensor | None = None
-    for op, sources in shared_ops(network.incoming(population.name)):
+    incoming = network.incoming(population.name)
+    graded = tuple(s for s in incoming if isinstance(network[s.source].neuron, GradedInput))
+    spiking = tuple(s for s in incoming if not isinstance(network[s.source].neuron, GradedInput))
+    for op, sources in shared_ops(graded) + shared_ops(spiking):
         source = network[sources[0]]
         x = sum((spikes[name] for name in sources[1:]), spikes[sources[0]])
         largest = ((1 << source.neuron.bits) - 1) if isinstance(source.neuron, GradedInput) else len(sources)
@@ -118,12 +121,14 @@ def _apply(op: Op, spikes: Tensor, source: Shape, largest: int | None) -> Tensor
     dtype = torch.float32 if small else torch.float64
     weight = torch.from_numpy(np.ascontiguousarray(op.weight)).to(spikes.device, dtype)
     lead = spikes.shape[:2]
-    x = spikes.reshape(-1, *source).to(dtype)
+    # What a static image drives is the same in every step.
+    static = len(spikes) > 1 and spikes.stride(0) == 0
+    x = (spikes[:1] if static else spikes).reshape(-1, *source).to(dtype)
     if isinstance(op, Conv2d):
         y = F.conv2d(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
     else:
         y = F.linear(x.flatten(1), weight)
-    return y.reshape(*lead, *y.shape[1:])
+    return y.reshape(-1, lead[1], *y.shape[1:]).expand(*lead, *y.shape[1:])
 
 
 def _accumulate(population: Population, current: Tensor, *, exact: bool) -> tuple[Tensor, int]:
@@ -132,7 +137,7 @@ def _accumulate(population: Population, current: Tensor, *, exact: bool) -> tupl
     if not exact or _stays_inside(current, bias):
         total = (current + bias).sum(0).flatten(1)
         return total.long() if exact else total, 0
-    integrator = _Integer(CubaLIF(LIMIT >> SHIFT), bias)
+    integrator = _Integer(CubaLIF((LIMIT >> SHIFT) - 1), bias)
     for a in current:
         integrator.step(a)
     return (integrator.v >> SHIFT).flatten(1).long(), int(integrator.lost)

@@ -1,8 +1,8 @@
 """Lava's own simulator as the judge: load an exported file, run samples, compare every spike.
 
-Lava is no dependency of this package; install lava-nc 0.10.0 and lava-dl 0.6.0 beside it (README, "Install"). It computes
-one sample at a time, tens of milliseconds a step, so a handful of samples is what one checks. It forks and insists on
-setting the start method of `multiprocessing`, so it runs in a Python process of its own (`hw_targets.lava_runner`).
+Lava is no dependency of this package; install lava-nc 0.10.0 and lava-dl 0.6.0 beside it (README, "Install"). It
+computes one sample at a time, tens of milliseconds a step, so a handful of samples is what one checks. It forks and
+insists on setting the start method of `multiprocessing`, so it runs in a process of its own (`lava_runner`).
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ def _unstack(
 def run_lava(
     path: str | os.PathLike[str], images: npt.NDArray[Any], steps: int, readouts: Sequence[bool]
 ) -> list[npt.NDArray[np.int64]]:
-    """Traces of every netx layer, (neurons in (C, H, W) order, steps·N + layers + 1): spikes or, for readouts, potentials.
+    """Traces of every netx layer, (neurons in (C, H, W) order, steps·N + layers + 1): spikes, or a readout's potential.
 
     Args:
         path: netx file.
-        images: integer inputs (N, *shape), each shown for `steps` steps, one after the other, the state reset in between.
+        images: integer inputs (N, *shape), each shown for `steps` steps, one after the other, states reset between.
         steps: T.
         readouts: for each layer, whether to record its potential instead of its spikes.
 

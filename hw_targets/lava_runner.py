@@ -27,7 +27,7 @@ def main(path: str, job_path: str, result_path: str) -> int:
         print(error, file=sys.stderr)
         return UNAVAILABLE
     traces = _run(lava, path, images, steps, readouts)
-    np.savez_compressed(result_path, **{str(i): trace for i, trace in enumerate(traces)})  # type: ignore[arg-type]
+    np.savez_compressed(result_path, **{str(i): trace for i, trace in enumerate(traces)})
     return 0
 
 
@@ -93,7 +93,7 @@ def _import_lava() -> _Lava:
 
 @contextmanager
 def _hashable_byte_encoder() -> Iterator[None]:
-    """Let lava-nc 0.10.0 import on Python ≥ 3.11: a dataclass default must be hashable there, its `ByteEncoder` is not."""
+    """Let lava-nc 0.10.0 import on Python ≥ 3.11: a dataclass default must be hashable, its `ByteEncoder` is not."""
     original: Any = dataclasses.dataclass
 
     def patched(cls: Any = None, /, **options: Any) -> Any:

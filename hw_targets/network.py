@@ -72,7 +72,7 @@ class Accumulator:
 Neuron: TypeAlias = GradedInput | SpikeInput | LIF | CubaLIF | Accumulator
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Population:
     """Neurons of one kind. `bias` is (C,) or (F,), added in every step, in the unit of the incoming weights."""
 
@@ -92,7 +92,7 @@ class Population:
         return isinstance(self.neuron, (GradedInput, SpikeInput))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conv2d:
     """Cross-correlation with zero padding, as `torch.nn.functional.conv2d`; weight (out, in/groups, kH, kW)."""
 
@@ -113,7 +113,7 @@ class Conv2d:
         return (int(self.weight.shape[0]), *size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dense:
     """Matrix (out, in); the source is flattened in (C, H, W) order."""
 
@@ -127,7 +127,7 @@ class Dense:
 Op: TypeAlias = Conv2d | Dense
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Synapses:
     """All synapses from one population to another."""
 
@@ -161,7 +161,7 @@ def _equal(a: Op, b: Op) -> bool:
     return type(a) is type(b) and np.array_equal(a.weight, b.weight)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """Topology shared by `Network` and `ChipNetwork`, validated on construction.
 
@@ -241,7 +241,7 @@ class Graph:
         return tuple(p for p in self.populations if not self.outgoing(p.name))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network(Graph):
     """Real-valued network; neurons are GradedInput, SpikeInput, LIF or Accumulator.
 
@@ -251,7 +251,7 @@ class Network(Graph):
     time_steps: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChipNetwork(Graph):
     """Integer network; neurons are GradedInput, SpikeInput, CubaLIF or Accumulator, weights and biases are integers.
 

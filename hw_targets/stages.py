@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +43,9 @@ class Trained:
     sparsity: float
 
 
-def train_recipe(recipe: Recipe, data: ImageSet, *, pruned: bool, record: Record | None = None) -> Trained:
+def train_recipe(
+    recipe: Recipe, data: ImageSet, *, pruned: bool, record: Record | None = None, bar_position: int = 0
+) -> Trained:
     """Train the recipe's model, with or without its pruner, on one and the same budget."""
     model, hyper = recipe.model(), recipe.training
     optimizer, steps = hyper.optimizer(model), hyper.steps(len(data))
@@ -48,12 +53,58 @@ def train_recipe(recipe: Recipe, data: ImageSet, *, pruned: bool, record: Record
     pruner = recipe.pruner(optimizer, scheduler, steps) if pruned else None
     predict = predictor(model, recipe.time_steps)
     title = "pruned training" if pruned else "dense training"
-    train(model, data, optimizer, scheduler, hyper, predict, pruner=pruner, record=record, title=title)
+    train(
+        model,
+        data,
+        optimizer,
+        scheduler,
+        hyper,
+        predict,
+        pruner=pruner,
+        record=record,
+        title=title,
+        bar_position=bar_position,
+    )
     sparsity = 0.0
     if pruner is not None:
         sparsity = pruner.sparsity()
         pruner.finalize()
     return Trained(model.eval(), sparsity)
+
+
+def train_dense_and_pruned(
+    recipe: Recipe, data: ImageSet, record_dense: Record, record_pruned: Record
+) -> tuple[Trained, Trained]:
+    """Both runs side by side, each in a process of its own on half of the cores.
+
+    Two processes of one thread do not wait for each other; two threads in one process do, after every small kernel, and
+    slow each other down many times over when anything else runs on the machine.
+    """
+    cores = os.cpu_count() or 1
+    before = torch.get_num_threads()
+    threads = max(1, cores // 2)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        dense = pool.submit(_train_dense, recipe, data, threads)
+        torch.set_num_threads(threads)
+        try:
+            pruned = train_recipe(recipe, data, pruned=True, record=record_pruned)
+        finally:
+            torch.set_num_threads(before)
+        state, rows = dense.result()
+    for row in rows:
+        record_dense(row)
+    model = recipe.model()
+    model.load_state_dict(state)
+    return Trained(model.eval(), 0.0), pruned
+
+
+def _train_dense(recipe: Recipe, data: ImageSet, threads: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """The dense run, in a child process: weights and records, which unlike a spiking model can be sent back."""
+    torch.set_num_threads(threads)
+    rows: list[dict[str, float]] = []
+    trained = train_recipe(recipe, data, pruned=False, record=rows.append, bar_position=1)
+    return trained.model.state_dict(), rows
 
 
 def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:

@@ -30,7 +30,7 @@ class Latent:
         parameter.data = self.theta
 
     def leave(self, parameter: nn.Parameter, threshold: float, *, unchanged: bool = False) -> None:
-        """Put w = S_d(θ) back into the parameter, in the storage it had. `unchanged`: the step was skipped, w stands."""
+        """Put w = S_d(θ) back into the parameter, in the storage it had; w as it was if the step was skipped."""
         parameter.data = self._weight
         if unchanged:
             self._see(parameter)

@@ -75,10 +75,12 @@ def train(
     pruner: SoftThresholdPruner | None = None,
     record: Record | None = None,
     title: str = "training",
+    bar_position: int = 0,
 ) -> None:
     """Train in place for `hyper.epochs` over shuffled `data`.
 
     A pruner attached to the optimizer does its work inside `optimizer.step()`; it is an argument only to be recorded.
+    `bar_position` is the terminal line of the progress bar, for runs side by side.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite; the model is left as it was before that step.
@@ -87,7 +89,7 @@ def train(
     loss_of = nn.CrossEntropyLoss(label_smoothing=hyper.label_smoothing)
     device = next(model.parameters()).device
     model.train()
-    with progress_bar(hyper.steps(len(data)), title) as bar:
+    with progress_bar(hyper.steps(len(data)), title, bar_position) as bar:
         for step, (epoch, chosen) in enumerate(_batches(len(data), hyper, generator)):
             images, labels = as_input(data.images[chosen].to(device)), data.labels[chosen].to(device)
             loss = loss_of(predict(model, images), labels)
@@ -125,9 +127,10 @@ def accuracy(
     return correct / len(data)
 
 
-def progress_bar(total: int, title: str) -> Any:
+def progress_bar(total: int, title: str, position: int = 0) -> Any:
     """A tqdm bar that vanishes when done; quiet where standard error is not a terminal."""
-    return require("tqdm", "train").tqdm(total=total, desc=title, leave=False, disable=None, dynamic_ncols=True)
+    options = {"leave": False, "disable": None, "dynamic_ncols": True, "position": position}
+    return require("tqdm", "train").tqdm(total=total, desc=title, **options)
 
 
 def _batches(images: int, hyper: Hyperparameters, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:

@@ -1,4 +1,4 @@
-"""The chip neuron by neuron: plain loops over integers, written from facts-hardware.md (section 3), not from the package.
+"""The chip neuron by neuron: plain loops, written from facts-hardware.md (section 3), not from the package.
 
 Only the data classes that describe a network are shared with the package; every computation here is its own.
 """

@@ -195,7 +195,7 @@ def test_readme_is_generated_and_then_up_to_date(folder: Path) -> None:
     assert (folder / "README.md").read_text() == EMPTY
     assert _readme(folder) == 0
     text = (folder / "README.md").read_text()
-    assert "| a / b | 1.5 | 1 – 2 | ≤ 1.6 | met |" in text
+    assert "| a / b | 1.500 | 1.000 – 2.000 | ≤ 1.6 | met |" in text
     assert "| b / a |" not in text
     assert "| non-zero weights | 1 k | 100 | 10.0× |" in text
     assert "| synaptic operations per image | 3 M | 1 M | 3.0× |" in text

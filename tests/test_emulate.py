@@ -191,6 +191,8 @@ def test_worked_examples_from_the_formula() -> None:
     assert spike_train(one_neuron(CubaLIF(18, v_decay=2048), 10, steps=5), [1, 1, 1, 1, 1]) == [0, 0, 0, 1, 0]
     # Current decay by half: u = 640, 320, 160; v = 640, 960, 1120 > 17·64 = 1088; v is reset, u is not.
     assert spike_train(one_neuron(CubaLIF(17, i_decay=2048), 10, steps=4), [1, 0, 0, 0]) == [0, 0, 1, 0]
+    # The same threshold is strict where there is a leak, too: 640 + 320 = 960 = 15·64 does not fire, 1120 > 960 does.
+    assert spike_train(one_neuron(CubaLIF(15, v_decay=2048), 10, steps=3), [1, 1, 1]) == [0, 0, 1]
     # A bias alone charges the neuron: 4, 8, 12 > 11.
     assert spike_train(one_neuron(CubaLIF(11), 1, steps=4, bias=4), [0, 0, 0, 0]) == [0, 0, 1, 0]
     # Decay rounds toward zero: v = −64 → rz(−64·4095) = −63 → −62 …; floor would stay at −64.
@@ -203,15 +205,14 @@ def test_worked_examples_from_the_formula() -> None:
 
 
 def test_negative_potentials_decay_toward_zero() -> None:
-    # v = −64·10 leaks 1/4096 a step, rounded toward zero: 640, 639, … 637 after 3 steps; then +10·64+64·w decides.
-    network = one_neuron(CubaLIF(0, v_decay=1), 1, steps=5, bias=None)
-    network = replace(
-        network,
-        populations=(network.populations[0], replace(network.populations[1], neuron=CubaLIF(0, v_decay=1))),
-        synapses=(Synapses("in", "n", Dense(np.array([[-10]], np.int32))),),
-    )
-    inputs = np.array([1, 0, 0, 1, 0])[:, None, None]
-    assert_same(emulate(network, inputs), run_slowly(network, inputs))
+    # −64 leaks 1/4096 a step, rounded toward zero: −63, −62, … so 64 more reach +2 > 0 after two steps. Rounding down
+    # would leave it at −64, and 64 more at 0, which does not fire.
+    populations = (Population("in", (2,), SpikeInput()), Population("n", (1,), CubaLIF(0, v_decay=1)))
+    network = ChipNetwork(populations, (Synapses("in", "n", Dense(np.array([[-1, 1]], np.int32))),), time_steps=4)
+    inputs = np.array([[1, 0], [0, 0], [0, 0], [0, 1]])[:, None]
+    activity = emulate(network, inputs)
+    assert activity.spikes["n"].ravel().tolist() == [0, 0, 0, 1]
+    assert_same(activity, run_slowly(network, inputs))
 
 
 def test_a_current_beyond_24_bits_wraps_and_is_counted() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from examples.benchmarks.common import RESULTS, Report
+from examples.benchmarks.common import RESULTS, Report, ratio_text
 from hw_targets.cli.tables import table
 
 #: Modules with `run(quick=...) → Report`.
@@ -38,9 +38,9 @@ def describe(report: Report) -> str:
     for result in report.results:
         s = result.summary
         goal, verdict = ("", "") if result.goal is None else (str(result.goal), str(result.verdict))
-        spread = "" if s.count == 1 else f"{s.q1:.3g} – {s.q3:.3g}"
-        cpu = "" if result.cpu is None else f"{result.cpu.median:.3g}"
-        rows.append([result.label, f"{s.median:.3g}", spread, str(s.count), cpu, goal, verdict])
+        spread = "" if s.count == 1 else f"{ratio_text(s.q1)} – {ratio_text(s.q3)}"
+        cpu = "" if result.cpu is None else ratio_text(result.cpu.median)
+        rows.append([result.label, ratio_text(s.median), spread, str(s.count), cpu, goal, verdict])
     lines = [table(rows, ["", "median", "quartiles", "rounds", "CPU time", "goal", "verdict"])]
     return "\n".join([*lines, *(f"skipped: {what} ({why})" for what, why in report.skipped.items())])
 

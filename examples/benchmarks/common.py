@@ -219,6 +219,11 @@ class Report:
         return path
 
 
+def ratio_text(value: float) -> str:
+    """Three decimals below 10, one below 100, none above."""
+    return f"{value:.{3 if value < 10 else 1 if value < 100 else 0}f}"
+
+
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     return {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.benchmarks.common import RESULTS
+from examples.benchmarks.common import RESULTS, ratio_text
 from hw_targets.cli.tables import percent, quantity, ratio
 from hw_targets.files import new_file
 
@@ -71,8 +71,9 @@ def bench_table(results: Path) -> str:
 
 def _row(result: dict[str, Any]) -> str:
     goal = result["goal"]["text"] if result["goal"] else ""
-    spread = "" if result["count"] == 1 else f"{result['q1']:.3g} – {result['q3']:.3g}"
-    return f"| {result['label']} | {result['median']:.3g} | {spread} | {goal} | {result['verdict'] or ''} |"
+    spread = "" if result["count"] == 1 else f"{ratio_text(result['q1'])} – {ratio_text(result['q3'])}"
+    median = ratio_text(result["median"])
+    return f"| {result['label']} | {median} | {spread} | {goal} | {result['verdict'] or ''} |"
 
 
 def _machine(report: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from hw_targets.stages import (
     map_network,
     measure_synops,
     to_network,
-    train_recipe,
+    train_dense_and_pruned,
 )
 from hw_targets.versions import commit, versions
 from neuroprune.data import Split
@@ -48,9 +48,9 @@ def demo_recipe(size: str) -> Recipe:
     full = Recipe(
         name="SEW ResNet on Fashion-MNIST",
         factory="neuroprune.models.sew_resnet:SmallSEWResNet",
-        arguments={"widths": [16, 32, 64], "neuron_type": "IF"},
-        training=Hyperparameters(epochs=2, batch_size=128, lr=0.1, weight_decay=5e-4),
-        schedule_arguments={"final_threshold": 0.3},
+        arguments={"widths": [12, 32, 96], "neuron_type": "IF"},
+        training=Hyperparameters(epochs=2, batch_size=128, lr=0.5, weight_decay=0.0),
+        schedule_arguments={"l1": 2.5e-3},
     )
     if size == "full":
         return full
@@ -91,11 +91,8 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     folder = RunFolder.create(out, recipe, overwrite=overwrite)
     with clock.stage("load Fashion-MNIST"):
         data = load_data(recipe)
-    with folder.metrics() as record:
-        with clock.stage("train dense"):
-            dense = train_recipe(recipe, data.train, pruned=False, record=record("dense"))
-        with clock.stage("train pruned (LATS), same budget"):
-            pruned = train_recipe(recipe, data.train, pruned=True, record=record("pruned"))
+    with folder.metrics() as record, clock.stage("train dense and, on the same budget, pruned (LATS)"):
+        dense, pruned = train_dense_and_pruned(recipe, data.train, record("dense"), record("pruned"))
     folder.save_model(dense.model, "dense")
     folder.save_model(pruned.model)
     with clock.stage("count synaptic operations"):
