@@ -16,12 +16,12 @@ from hw_targets.quantize import dequantize, quantize
 from hw_targets.relays import insert_relays
 
 if TYPE_CHECKING:
-    from hw_targets.emulate import emulate
-    from hw_targets.from_torch import from_torch
+    from hw_targets._emulate import emulate
+    from hw_targets._from_torch import from_torch
     from hw_targets.nir_io import to_nir
 
 #: Public names that need torch or nir, imported when first used.
-_LAZY = {"emulate": "hw_targets.emulate", "from_torch": "hw_targets.from_torch", "to_nir": "hw_targets.nir_io"}
+_LAZY = {"emulate": "hw_targets._emulate", "from_torch": "hw_targets._from_torch", "to_nir": "hw_targets.nir_io"}
 
 __all__ = [
     "Activity",

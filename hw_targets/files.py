@@ -19,6 +19,8 @@ def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterat
         InvalidFile: `path` exists and `overwrite` is False, or its folder does not exist.
     """
     target = Path(path)
+    if target.is_dir():
+        raise InvalidFile(f"{target} is a folder; give the name of a file")
     if target.exists() and not overwrite:
         raise InvalidFile(f"{target} exists already; choose another name or pass overwrite=True")
     if not target.parent.is_dir():

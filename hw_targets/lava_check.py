@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.emulate import emulate
+from hw_targets._emulate import emulate
 from hw_targets.errors import HardwareTargetError, InvalidFile
 from hw_targets.export.netx import NetxLayer, netx_layers
 from hw_targets.network import Accumulator, ChipNetwork

@@ -141,17 +141,24 @@ class Synapses:
         return f"{self.source}→{self.target}"
 
 
-def shared_ops(incoming: tuple[Synapses, ...]) -> list[tuple[Op, list[str]]]:
-    """Group sources that are seen through equal ops, as the terms of a SEW ADD are: their spikes can be added first."""
-    groups: list[tuple[Op, list[str]]] = []
-    for s in incoming:
-        for op, sources in groups:
-            if _equal(op, s.op):
-                sources.append(s.source)
-                break
-        else:
-            groups.append((s.op, [s.source]))
-    return groups
+def _is_graded(population: Population) -> bool:
+    return isinstance(population.neuron, GradedInput)
+
+
+def _check_bias(population: Population) -> None:
+    bias = population.bias
+    if bias is None:
+        return
+    if bias.shape not in ((population.shape[0],), (population.size,)):
+        raise InvalidNetwork(
+            f"population {population.name}: the bias has shape {bias.shape}, expected one value per channel,"
+            f" ({population.shape[0]},)"
+        )
+    if not np.isfinite(bias).all():
+        raise InvalidNetwork(
+            f"population {population.name}: {int((~np.isfinite(bias)).sum())} of {bias.size} biases are NaN or"
+            " infinite; check the training run before mapping it"
+        )
 
 
 def _equal(a: Op, b: Op) -> bool:
@@ -177,6 +184,8 @@ class Graph:
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
             raise InvalidNetwork(f"population names must be unique, but {twice} occur more than once")
+        for population in self.populations:
+            _check_bias(population)
         for synapses in self.synapses:
             self._check_synapses(synapses)
         if len(self.order) != len(names):
@@ -214,6 +223,24 @@ class Graph:
     def incoming(self, name: str) -> tuple[Synapses, ...]:
         """Synapse groups that end in a population."""
         return tuple(s for s in self.synapses if s.target == name)
+
+    def shared_ops(self, name: str) -> list[tuple[Op, list[str]]]:
+        """Incoming ops, each with the sources seen through it: the terms of a SEW ADD share one, their spikes add up.
+
+        An image is never put together with spikes, nor sources of different shapes.
+        """
+        groups: list[tuple[Op, list[str]]] = []
+        for s in self.incoming(name):
+            source = self[s.source]
+            for op, sources in groups:
+                first = self[sources[0]]
+                alike = first.shape == source.shape and not (_is_graded(first) or _is_graded(source))
+                if alike and _equal(op, s.op):
+                    sources.append(s.source)
+                    break
+            else:
+                groups.append((s.op, [s.source]))
+        return groups
 
     def outgoing(self, name: str) -> tuple[Synapses, ...]:
         """Synapse groups that start in a population."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.files import new_file
-from hw_targets.network import LIF, Accumulator, Conv2d, Network, Op, Population, shared_ops
+from hw_targets.network import LIF, Accumulator, Conv2d, Network, Op, Population
 from neuroprune._require import require
 
 
@@ -37,7 +37,7 @@ def to_nir(network: Network) -> Any:
         if population.is_input:
             continue
         nodes[node_of[name]] = _neurons(nir, population)
-        for index, (op, sources) in enumerate(shared_ops(network.incoming(name))):
+        for index, (op, sources) in enumerate(network.shared_ops(name)):
             key = f"{node_of[name]}_in{index}"
             # The bias enters once per step, however many groups of synapses there are.
             nodes[key] = _synapses(nir, op, network[sources[0]], population if index == 0 else None)

@@ -7,7 +7,7 @@ rounded on it, and zeros stay zero. It is the largest for which every integer st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -80,71 +80,87 @@ def dequantize(network: ChipNetwork) -> Network:
     return Network(tuple(populations), tuple(synapses), time_steps=network.time_steps)
 
 
-@dataclass(frozen=True)
-class _Demand:
-    """What a population asks of its scale, per unit of scale: the largest values that must fit."""
-
-    weight: float
-    bias: float
-    current: float
-
-
 def _layer_scales(
     network: Network, members: Iterable[Population], weight_limit: int, *, has_relays: bool
 ) -> dict[str, float]:
     """One scale per population of a netx layer, such that all firing neurons have the same integer threshold."""
-    scales: dict[str, float] = {}
-    firing: dict[str, tuple[float, float]] = {}
-    for population in members:
-        limit = _largest_scale(population, _demand(network, population), network.time_steps, weight_limit)
-        if isinstance(population.neuron, LIF):
-            firing[population.name] = (limit, population.neuron.v_threshold)
-        else:
-            scales[population.name] = limit
-    if not firing:
-        return scales
-    top = min([limit * threshold for limit, threshold in firing.values()] + [float(THRESHOLD_LIMIT)])
-    if has_relays:
-        top = min(top, float(weight_limit) - 1)
-    level = int(np.floor(top))
-    if level < 1:
-        name = min(firing, key=lambda n: firing[n][0] * firing[n][1])
-        raise QuantizationError(
-            f"quantize: {name}'s threshold rounds to {top:.2g} of the integer unit in which its weights and biases fit"
-            f" (weights ±{weight_limit}, bias ±{BIAS_LIMIT}, currents ±{STATE_LIMIT}), it must be at least 1; its"
-            " largest weight or bias is far above its threshold: train with weight decay or a larger threshold"
-        )
-    return scales | {name: level / threshold for name, (_, threshold) in firing.items()}
+    firing = {p.name: p.neuron.v_threshold for p in members if isinstance(p.neuron, LIF)}
+    limits = {p.name: _largest_scale(network, p, weight_limit) for p in members}
+    scales = {name: _shrunk(network, network[name], limit) for name, limit in limits.items() if name not in firing}
+    if firing:
+        top = min(float(THRESHOLD_LIMIT), *(limits[name] * threshold for name, threshold in firing.items()))
+        level = int(min(top, weight_limit - 1) if has_relays else top)
+        while level >= 1 and not all(_current_fits(network, network[n], level / t) for n, t in firing.items()):
+            level = min(level - 1, int(0.97 * level))
+        if level < 1:
+            raise _no_scale(min(firing, key=lambda n: limits[n] * firing[n]), weight_limit)
+        scales |= {name: level / threshold for name, threshold in firing.items()}
+    for name, scale in scales.items():
+        _check_weights_survive(network, network[name], scale, weight_limit)
+    return scales
 
 
-def _largest_scale(population: Population, demand: _Demand, time_steps: int, weight_limit: int) -> float:
-    """Largest scale for which weights, bias and one step's current fit; for accumulators the whole run's sum."""
-    steps = time_steps if isinstance(population.neuron, Accumulator) else 1
-    # Rounding can add half a unit to every term; 2 % covers it wherever the limit is reached by many terms.
-    current = 0.98 * STATE_LIMIT / steps
-    bounds = [
-        weight_limit / demand.weight if demand.weight else np.inf,
-        BIAS_LIMIT / demand.bias if demand.bias else np.inf,
-        current / demand.current if demand.current else np.inf,
-    ]
+def _largest_scale(network: Network, population: Population, weight_limit: int) -> float:
+    """Largest scale for which weights and bias fit; groups from one source may have to share a synapse in netx."""
+    weights: dict[str, float] = {}
+    for s in network.incoming(population.name):
+        largest = float(np.abs(s.op.weight).max(initial=0.0)) / _input_scale(network[s.source])
+        weights[s.source] = weights.get(s.source, 0.0) + largest
+    weight = max(weights.values(), default=0.0)
+    bias = 0.0 if population.bias is None else float(np.abs(population.bias).max())
     # With nothing to hold (all zero) any scale will do.
-    return float(min(*bounds, 1e6))
+    return min(weight_limit / weight if weight else 1e6, BIAS_LIMIT / bias if bias else 1e6, 1e6)
 
 
-def _demand(network: Network, population: Population) -> _Demand:
-    weight, excitation, inhibition = 0.0, 0.0, 0.0
-    for synapses in network.incoming(population.name):
-        source = network[synapses.source]
-        matrix = synapses.op.weight.astype(np.float64) / _input_scale(source)
-        weight = max(weight, float(np.abs(matrix).max(initial=0.0)))
-        rows = matrix.reshape(len(matrix), -1) * _largest_value(source)
-        excitation += float(np.maximum(rows, 0).sum(1).max())
-        inhibition += float(np.maximum(-rows, 0).sum(1).max())
-    bias = 0.0 if population.bias is None else float(np.abs(population.bias.astype(np.float64)).max())
+def _shrunk(network: Network, population: Population, scale: float) -> float:
+    """`scale`, or the next smaller one (in steps of 3 %) for which the current fits."""
+    while not _current_fits(network, population, scale):
+        scale *= 0.97
+    return scale
+
+
+def _current_fits(network: Network, population: Population, scale: float) -> bool:
+    """Whether no input whatever makes the rounded weights' sum leave the state's bits.
+
+    One step's current for neurons that fire; for accumulators the sum, bias included, of all steps of a sample.
+    """
+    excitation, inhibition = 0.0, 0.0
+    for s in network.incoming(population.name):
+        source = network[s.source]
+        weight = np.rint(s.op.weight * (scale / _input_scale(source)))
+        rows = weight.reshape(len(weight), -1) * _largest_value(source)
+        excitation += float(np.maximum(rows, 0).sum(1).max(initial=0.0))
+        inhibition += float(np.maximum(-rows, 0).sum(1).max(initial=0.0))
     current = max(excitation, inhibition)
     if isinstance(population.neuron, Accumulator):
-        current += bias
-    return _Demand(weight, bias, current)
+        if population.bias is not None:
+            current += float(np.abs(np.rint(population.bias * scale)).max())
+        current *= network.time_steps
+    return current < STATE_LIMIT - 1
+
+
+def _check_weights_survive(network: Network, population: Population, scale: float, weight_limit: int) -> None:
+    """Refuse a population whose weights all round to zero although they alone could make it fire, or are read out."""
+    incoming = network.incoming(population.name)
+    units = [scale / _input_scale(network[s.source]) for s in incoming]
+    if any(np.rint(s.op.weight * unit).any() for s, unit in zip(incoming, units, strict=True)):
+        return
+    drive = sum(
+        float(np.maximum(s.op.weight, 0).reshape(len(s.op.weight), -1).sum(1).max(initial=0.0))
+        * (_largest_value(network[s.source]) / _input_scale(network[s.source]))
+        for s in incoming
+    )
+    threshold = population.neuron.v_threshold if isinstance(population.neuron, LIF) else 0.0
+    if any(s.op.weight.any() for s in incoming) and drive * network.time_steps >= threshold:
+        raise _no_scale(population.name, weight_limit)
+
+
+def _no_scale(name: str, weight_limit: int) -> QuantizationError:
+    return QuantizationError(
+        f"quantize: {name}'s threshold or all of its weights round to zero on every integer scale that fits: weights"
+        f" within ±{weight_limit}, biases within ±{BIAS_LIMIT}, currents below {STATE_LIMIT}; its largest weight,"
+        " bias or sum of weights is too far above the rest: train with weight decay, prune, or narrow the layer"
+    )
 
 
 def _input_scale(population: Population) -> float:

@@ -68,6 +68,12 @@ def _relay(network: ChipNetwork, layers: dict[str, int], name: str, layer: int) 
 
 def _layer_neuron(network: ChipNetwork, layers: dict[str, int], layer: int) -> CubaLIF:
     for population in network.populations:
-        if layers[population.name] == layer and isinstance(population.neuron, CubaLIF):
-            return population.neuron
+        neuron = population.neuron
+        if layers[population.name] == layer and isinstance(neuron, CubaLIF):
+            if neuron.i_decay != 4096:
+                raise UnsupportedModel(
+                    f"{population.name}'s current decays over several steps (i_decay {neuron.i_decay}), so that a relay"
+                    f" in its layer {layer} would fire more than once; use neurons without synaptic current there"
+                )
+            return neuron
     raise UnsupportedModel(f"layer {layer} has no spiking neurons, so no spikes can pass it")

@@ -71,7 +71,15 @@ def add(left: Signal, right: Signal) -> Signal:
 
 
 def scale(signal: Signal, gain: Floats, shift: Floats | None = None) -> Signal:
-    """gain·signal + shift, both per channel: what a batch-norm in evaluation mode does."""
+    """gain·signal + shift, both per channel: what a batch-norm in evaluation mode does.
+
+    Raises:
+        UnsupportedModel: a gain for every feature of a flattened convolution.
+    """
+    if any(len(as_op(t).weight) != len(gain) for t in signal.terms):
+        raise UnsupportedModel(
+            f"normalises {len(gain)} flattened features of a convolution; put a BatchNorm2d before the flatten instead"
+        )
     terms = tuple(replace(t, via=_scale_op(as_op(t), gain)) for t in signal.terms)
     bias = None if signal.bias is None else signal.bias * gain
     if shift is not None:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hw_targets._emulate import emulate
+from hw_targets._from_torch import from_torch
 from hw_targets.activity import Activity
 from hw_targets.chip import Chip
-from hw_targets.emulate import emulate
 from hw_targets.estimate import Estimate, estimate
-from hw_targets.from_torch import from_torch
 from hw_targets.mapping import Placement, place
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.relays import insert_relays

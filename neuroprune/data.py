@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +80,11 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray[tuple[int, ...], np.dty
     try:
         with gzip.open(path, "rb") as file:
             content = file.read()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DatasetNotFound(f"{path} cannot be read ({error}); install the data set anew") from error
-    magic, *shape = struct.unpack_from(f">{dimensions + 1}I", content)
-    values = np.frombuffer(content, np.uint8, offset=4 * (dimensions + 1))
+    header = 4 * (dimensions + 1)
+    magic, *shape = struct.unpack_from(f">{dimensions + 1}I", content.ljust(header, b"\0"))
+    values = np.frombuffer(content[header:], np.uint8)
     if magic != 0x0800 + dimensions or values.size != np.prod(shape):
         raise DatasetNotFound(f"{path} is not an IDX file of {dimensions} dimensions; install the data set anew")
     return values.reshape(shape).copy()

@@ -56,11 +56,29 @@ class Recipe:
         module, _, name = self.factory.partition(":")
         try:
             model = getattr(importlib.import_module(module), name)(**self.arguments)
-        except (ModuleNotFoundError, AttributeError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever the user's own factory raises is about the recipe
             raise InvalidRecipe(f"{self.name}: model.factory {self.factory!r} cannot be built: {error}") from error
         if not isinstance(model, nn.Module):
             raise InvalidRecipe(f"{self.name}: model.factory {self.factory!r} gives no torch module")
         return model
+
+    def check(self, images: int) -> None:
+        """Build everything once, so that a mistake is found before any file is written.
+
+        Args:
+            images: number of training images.
+
+        Raises:
+            InvalidRecipe: the model, the budget or the schedule cannot be built.
+        """
+        model, steps = self.model(), self.training.steps(images)
+        if steps < 1:
+            raise InvalidRecipe(
+                f"{self.name}: training.batch_size {self.training.batch_size} exceeds the {images} training images;"
+                " lower it or raise data.train_limit"
+            )
+        optimizer = self.training.optimizer(model)
+        self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps)
 
     def pruner(
         self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
@@ -112,9 +130,17 @@ def load_recipe(path: str | Path) -> Recipe:
     _check_keys(path, "training.", training, known)
     schedule = pruning.pop("schedule", "LATS")
     _check_keys(path, "pruning.", pruning, dict.fromkeys(pruning, (int, float)))
+    for where, values in (("model.", model), ("data.", data)):
+        for key, value in values.items():
+            if isinstance(value, int) and value < 1:
+                raise InvalidRecipe(f"{path}: {where}{key} must be at least 1, got {value}")
+    try:
+        hyper = Hyperparameters(**training)
+    except ValueError as error:
+        raise InvalidRecipe(f"{path}: training.{error}") from error
     return Recipe(
         name=content["name"],
-        training=Hyperparameters(**training),
+        training=hyper,
         schedule=schedule,
         schedule_arguments=pruning,
         **model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -30,7 +31,11 @@ def predictor(model: nn.Module, time_steps: int) -> Predict:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One-cycle budget of a run: SGD with Nesterov momentum, linear warm-up, then a cosine to zero, both per step."""
+    """Budget of a run: SGD with Nesterov momentum, linear warm-up, then a cosine to zero, both per step.
+
+    Raises:
+        ValueError: a value out of range; the message begins with its name.
+    """
 
     epochs: int = 2
     batch_size: int = 128
@@ -40,6 +45,14 @@ class Hyperparameters:
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key, low in (("epochs", 1), ("batch_size", 1), ("lr", 0.0), ("momentum", 0.0), ("weight_decay", 0.0)):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= low):
+                raise ValueError(f"{key} must be a finite number of at least {low}, got {getattr(self, key)}")
+        for key in ("warmup_fraction", "label_smoothing"):
+            if not 0.0 <= getattr(self, key) <= 1.0:
+                raise ValueError(f"{key} must lie in 0 … 1, got {getattr(self, key)}")
 
     def steps(self, images: int) -> int:
         """Optimizer steps of the run (incomplete batches are dropped)."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from reference_chip import SlowRun, conv_loop, loihi_step, matrix, run_slowly
 from torch.nn import functional as F
 
+from hw_targets import emulate
 from hw_targets.activity import Activity
-from hw_targets.emulate import emulate
 from hw_targets.errors import InvalidNetwork
 from hw_targets.network import (
     LIF,

@@ -14,9 +14,8 @@ from reference_chip import run_slowly
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
-from hw_targets.emulate import emulate
+from hw_targets import emulate, from_torch
 from hw_targets.errors import HardwareTargetError, InvalidNetwork, UnsupportedModel
-from hw_targets.from_torch import from_torch
 from hw_targets.network import LIF, Accumulator, GradedInput, Network, SpikeInput
 from neuroprune.models.sew_resnet import SmallSEWResNet
 

@@ -67,10 +67,10 @@ def importers(package: str, inside: str) -> set[str]:
 
 
 def test_the_sources_were_found_and_read() -> None:
-    assert {"neuroprune.pruner", "hw_targets.emulate", "hw_targets.cli"} <= set(SOURCES)
-    assert "torch" in imported("hw_targets.emulate")
+    assert {"neuroprune.pruner", "hw_targets._emulate", "hw_targets.cli"} <= set(SOURCES)
+    assert "torch" in imported("hw_targets._emulate")
     assert "spikingjelly.activation_based.neuron" in imported("neuroprune.backends.spikingjelly")
-    assert "hw_targets.signals" in imported("hw_targets.from_torch")
+    assert "hw_targets.signals" in imported("hw_targets._from_torch")
     assert "h5py" in imported("hw_targets.export.netx"), "imports inside functions count"
 
 
@@ -79,10 +79,10 @@ def test_neuroprune_never_imports_hw_targets() -> None:
 
 
 def test_torch_in_hw_targets() -> None:
-    allowed = {f"hw_targets.{name}" for name in ("from_torch", "emulate", "run_folder", "stages")}
+    allowed = {f"hw_targets.{name}" for name in ("_from_torch", "_emulate", "run_folder", "stages")}
     found = {m for m in importers("torch", "hw_targets") if not m.startswith("hw_targets.cli")}
     assert found <= allowed
-    assert {"hw_targets.from_torch", "hw_targets.emulate"} <= found
+    assert {"hw_targets._from_torch", "hw_targets._emulate"} <= found
 
 
 def test_h5py_only_where_files_are_written_and_judged() -> None:

@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from reference_chip import run_slowly
 
-from hw_targets import lava_check
+from hw_targets import emulate, from_torch, lava_check
 from hw_targets.chip import load_chip
-from hw_targets.emulate import emulate
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.export import netx
 from hw_targets.export.netx import export_netx, netx_layers
-from hw_targets.from_torch import from_torch
 from hw_targets.lava_check import LavaUnavailable, SpikeComparison, compare_with_lava, run_lava
 from hw_targets.network import (
     LIF,

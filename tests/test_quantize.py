@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference_chip import current_bounds, run_slowly
 
+from hw_targets import emulate
 from hw_targets.chip import Chip, load_chip
-from hw_targets.emulate import emulate
 from hw_targets.errors import QuantizationError
 from hw_targets.layers import assign_layers
 from hw_targets.network import (

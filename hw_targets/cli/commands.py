@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from hw_targets._emulate import emulate
 from hw_targets.chip import available_chips, load_chip
 from hw_targets.cli.tables import percent, quantity, table
-from hw_targets.emulate import emulate
 from hw_targets.errors import DoesNotFit
 from hw_targets.estimate import estimate
 from hw_targets.export.netx import export_netx
@@ -94,8 +94,8 @@ def _positive(text: str) -> int:
 
 def _train(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe)
-    recipe.model()  # a broken factory is better found before a folder is made
     data = load_data(recipe)
+    recipe.check(len(data.train))
     folder = RunFolder.create(options.out, recipe, overwrite=options.overwrite)
     with folder.metrics() as record:
         result = train_recipe(recipe, data.train, pruned=not options.dense, record=record("pruned"))

@@ -88,9 +88,9 @@ class _Clock:
 def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     """Run every stage, write the run folder, print the table."""
     recipe, clock = demo_recipe(size), _Clock()
-    folder = RunFolder.create(out, recipe, overwrite=overwrite)
     with clock.stage("load Fashion-MNIST"):
         data = load_data(recipe)
+    folder = RunFolder.create(out, recipe, overwrite=overwrite)
     with folder.metrics() as record, clock.stage("train dense and, on the same budget, pruned (LATS)"):
         dense, pruned = train_dense_and_pruned(recipe, data.train, record("dense"), record("pruned"))
     folder.save_model(dense.model, "dense")

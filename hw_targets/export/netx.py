@@ -142,6 +142,7 @@ def _dense_layer(
             " reaches the output (and lava-dl's loader cannot read such a layer); prune less, or put this layer into"
             " a parameter group with prune=False"
         )
+    _check_weights(weight, here)
     return NetxLayer(here, weight, _stacked_bias(here), neuron, (len(weight),))
 
 
@@ -172,6 +173,7 @@ def _conv_layer(
     weight = np.zeros((shape[0], sum(p.shape[0] for p in before), *kernel), np.int32)
     for s, op in zip(incoming, ops, strict=True):
         _embed(weight, op, rows[s.target], columns[s.source], padding, dilation)
+    _check_weights(weight, here)
     # The larger kernel may reach past the last position; the grid is given by the shape, so padding must match it.
     stacked = Conv2d(weight, stride, padding, dilation)
     if stacked.output_shape((weight.shape[1], *before[0].shape[1:]))[1:] != shape[1:]:
@@ -180,6 +182,16 @@ def _conv_layer(
             " kernels and paddings with a common centre"
         )
     return NetxLayer(here, weight, _stacked_bias(here), neuron, shape, stride, padding, dilation)
+
+
+def _check_weights(weight: Integers, here: tuple[Population, ...]) -> None:
+    """Loihi's 8 bits hold −128 … 127, or the even integers −256 … 254."""
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
+    if not (low >= -128 and high <= 127) and ((weight % 2).any() or low < -256 or high > 254):
+        raise QuantizationError(
+            f"the weights of {', '.join(p.name for p in here)} span {low} … {high}, 8 bits hold -128 … 127, or even"
+            " integers -256 … 254; quantize the network with this package's quantize()"
+        )
 
 
 def _span(op: Conv2d, padding: Pair, dilation: Pair) -> Pair:

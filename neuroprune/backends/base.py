@@ -33,6 +33,10 @@ class Backend(Protocol):
         """Whether a module turns currents into spikes."""
         ...
 
+    def is_plain_layer(self, module: nn.Module) -> bool:
+        """Whether a subclass of a torch layer computes what that layer does (for every time step)."""
+        ...
+
     def equation(self, module: nn.Module) -> NeuronEquation:
         """What a neuron computes. Raises UnsupportedNeuron when it does not have this form."""
         ...

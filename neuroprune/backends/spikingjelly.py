@@ -12,7 +12,21 @@ from neuroprune.backends.base import NeuronEquation, UnsupportedNeuron
 
 base = require("spikingjelly.activation_based.base", "spikingjelly")
 functional = require("spikingjelly.activation_based.functional", "spikingjelly")
+layer = require("spikingjelly.activation_based.layer", "spikingjelly")
 neuron = require("spikingjelly.activation_based.neuron", "spikingjelly")
+
+_PLAIN_LAYERS = (
+    "Conv2d",
+    "Linear",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "MaxPool2d",
+    "AvgPool2d",
+    "AdaptiveAvgPool2d",
+    "Dropout",
+    "Dropout2d",
+    "Flatten",
+)
 
 
 class SpikingJelly:
@@ -23,6 +37,11 @@ class SpikingJelly:
     def is_neuron(self, module: nn.Module) -> bool:
         """All stateful modules that fire."""
         return isinstance(module, (neuron.BaseNode, neuron.SimpleBaseNode))
+
+    def is_plain_layer(self, module: nn.Module) -> bool:
+        """SpikingJelly's own `layer.Conv2d`, `layer.Linear` and so on, which add the time axis alone."""
+        plain = (getattr(layer, name, None) for name in _PLAIN_LAYERS)
+        return type(module) in plain
 
     def equation(self, module: nn.Module) -> NeuronEquation:
         """IFNode: v ← v + x. LIFNode: v ← v + (x − (v − v_reset))/τ; without decay_input v ← v − (v − v_reset)/τ + x.
@@ -64,7 +83,7 @@ class SpikingJelly:
 
     def time_axis(self, model: nn.Module) -> int | None:
         """0 for multi-step models, None for single-step ones."""
-        modes = {m.step_mode for m in model.modules() if isinstance(m, base.StepModule)}
+        modes = {getattr(m, "step_mode", "m") for m in model.modules() if isinstance(m, base.StepModule)}
         if len(modes) > 1:
             raise UnsupportedNeuron(
                 "the model mixes single-step and multi-step modules; call"

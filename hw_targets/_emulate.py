@@ -28,7 +28,6 @@ from hw_targets.network import (
     Op,
     Population,
     Shape,
-    shared_ops,
 )
 
 #: u and v have 24 bits; the sum of weights enters them shifted by 6.
@@ -75,10 +74,10 @@ def emulate(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any], *
 def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]) -> Tensor:
     values = torch.as_tensor(inputs)
     static = tuple(values.shape[1:]) == entry.shape and values.dim() == len(entry.shape) + 1
-    if not static and (tuple(values.shape[2:]) != entry.shape or values.dim() != len(entry.shape) + 2):
+    if not static and (values.dim() < 2 or (len(values), *values.shape[2:]) != (network.time_steps, *entry.shape)):
         raise InvalidNetwork(
             f"emulate: inputs of shape {tuple(values.shape)} do not fit {entry.name} {entry.shape}; expected (N,"
-            " *shape) or (T, N, *shape)"
+            f" *shape), shown in every step, or (T, N, *shape) with T = {network.time_steps}"
         )
     top = (1 << entry.neuron.bits) - 1 if isinstance(entry.neuron, GradedInput) else 1
     if values.is_floating_point() and isinstance(entry.neuron, GradedInput):
@@ -97,10 +96,7 @@ def _current(network: ChipNetwork | Network, population: Population, spikes: dic
     """Σ over incoming groups of op(spikes): (T, N, *shape), integers in float32 or float64 for a chip network."""
     exact = isinstance(network, ChipNetwork)
     total: Tensor | None = None
-    incoming = network.incoming(population.name)
-    graded = tuple(s for s in incoming if isinstance(network[s.source].neuron, GradedInput))
-    spiking = tuple(s for s in incoming if not isinstance(network[s.source].neuron, GradedInput))
-    for op, sources in shared_ops(graded) + shared_ops(spiking):
+    for op, sources in network.shared_ops(population.name):
         source = network[sources[0]]
         x = sum((spikes[name] for name in sources[1:]), spikes[sources[0]])
         largest = ((1 << source.neuron.bits) - 1) if isinstance(source.neuron, GradedInput) else len(sources)

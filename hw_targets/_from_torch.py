@@ -22,8 +22,6 @@ from hw_targets.network import LIF, Accumulator, Conv2d, GradedInput, Network, P
 from hw_targets.signals import AvgPool, Floats, Signal, Term
 from neuroprune.backends import Backend, UnsupportedNeuron, backend_of
 
-INPUT = "input"
-
 
 def from_torch(model: nn.Module, example_input: Tensor, *, time_steps: int | None = None) -> Network:
     """Read the populations and synapses of a spiking model, batch-norm folded, in evaluation mode.
@@ -76,6 +74,8 @@ class _Tracer(TorchFunctionMode):
         self._names = {module: name for name, module in model.named_modules()}
         self._inside: list[str] = []
         self._last_layer = "output"
+        self._entry = "input" if "input" not in self._names.values() else "image"
+        self._batch: tuple[int, ...] = ()
 
     def run(self, example: Tensor) -> Tensor:
         """Run the model on the example and return its output."""
@@ -85,13 +85,14 @@ class _Tracer(TorchFunctionMode):
                 f"from_torch: example_input has shape {tuple(example.shape)}; expected"
                 f" {'(T, N, C, H, W) or (T, N, F)' if self.lead == 2 else '(N, C, H, W) or (N, F)'}"
             )
-        self.populations.append(Population(INPUT, shape, _input_neuron(example)))
-        was_training = self.model.training
+        self._batch = tuple(example.shape[: self.lead])
+        self.populations.append(Population(self._entry, shape, _input_neuron(example)))
+        modes = {module: module.training for module in self.model.modules()}
         self.backend.reset(self.model)
         self.model.eval()
         try:
             with torch.no_grad(), self._hooks():
-                self._set(example, Signal(shape, (Term(INPUT, shape),)))
+                self._set(example, Signal(shape, (Term(self._entry, shape),)))
                 with self:
                     output = self.model(example)
         except UnsupportedNeuron as error:
@@ -101,7 +102,8 @@ class _Tracer(TorchFunctionMode):
                 f"from_torch: the model does not run on an example of shape {tuple(example.shape)}: {error}"
             ) from error
         finally:
-            self.model.train(was_training)
+            for module, training in modes.items():
+                module.training = training
             self.backend.reset(self.model)
         if not isinstance(output, Tensor) or id(output) not in self._signals:
             raise UnsupportedModel("from_torch: the model must return one tensor computed from its input")
@@ -110,7 +112,7 @@ class _Tracer(TorchFunctionMode):
     def read_out(self, output: Tensor) -> None:
         """Turn what the model returns into an accumulator, unless it is the spikes of one population."""
         signal = self._signals[id(output)][1]
-        if signal.is_spikes and len(signal.terms) == 1 and signal.terms[0].source != INPUT:
+        if signal.is_spikes and len(signal.terms) == 1 and signal.terms[0].source != self._entry:
             return
         self._population(self._last_layer, signal, Accumulator())
 
@@ -118,27 +120,22 @@ class _Tracer(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self._inside or not isinstance(result, Tensor):
+        if self._inside:
             return result
-        known = [self._signals[id(a)][1] for a in args if isinstance(a, Tensor) and id(a) in self._signals]
-        if known:
-            self._set(result, self._function(func, known, args, kwargs or {}, result))
+        tensors = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, Tensor) and id(a) in self._signals]
+        if tensors and (isinstance(result, Tensor) or _name(func) == "__setitem__"):
+            self._set(result, self._function(_name(func), tensors, args, kwargs or {}, result))
         return result
 
     def _function(
-        self,
-        func: Callable[..., Any],
-        known: list[Signal],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
+        self, name: str, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
     ) -> Signal:
-        name = (resolve_name(func) or getattr(func, "__name__", str(func))).split(".")[-1]
-        if name in _SAME:
+        known = [self._signals[id(t)][1] for t in tensors]
+        if name in _SAME and result.shape == tensors[0].shape and torch.equal(result.to(tensors[0].dtype), tensors[0]):
             return known[0]
-        if name in ("add", "add_", "__add__", "__iadd__", "__radd__") and len(known) == 2 and len(args) == 2:
+        if name in _ADDITIONS and len(known) == 2 and len(args) == 2 and not kwargs:
             return signals.add(known[0], known[1])
-        if name == "mean" and self.lead == 2 and (args[1:] == (0,) or kwargs.get("dim") == 0):
+        if name == "mean" and self._has_time(tensors[0]) and (args[1:], kwargs) in (((0,), {}), ((), {"dim": 0})):
             return known[0]
         if name in _RESHAPES:
             return _reshaped(known[0], result)
@@ -146,6 +143,9 @@ class _Tracer(TorchFunctionMode):
             f"from_torch: the model applies torch's `{name}` between its layers, which has no counterpart on the chip;"
             " supported are addition, flatten and reshape, and the mean over time"
         )
+
+    def _has_time(self, tensor: Tensor) -> bool:
+        return self.lead == 2 and tuple(tensor.shape[:2]) == self._batch
 
     def _set(self, tensor: Tensor, signal: Signal) -> None:
         # The tensor is kept alive, so that its identity stays unique.
@@ -177,63 +177,76 @@ class _Tracer(TorchFunctionMode):
             )
         handler = self._handler(module)
         assert handler is not None
+        signal = self._signals[id(inputs[0])][1]
         try:
-            signal = handler(name, module, self._signals[id(inputs[0])][1], tuple(output.shape[self.lead :]))
+            if self.backend.is_neuron(module) or isinstance(module, nn.MaxPool2d):
+                self._check_time(inputs[0], signal)
+            self._set(output, handler(name, module, signal, output))
         except (UnsupportedModel, UnsupportedNeuron) as error:
             raise UnsupportedModel(f"from_torch: {name} {error}") from error
-        self._set(output, signal)
 
-    def _handler(self, module: nn.Module) -> Callable[[str, Any, Signal, tuple[int, ...]], Signal] | None:
+    def _check_time(self, tensor: Tensor, signal: Signal) -> None:
+        # A max-pool may see time and batch as one axis (SeqToANNContainer); neurons need time as it is.
+        merged = (self._batch[0] * self._batch[-1],) if self.lead == 2 else self._batch
+        before = tuple(tensor.shape[: tensor.dim() - len(signal.shape)])
+        if before not in (self._batch, merged if len(signal.shape) == 3 else self._batch):
+            raise UnsupportedModel(
+                f"sees an input of shape {tuple(tensor.shape)}, without the time steps of the model's input; take the"
+                " mean over time after the last neurons"
+            )
+
+    def _handler(self, module: nn.Module) -> Callable[[str, Any, Signal, Tensor], Signal] | None:
         if self.backend.is_neuron(module):
             return self._neuron
         for kind, handler in (
             (nn.Conv2d, self._conv),
             (nn.Linear, self._linear),
-            ((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _batch_norm),
+            (nn.BatchNorm1d, _batch_norm),
+            (nn.BatchNorm2d, _batch_norm),
+            (nn.BatchNorm3d, _batch_norm),
             (nn.MaxPool2d, self._max_pool),
-            ((nn.AvgPool2d, nn.AdaptiveAvgPool2d), _average_pool),
-            ((nn.Identity, nn.Dropout, nn.Dropout2d), lambda _name, _module, signal, _shape: signal),
-            (nn.Flatten, lambda _name, _module, signal, _shape: signals.flatten(signal)),
+            (nn.AvgPool2d, _average_pool),
+            (nn.AdaptiveAvgPool2d, _average_pool),
+            (nn.Identity, _unchanged),
+            (nn.Dropout, _unchanged),
+            (nn.Dropout2d, _unchanged),
+            (nn.Flatten, _flatten),
         ):
+            # A subclass with a forward of its own may compute anything, unless its framework vouches for it.
             if isinstance(module, kind):
-                return handler
+                plain = type(module).forward is kind.forward or self.backend.is_plain_layer(module)
+                return handler if plain else _refuse
         return None
 
-    def _conv(self, name: str, module: nn.Conv2d, signal: Signal, shape: tuple[int, ...]) -> Signal:
+    def _conv(self, name: str, module: nn.Conv2d, signal: Signal, output: Tensor) -> Signal:
         if module.padding_mode != "zeros":
             raise UnsupportedModel(f"pads with {module.padding_mode}; only zero padding exists on the chip")
-        padding = _padding(module)
-        op = Conv2d(
-            _array(module.weight),
-            _pair(module.stride),
-            padding,
-            _pair(module.dilation),
-            module.groups,
-        )
+        weight, padding = _array(module.weight), _padding(module)
+        op = Conv2d(weight, _pair(module.stride), padding, _pair(module.dilation), module.groups)
         self._last_layer = name
-        return signals.conv(signal, op, _optional(module.bias), shape)
+        return signals.conv(signal, op, _optional(module.bias), tuple(output.shape[-3:]))
 
-    def _linear(self, name: str, module: nn.Linear, signal: Signal, _shape: tuple[int, ...]) -> Signal:
+    def _linear(self, name: str, module: nn.Linear, signal: Signal, _: Tensor) -> Signal:
         if len(signal.shape) != 1:
             raise UnsupportedModel(f"takes an input of shape {signal.shape}; flatten it first")
         self._last_layer = name
         return signals.dense(signal, _array(module.weight), _optional(module.bias))
 
-    def _max_pool(self, name: str, module: nn.MaxPool2d, signal: Signal, shape: tuple[int, ...]) -> Signal:
+    def _max_pool(self, name: str, module: nn.MaxPool2d, signal: Signal, output: Tensor) -> Signal:
         """Over binary spikes the maximum is an OR: an integrate-and-fire neuron that any one spike makes fire."""
         if not signal.is_spikes or len(signal.terms) != 1 or not self._is_binary(signal.terms[0].source):
             raise UnsupportedModel(
-                "max-pools something other than the spikes of one layer (a sum of spikes, currents or an image),"
-                " where the maximum is no OR; move the pool straight after neurons, or use an average pool"
+                "max-pools something other than the spikes of one layer (a sum of spikes, currents or an image), where"
+                " the maximum is no OR; move the pool straight after neurons, or use an average pool"
             )
-        channels = signal.shape[0]
+        channels, shape = signal.shape[0], tuple(output.shape[-3:])
         weight = np.ones((channels, 1, *_pair(module.kernel_size)))
         op = Conv2d(weight, _pair(module.stride), _pair(module.padding), _pair(module.dilation), channels)
         if op.output_shape(signal.shape) != shape:
             raise UnsupportedModel("max-pools with ceil_mode; use a kernel that tiles the input")
         return self._population(name, signals.conv(signal, op, None, shape), LIF(1.0))
 
-    def _neuron(self, name: str, module: nn.Module, signal: Signal, _shape: tuple[int, ...]) -> Signal:
+    def _neuron(self, name: str, module: nn.Module, signal: Signal, _: Tensor) -> Signal:
         equation = self.backend.equation(module)
         gain = np.full(signal.shape[0], equation.input_gain)
         driven = signal if equation.input_gain == 1.0 else signals.scale(signal, gain)
@@ -252,9 +265,31 @@ class _Tracer(TorchFunctionMode):
         return Signal(signal.shape, (Term(name, signal.shape),))
 
 
-#: Operations that leave every value as it is.
-_SAME = frozenset({"clone", "contiguous", "detach", "dropout", "to", "float", "__get__"})
+#: Operations that leave every value as it is; whether they did is checked on the example.
+_SAME = frozenset({"clone", "contiguous", "detach", "to", "float", "double", "data", "dropout"})
+_ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
 _RESHAPES = frozenset({"flatten", "reshape", "view", "unflatten", "squeeze", "unsqueeze"})
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """Short name of a torch function; of an attribute (`x.data`), the attribute's."""
+    name: str = resolve_name(func) or getattr(func, "__name__", str(func))
+    parts = name.split(".")
+    return parts[-2] if parts[-1] == "__get__" and len(parts) > 1 else parts[-1]
+
+
+def _unchanged(_name: str, _module: nn.Module, signal: Signal, _output: Tensor) -> Signal:
+    return signal
+
+
+def _flatten(_name: str, _module: nn.Module, signal: Signal, output: Tensor) -> Signal:
+    return _reshaped(signal, output)
+
+
+def _refuse(_name: str, module: nn.Module, _signal: Signal, _output: Tensor) -> Signal:
+    raise UnsupportedModel(
+        f"is a {type(module).__name__} with a forward of its own, so it may compute anything; use the plain layer"
+    )
 
 
 def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:
@@ -269,7 +304,7 @@ def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:
     return GradedInput()
 
 
-def _batch_norm(_name: str, module: Any, signal: Signal, _shape: tuple[int, ...]) -> Signal:
+def _batch_norm(_name: str, module: Any, signal: Signal, _output: Tensor) -> Signal:
     """y = (x − mean)/√(var + ε)·γ + β, folded into what comes before."""
     if module.running_mean is None:
         raise UnsupportedModel("keeps no running statistics (track_running_stats=False), so it cannot be folded")
@@ -282,9 +317,8 @@ def _batch_norm(_name: str, module: Any, signal: Signal, _shape: tuple[int, ...]
     return signals.scale(signal, gain, shift)
 
 
-def _average_pool(
-    _name: str, module: nn.AvgPool2d | nn.AdaptiveAvgPool2d, signal: Signal, shape: tuple[int, ...]
-) -> Signal:
+def _average_pool(_name: str, module: Any, signal: Signal, output: Tensor) -> Signal:
+    shape = tuple(output.shape[-3:])
     if isinstance(module, nn.AdaptiveAvgPool2d):
         if any(n % m for n, m in zip(signal.shape[1:], shape[1:], strict=True)):
             raise UnsupportedModel(f"pools {signal.shape[1:]} to {shape[1:]} in windows of unequal size; use a divisor")
