@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-lava.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/neuroprune demo --size $(SIZE) --out $(OUT)
+	$(BIN)/neuroprune demo --size $(SIZE) --out $(OUT) --overwrite
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 -m 'not slow and not gpu'

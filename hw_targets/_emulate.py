@@ -36,7 +36,13 @@ SHIFT = 6
 UNITY = 4096
 
 
-def emulate(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any], *, device: str = "cpu") -> Activity:
+def emulate(
+    network: ChipNetwork | Network,
+    inputs: Tensor | npt.NDArray[Any],
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Activity:
     """Run samples through a chip network in integers, or through a `Network` in real numbers.
 
     Args:
@@ -44,6 +50,7 @@ def emulate(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any], *
         inputs: (N, C, H, W), shown in every one of the network's `time_steps`, or (T, N, C, H, W). Graded inputs take
             integers 0 … 2^bits − 1 or real values 0 … 1, which are rounded to those; spike inputs take 0 and 1.
         device: torch device to compute on.
+        dtype: precision of a `Network`; a chip network is exact in any case.
 
     Raises:
         InvalidNetwork: inputs of another shape or range, or a network with several inputs or outputs.
@@ -61,7 +68,7 @@ def emulate(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any], *
         population = network[name]
         if population.is_input:
             continue
-        current = _current(network, population, spikes)
+        current = _current(network, population, spikes, dtype)
         if isinstance(population.neuron, Accumulator):
             output, overflows[name] = _accumulate(population, current, exact=isinstance(network, ChipNetwork))
         else:
@@ -92,7 +99,9 @@ def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor
     return spikes.expand(network.time_steps, *spikes.shape) if static else spikes
 
 
-def _current(network: ChipNetwork | Network, population: Population, spikes: dict[str, Tensor]) -> Tensor:
+def _current(
+    network: ChipNetwork | Network, population: Population, spikes: dict[str, Tensor], dtype: torch.dtype
+) -> Tensor:
     """Σ over incoming groups of op(spikes): (T, N, *shape), integers in float32 or float64 for a chip network."""
     exact = isinstance(network, ChipNetwork)
     total: Tensor | None = None
@@ -100,21 +109,24 @@ def _current(network: ChipNetwork | Network, population: Population, spikes: dic
         source = network[sources[0]]
         x = sum((spikes[name] for name in sources[1:]), spikes[sources[0]])
         largest = ((1 << source.neuron.bits) - 1) if isinstance(source.neuron, GradedInput) else len(sources)
-        part = _apply(op, x, source.shape, largest if exact else None)
+        part = _apply(op, x, source.shape, _exact_dtype(op, largest) if exact else dtype)
         if isinstance(source.neuron, GradedInput) and not exact:
             part = part / source.neuron.scale
         total = part if total is None else total + part
     if total is None:
         lead = next(iter(spikes.values())).shape[:2]
-        total = torch.zeros(*lead, *population.shape, dtype=torch.float64)
+        total = torch.zeros(*lead, *population.shape, dtype=dtype)
     return total.reshape(*total.shape[:2], *population.shape)
 
 
-def _apply(op: Op, spikes: Tensor, source: Shape, largest: int | None) -> Tensor:
-    """op(spikes). Integers up to `largest` sum exactly in float32 below 2^24, whatever the order of summation."""
+def _exact_dtype(op: Op, largest: int) -> torch.dtype:
+    """Sums of integers below 2^24 are exact in float32, whatever their order; inputs are at most `largest`."""
     row_sums = np.abs(op.weight).astype(np.float64).reshape(len(op.weight), -1).sum(1)
-    small = largest is not None and float(row_sums.max(initial=0.0)) * largest < 1 << 24
-    dtype = torch.float32 if small else torch.float64
+    return torch.float32 if float(row_sums.max(initial=0.0)) * largest < 1 << 24 else torch.float64
+
+
+def _apply(op: Op, spikes: Tensor, source: Shape, dtype: torch.dtype) -> Tensor:
+    """op(spikes) for every step and sample."""
     weight = torch.from_numpy(np.ascontiguousarray(op.weight)).to(spikes.device, dtype)
     lead = spikes.shape[:2]
     # What a static image drives is the same in every step.

@@ -127,7 +127,7 @@ def emulated_accuracy(network: ChipNetwork | Network, data: ImageSet, *, title: 
     with progress_bar(len(data), title) as bar:
         for start in range(0, len(data), batch):
             part = data.subset(start, min(start + batch, len(data)))
-            output = emulate(network, part.images).output
+            output = emulate(network, part.images, dtype=torch.float32).output
             correct += int((output.argmax(1) == part.labels.numpy()).sum())
             bar.update(len(part))
     return correct / len(data)

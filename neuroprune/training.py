@@ -41,7 +41,7 @@ class Hyperparameters:
     batch_size: int = 128
     lr: float = 0.1
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float = 0.0
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     seed: int = 0

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # examples/ is not installed
 
 from examples.benchmarks import __main__ as command
 from examples.benchmarks import readme

@@ -49,6 +49,7 @@ def demo_recipe(size: str) -> Recipe:
         name="SEW ResNet on Fashion-MNIST",
         factory="neuroprune.models.sew_resnet:SmallSEWResNet",
         arguments={"widths": [12, 32, 96], "neuron_type": "IF"},
+        train_limit=45_000,  # what two epochs of two networks get through in four minutes
         training=Hyperparameters(epochs=2, batch_size=128, lr=0.5, weight_decay=0.0),
         schedule_arguments={"l1": 2.5e-3},
     )
