@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,16 @@ class SpikeComparison:
     readout_differences: int
 
 
-def compare_with_lava(network: ChipNetwork, path: str | os.PathLike[str], images: npt.NDArray[Any]) -> SpikeComparison:
+def compare_with_lava(
+    network: ChipNetwork,
+    path: str | os.PathLike[str],
+    images: npt.NDArray[Any],
+    *,
+    waiting: Callable[[], object] = lambda: None,
+) -> SpikeComparison:
     """Run integer inputs (N, *shape), one sample after the other, through the netx file `path` and through `emulate`.
+
+    `waiting` is called twice a second while Lava runs.
 
     Raises:
         LavaUnavailable: Lava is not installed; the message says how.
@@ -59,7 +67,7 @@ def compare_with_lava(network: ChipNetwork, path: str | os.PathLike[str], images
     layers = netx_layers(sequential)
     steps = network.time_steps
     readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
-    trace = run_lava(path, images, steps, readouts)
+    trace = run_lava(path, images, steps, readouts, waiting=waiting)
     ours = emulate(sequential, images)
     positions = compared = differences = readout = 0
     for depth, (layer, lava) in enumerate(zip(layers, trace, strict=True)):
@@ -91,7 +99,12 @@ def _unstack(
 
 
 def run_lava(
-    path: str | os.PathLike[str], images: npt.NDArray[Any], steps: int, readouts: Sequence[bool]
+    path: str | os.PathLike[str],
+    images: npt.NDArray[Any],
+    steps: int,
+    readouts: Sequence[bool],
+    *,
+    waiting: Callable[[], object] = lambda: None,
 ) -> list[npt.NDArray[np.int64]]:
     """Traces of every netx layer, (neurons in (C, H, W) order, steps·N + layers + 1): spikes, or a readout's potential.
 
@@ -100,6 +113,7 @@ def run_lava(
         images: integer inputs (N, *shape), each shown for `steps` steps, one after the other, states reset between.
         steps: T.
         readouts: for each layer, whether to record its potential instead of its spikes.
+        waiting: called twice a second while Lava runs.
 
     Raises:
         LavaUnavailable: Lava is not installed; the message says how.
@@ -112,14 +126,30 @@ def run_lava(
         job, result = Path(folder, "job.npz"), Path(folder, "result.npz")
         np.savez(job, images=images, steps=steps, readouts=np.array(readouts))
         command = [sys.executable, "-m", "hw_targets.lava_runner", str(path), str(job), str(result)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        last_words = done.stderr.strip().rpartition("\n")[2]
-        if done.returncode == UNAVAILABLE:
+        status, last_words = _run(command, Path(folder, "errors.txt"), waiting)
+        if status == UNAVAILABLE:
             raise LavaUnavailable(
                 f"Lava cannot be imported ({last_words}); install it with: pip install --no-deps"
                 " --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
             )
-        if done.returncode or not result.is_file():
+        if status or not result.is_file():
             raise HardwareTargetError(f"Lava could not run {path}: {last_words}")
         with np.load(result) as traces:
             return [traces[str(i)].astype(np.int64) for i in range(len(readouts))]
+
+
+def _run(command: list[str], errors: Path, waiting: Callable[[], object]) -> tuple[int, str]:
+    """Exit status of a command, and the last line it wrote to standard error."""
+    with errors.open("w+") as stream:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stream)
+        try:
+            while True:
+                try:
+                    status = process.wait(timeout=0.5)
+                    break
+                except subprocess.TimeoutExpired:
+                    waiting()
+        finally:
+            process.kill()
+        stream.seek(0)
+        return status, stream.read().strip().rpartition("\n")[2]

@@ -140,8 +140,8 @@ def accuracy(
     return correct / len(data)
 
 
-def progress_bar(total: int, title: str, position: int = 0) -> Any:
-    """A tqdm bar that vanishes when done; quiet where standard error is not a terminal."""
+def progress_bar(total: int | None, title: str, position: int = 0) -> Any:
+    """A tqdm bar that vanishes when done; quiet where standard error is not a terminal. `total` None: unknown."""
     options = {"leave": False, "disable": None, "dynamic_ncols": True, "position": position}
     return require("tqdm", "train").tqdm(total=total, desc=title, **options)
 

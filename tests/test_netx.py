@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -523,26 +523,36 @@ def test_lavas_raw_traces_of_dense_layers_with_odd_weights_equal_the_slow_twin(t
     assert len(np.unique(slow.output)) > 3
 
 
+def pretend_python(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Have a shell script run where the Lava runner would."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
 def test_without_lava_the_message_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_netx(mlp(), tmp_path / "m.net")
-
-    def absent(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, lava_check.UNAVAILABLE, "", "noise\nNo module named 'lava'\n")
-
-    monkeypatch.setattr(subprocess, "run", absent)
-    with pytest.raises(LavaUnavailable, match=r"No module named 'lava'.*pip install"):
+    script = f"echo noise >&2; echo \"No module named 'lava'\" >&2; exit {lava_check.UNAVAILABLE}"
+    pretend_python(tmp_path, monkeypatch, script)
+    with pytest.raises(LavaUnavailable, match=r"\(No module named 'lava'\).*pip install"):
         compare_with_lava(mlp(), tmp_path / "m.net", bright(mlp(), 1))
 
 
 def test_a_failure_of_lava_is_an_error_not_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_netx(mlp(), tmp_path / "m.net")
-
-    def crash(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 0, "", "")  # says nothing and writes nothing
-
-    monkeypatch.setattr(subprocess, "run", crash)
+    pretend_python(tmp_path, monkeypatch, "exit 0")  # says nothing and writes nothing
     with pytest.raises(HardwareTargetError, match="could not run"):
         compare_with_lava(mlp(), tmp_path / "m.net", bright(mlp(), 1))
+
+
+def test_the_caller_hears_that_lava_is_still_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_netx(mlp(), tmp_path / "m.net")
+    pretend_python(tmp_path, monkeypatch, "sleep 1.2; exit 1")
+    heard: list[int] = []
+    with pytest.raises(HardwareTargetError, match="could not run"):
+        compare_with_lava(mlp(), tmp_path / "m.net", bright(mlp(), 1), waiting=lambda: heard.append(1))
+    assert len(heard) == 2
 
 
 def test_a_missing_file_is_refused_before_lava_starts(tmp_path: Path) -> None:

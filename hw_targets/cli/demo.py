@@ -35,7 +35,7 @@ from hw_targets.stages import (
 from hw_targets.versions import commit, versions
 from neuroprune.data import Split
 from neuroprune.recipe import Recipe
-from neuroprune.training import Hyperparameters, accuracy, predictor
+from neuroprune.training import Hyperparameters, accuracy, predictor, progress_bar
 
 #: Chips the demo maps to; energies are known for the first.
 CHIPS = ("loihi1", "loihi2")
@@ -180,7 +180,8 @@ def _lava_summary(network: ChipNetwork, folder: RunFolder, data: Split, samples:
     images = lava_images(data.test, samples)
     note, result = None, None
     try:
-        result = compare_with_lava(network, folder.path / "model.net", images)
+        with progress_bar(None, "Lava") as bar:
+            result = compare_with_lava(network, folder.path / "model.net", images, waiting=bar.update)
     except LavaUnavailable as error:
         note = str(error)
     verdict = result or SpikeComparison(0, 0, 0, 0, 0)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hw_targets.chip import Chip, load_chip
 from hw_targets.connectivity import Ints
 from hw_targets.errors import InvalidFile
+from hw_targets.files import new_file
 from hw_targets.mapping.cost import CoreUsage, Window, core_order
 from hw_targets.network import ChipNetwork, Population
 
@@ -66,22 +67,12 @@ class Placement:
         Raises:
             InvalidFile: the file exists and `overwrite` is false, or its folder cannot be written.
         """
-        path = Path(path)
-        if path.exists() and not overwrite:
-            raise InvalidFile(f"{path} exists already; pass overwrite=True or another path")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, cores in self.cores.items():
-                    member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                    member.compress_type = zipfile.ZIP_DEFLATED
-                    with archive.open(member, "w") as stream:
-                        np.save(stream, cores, allow_pickle=False)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise InvalidFile(f"{path} cannot be written: {error.strerror}; choose another folder") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        with new_file(path, overwrite=overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, cores in self.cores.items():
+                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(member, "w") as stream:
+                    np.save(stream, cores, allow_pickle=False)
 
 
 def placed_populations(network: ChipNetwork) -> tuple[Population, ...]:
