@@ -48,10 +48,9 @@ def demo_recipe(size: str) -> Recipe:
     full = Recipe(
         name="SEW ResNet on Fashion-MNIST",
         factory="neuroprune.models.sew_resnet:SmallSEWResNet",
-        arguments={"widths": [12, 32, 96], "neuron_type": "IF"},
-        train_limit=45_000,  # what two epochs of two networks get through in four minutes
+        arguments={"widths": [8, 32, 128], "neuron_type": "IF"},
         training=Hyperparameters(epochs=2, batch_size=128, lr=0.5, weight_decay=0.0),
-        schedule_arguments={"l1": 2.5e-3},
+        schedule_arguments={"l1": 1.8e-3},
     )
     if size == "full":
         return full
