@@ -2,12 +2,28 @@
 
 from neuroprune.functional import inverse_soft_threshold, soft_threshold
 from neuroprune.pruner import SoftThresholdPruner
-from neuroprune.schedules import LATS, Schedule, learning_rates
+from neuroprune.schedules import (
+    LATS,
+    PGH,
+    SLATS,
+    ConstantThreshold,
+    EpochLATS,
+    Schedule,
+    STDSLinear,
+    STDSSine,
+    learning_rates,
+)
 from neuroprune.synops import LayerSynOps, SynOps, SynOpsCounter, count_synops
 
 __all__ = [
     "LATS",
+    "PGH",
+    "SLATS",
+    "ConstantThreshold",
+    "EpochLATS",
     "LayerSynOps",
+    "STDSLinear",
+    "STDSSine",
     "Schedule",
     "SoftThresholdPruner",
     "SynOps",

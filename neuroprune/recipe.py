@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from neuroprune.pruner import SoftThresholdPruner
-from neuroprune.schedules import LATS, Schedule
+from neuroprune.schedules import LATS, SCHEDULES, Schedule
 from neuroprune.training import Hyperparameters
 
 if sys.version_info >= (3, 11):
@@ -33,7 +33,8 @@ class Recipe:
 
     `factory` is "package.module:callable" that builds the model from `arguments`; `time_steps` is T for spiking models.
     `train_limit` and `test_limit` bound the images used (None: all). `schedule` is a schedule's class name and
-    `schedule_arguments` its fields; LATS with `final_threshold` alone gets its learning-rate sum from a dry run.
+    `schedule_arguments` its fields; LATS with `final_threshold` alone gets its learning-rate sum from a dry run,
+    and a schedule that is planned for a number of `steps` gets the run's.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Recipe:
     test_limit: int | None = None
     training: Hyperparameters = field(default_factory=Hyperparameters)
     schedule: str = "LATS"
-    schedule_arguments: Mapping[str, float] = field(default_factory=dict)
+    schedule_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def model(self) -> nn.Module:
         """Build the model, its weights drawn from the recipe's seed.
@@ -95,17 +96,16 @@ class Recipe:
         try:
             if self.schedule == "LATS" and set(arguments) == {"final_threshold"}:
                 return LATS.from_dry_run(arguments["final_threshold"], scheduler, steps)
-            schedule: Schedule = _SCHEDULES[self.schedule](**arguments)
+            kind: Any = SCHEDULES[self.schedule]
+            if "steps" in {f.name for f in dataclasses.fields(kind)}:
+                arguments.setdefault("steps", steps)
+            schedule: Schedule = kind(**arguments)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRecipe(
                 f"{self.name}: pruning.schedule {self.schedule!r} with {arguments} is not valid ({error}); schedules"
-                f" are {sorted(_SCHEDULES)}"
+                f" are {sorted(SCHEDULES)}"
             ) from error
         return schedule
-
-
-#: Schedules a recipe can name.
-_SCHEDULES: dict[str, Any] = {"LATS": LATS}
 
 
 def load_recipe(path: str | Path) -> Recipe:

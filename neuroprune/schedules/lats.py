@@ -1,30 +1,14 @@
-"""Threshold schedules. Each is a rule for the L1 coefficient μ that a growing threshold implies.
-
-One step θ ← θ − η·g, d ← d + Δd moves a non-zero weight by −η·g − Δd·sign(w): the proximal gradient (ISTA) step of
-L(w) + μ‖w‖₁ with μ = Δd/η (Chen et al., ICLR 2023). A schedule therefore maps the threshold before a step, the step
-number and the learning rate the optimizer really used to the threshold after it.
-"""
+"""Schedules with a constant L1 coefficient (Chen et al., ICLR 2023)."""
 
 from __future__ import annotations
 
-import copy
 import math
-import warnings
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 
-
-class Schedule(ABC):
-    """A rule for the threshold; stateless, so that one schedule may serve many parameter groups."""
-
-    #: Threshold before the first step.
-    initial_threshold: float = 0.0
-
-    @abstractmethod
-    def next_threshold(self, threshold: float, step: int, lr: float) -> float:
-        """Threshold after optimizer step number `step` (from 0), taken with learning rate `lr`."""
+from neuroprune.schedules.base import Schedule, check_number, progress
+from neuroprune.schedules.rates import learning_rates
 
 
 @dataclass(frozen=True)
@@ -54,9 +38,9 @@ class LATS(Schedule):
                 f"LATS: give either l1 or final_threshold, got l1={self.l1}, final_threshold={self.final_threshold}"
             )
         if self.l1 is not None:
-            _check_non_negative("l1", self.l1)
+            check_number(self, "l1", self.l1)
             return
-        _check_non_negative("final_threshold", self.final_threshold)
+        check_number(self, "final_threshold", self.final_threshold)
         if self.lr_sum is None or not (math.isfinite(self.lr_sum) and self.lr_sum > 0):
             raise ValueError(
                 f"LATS: final_threshold needs lr_sum > 0, the sum of the learning rate over all planned steps, got"
@@ -100,37 +84,64 @@ class LATS(Schedule):
         return cls(final_threshold=final_threshold, lr_sum=math.fsum(r[0] for r in rates))
 
 
-def learning_rates(
-    scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int, *, steps_per_update: int = 1
-) -> list[list[float]]:
-    """Learning rates of the next `steps` optimizer steps, one list per step with one value per parameter group.
+@dataclass(frozen=True)
+class SLATS(Schedule):
+    """LATS in closed form for a cosine learning rate that changes every step, without warm-up.
+
+    d/D = x + sin(πx)/π, the integral of (1 + cos πx): μ is constant if η ∝ 1 + cos πx, as a cosine to zero is.
+
+    Args:
+        final_threshold: D ≥ 0, the threshold after the last step.
+        steps: planned optimizer steps.
 
     Raises:
-        ValueError: `steps` or `steps_per_update` below 1, or a scheduler that needs a measured value
-            (ReduceLROnPlateau), whose rates cannot be known ahead.
+        ValueError: values outside their range; a run that goes on past `steps`.
     """
-    if steps < 1 or steps_per_update < 1:
-        raise ValueError(f"learning_rates: need steps >= 1 and steps_per_update >= 1, got {steps}, {steps_per_update}")
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        raise ValueError(
-            "learning_rates: ReduceLROnPlateau depends on a measured value, so its rates cannot be known ahead;"
-            " give LATS(l1=...) instead"
-        )
-    # Tensors are left out of the copy: a dry run needs the rates alone.
-    memo: dict[int, object] = {id(p): p for g in scheduler.optimizer.param_groups for p in g["params"]}
-    memo[id(scheduler.optimizer.state)] = {}
-    ahead = copy.deepcopy(scheduler, memo)
-    rates: list[list[float]] = []
-    with warnings.catch_warnings():
-        # The copy's optimizer never steps, which LR schedulers warn about.
-        warnings.simplefilter("ignore", UserWarning)
-        for step in range(steps):
-            rates.append([float(g["lr"]) for g in ahead.optimizer.param_groups])
-            if (step + 1) % steps_per_update == 0 and step + 1 < steps:
-                ahead.step()
-    return rates
+
+    final_threshold: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_number(self, "final_threshold", self.final_threshold)
+        check_number(self, "steps", self.steps, 1)
+
+    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
+        """D·(x + sin(πx)/π)."""
+        x = progress(self, step, self.steps)
+        return self.final_threshold * (x + math.sin(math.pi * x) / math.pi)
 
 
-def _check_non_negative(name: str, value: float | None) -> None:
-    if value is None or not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"LATS: {name} must be a finite number >= 0, got {value}")
+@dataclass(frozen=True)
+class EpochLATS(Schedule):
+    """LATS in closed form for a cosine learning rate that changes once per epoch, without warm-up.
+
+    In epoch e of E, after b of B steps: d/D = ½[1 + 2e + sin(π(e − ½)/E)/sin(π/2E)]/(E + 1) + b·(1 + cos(πe/E))/(B(E +
+    1)). μ is constant if η_e ∝ 1 + cos(πe/E).
+
+    Args:
+        final_threshold: D ≥ 0, the threshold after the last epoch.
+        epochs: E ≥ 1.
+        steps_per_epoch: B ≥ 1.
+
+    Raises:
+        ValueError: values outside their range; a run that goes on past E·B steps.
+    """
+
+    final_threshold: float
+    epochs: int
+    steps_per_epoch: int
+
+    def __post_init__(self) -> None:
+        check_number(self, "final_threshold", self.final_threshold)
+        check_number(self, "epochs", self.epochs, 1)
+        check_number(self, "steps_per_epoch", self.steps_per_epoch, 1)
+
+    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
+        """The epoch's base plus its slope times the steps taken in it."""
+        progress(self, step, self.epochs * self.steps_per_epoch)
+        epoch, before = divmod(step, self.steps_per_epoch)
+        total = self.epochs
+        waves = math.sin(math.pi * (epoch - 0.5) / total) / math.sin(math.pi / (2 * total))
+        base = 0.5 * (1 + 2 * epoch + waves) / (total + 1)
+        slope = (1 + math.cos(math.pi * epoch / total)) / (self.steps_per_epoch * (total + 1))
+        return self.final_threshold * (base + slope * (before + 1))

@@ -1,0 +1,28 @@
+"""Threshold schedules. Each is a rule for the L1 coefficient μ that a growing threshold implies.
+
+One step θ ← θ − η·g, d ← d + Δd moves a non-zero weight by −η·g − Δd·sign(w): the proximal gradient (ISTA) step of
+L(w) + μ‖w‖₁ with μ = Δd/η (Chen et al., ICLR 2023). A schedule therefore maps the threshold before a step, the step
+number and the learning rate the optimizer really used to the threshold after it.
+"""
+
+from neuroprune.schedules.base import Schedule
+from neuroprune.schedules.homotopy import PGH
+from neuroprune.schedules.lats import LATS, SLATS, EpochLATS
+from neuroprune.schedules.ramps import ConstantThreshold, STDSLinear, STDSSine
+from neuroprune.schedules.rates import learning_rates
+
+#: Schedules by name, for recipes.
+SCHEDULES = {cls.__name__: cls for cls in (LATS, SLATS, EpochLATS, PGH, STDSLinear, STDSSine, ConstantThreshold)}
+
+__all__ = [
+    "LATS",
+    "PGH",
+    "SCHEDULES",
+    "SLATS",
+    "ConstantThreshold",
+    "EpochLATS",
+    "STDSLinear",
+    "STDSSine",
+    "Schedule",
+    "learning_rates",
+]

@@ -1,0 +1,39 @@
+"""What an LR scheduler is going to do."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+
+
+def learning_rates(
+    scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int, *, steps_per_update: int = 1
+) -> list[list[float]]:
+    """Learning rates of the next `steps` optimizer steps, one list per step with one value per parameter group.
+
+    Raises:
+        ValueError: `steps` or `steps_per_update` below 1, or a scheduler that needs a measured value
+            (ReduceLROnPlateau), whose rates cannot be known ahead.
+    """
+    if steps < 1 or steps_per_update < 1:
+        raise ValueError(f"learning_rates: need steps >= 1 and steps_per_update >= 1, got {steps}, {steps_per_update}")
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise ValueError(
+            "learning_rates: ReduceLROnPlateau depends on a measured value, so its rates cannot be known ahead;"
+            " give LATS(l1=...) instead"
+        )
+    # Tensors are left out of the copy: a dry run needs the rates alone.
+    memo: dict[int, object] = {id(p): p for g in scheduler.optimizer.param_groups for p in g["params"]}
+    memo[id(scheduler.optimizer.state)] = {}
+    ahead = copy.deepcopy(scheduler, memo)
+    rates: list[list[float]] = []
+    with warnings.catch_warnings():
+        # The copy's optimizer never steps, which LR schedulers warn about.
+        warnings.simplefilter("ignore", UserWarning)
+        for step in range(steps):
+            rates.append([float(g["lr"]) for g in ahead.optimizer.param_groups])
+            if (step + 1) % steps_per_update == 0 and step + 1 < steps:
+                ahead.step()
+    return rates
