@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuroprune.functional import inverse_soft_threshold
 
@@ -14,37 +14,65 @@ class Latent:
     Between steps the parameter holds w. Inside a step it holds θ: the two storages are swapped, nothing is copied. What
     the parameter looked like when it was left (version counter, storage, layout) tells whether someone wrote to it
     since.
+
+    Once frozen there is no θ any more: the optimizer works on w, and the mask zeroes what was pruned.
     """
 
-    __slots__ = ("_seen", "_weight", "theta")
+    __slots__ = ("_seen", "_weight", "mask", "theta")
 
     def __init__(self, parameter: nn.Parameter) -> None:
         self.theta = parameter.detach().clone()
+        self.mask: Tensor | None = None
         self._weight = parameter.detach()
         self._see(parameter)
 
     def enter(self, parameter: nn.Parameter, threshold: float) -> None:
         """Put θ into the parameter, after adopting what was written to it from outside."""
+        if self.mask is not None:
+            return
         self.adopt_if_written(parameter, threshold)
         self._weight = parameter.detach()
         parameter.data = self.theta
 
     def leave(self, parameter: nn.Parameter, threshold: float, *, unchanged: bool = False) -> None:
         """Put w = S_d(θ) back into the parameter, in the storage it had; w as it was if the step was skipped."""
-        parameter.data = self._weight
+        if self.mask is None:
+            parameter.data = self._weight
         if unchanged:
             self._see(parameter)
         else:
             self.write(parameter, threshold)
 
     def write(self, parameter: nn.Parameter, threshold: float) -> None:
-        """w ← S_d(θ), one kernel, nothing allocated."""
-        torch.ops.aten.softshrink.out(self.theta, threshold, out=parameter)
+        """w ← S_d(θ), or w ← mask·w once frozen: one kernel, nothing allocated."""
+        if self.mask is None:
+            torch.ops.aten.softshrink.out(self.theta, threshold, out=parameter)
+        else:
+            parameter.mul_(self.mask)
         self._see(parameter)
+
+    def freeze(self, parameter: nn.Parameter) -> None:
+        """Keep the zeros the weights have now, and let the others train on unshrunk."""
+        self.mask = parameter.detach() != 0
+        self.theta = parameter.detach().new_empty(0)
+
+    def saved(self, parameter: nn.Parameter) -> Tensor:
+        """What restores this value: θ, or w once frozen."""
+        return self.theta if self.mask is None else parameter.detach()
+
+    def restore(self, parameter: nn.Parameter, saved: Tensor, mask: Tensor | None, threshold: float) -> None:
+        """Take over what `saved` gave, and write the weights it implies."""
+        self.mask = None if mask is None else mask.to(parameter.device, torch.bool, copy=True)
+        if self.mask is None:
+            self.theta = saved.to(parameter.device, parameter.dtype, copy=True)
+        else:
+            self.theta = parameter.detach().new_empty(0)
+            parameter.copy_(saved)
+        self.write(parameter, threshold)
 
     def adopt_if_written(self, parameter: nn.Parameter, threshold: float) -> None:
         """Adopt the parameter's weights if someone else wrote them."""
-        if _look(parameter) != self._seen:
+        if self.mask is None and _look(parameter) != self._seen:
             self.adopt(parameter, threshold)
 
     def adopt(self, parameter: nn.Parameter, threshold: float) -> None:

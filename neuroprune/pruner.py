@@ -54,6 +54,7 @@ class SoftThresholdPruner:
         self._latents: dict[nn.Parameter, Latent] = {}
         self._default: dict[nn.Parameter, bool] = {}
         self._inside_step = False
+        self._frozen = False
         self._register()
         if not self._latents:
             raise ValueError(
@@ -95,6 +96,24 @@ class SoftThresholdPruner:
         zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
         return zeros / max(1, sum(p.numel() for p in parameters))
 
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze()` was called."""
+        return self._frozen
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the present zeros for good and stop pruning: the other weights train on, without threshold.
+
+        This ends the search of early pruning and of pruning at initialization; the latent copy is freed.
+        """
+        self._check_attached("freeze")
+        self._settle()
+        for _, parameter, latent in self._pruned():
+            if latent.mask is None:
+                latent.freeze(parameter)
+        self._frozen = True
+
     def finalize(self) -> None:
         """Detach from the optimizer and free the latent copy. The model keeps its weights, with true zeros."""
         self._end_interrupted_step()
@@ -102,7 +121,7 @@ class SoftThresholdPruner:
             handle.remove()
         self._handles.clear()
         for latent in self._latents.values():
-            latent.theta = torch.empty(0)
+            latent.theta, latent.mask = torch.empty(0), None
 
     @torch.no_grad()
     def adopt_weights(self) -> None:
@@ -110,10 +129,13 @@ class SoftThresholdPruner:
         self._check_attached("adopt_weights")
         self._end_interrupted_step()
         for index, parameter, latent in self._pruned():
-            latent.adopt(parameter, self._thresholds[index])
+            if latent.mask is None:
+                latent.adopt(parameter, self._thresholds[index])
 
     def state_dict(self) -> dict[str, Any]:
         """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
+
+        Once frozen, `masks` holds the masks by index, and `latents` the weights.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """
@@ -124,7 +146,8 @@ class SoftThresholdPruner:
             "step": self._step,
             "thresholds": list(self._thresholds),
             "l1": list(self._l1),
-            "latents": {position[p]: latent.theta for p, latent in self._latents.items()},
+            "latents": {position[p]: latent.saved(p) for p, latent in self._latents.items()},
+            "masks": {position[p]: latent.mask for p, latent in self._latents.items() if latent.mask is not None},
         }
 
     @torch.no_grad()
@@ -142,10 +165,13 @@ class SoftThresholdPruner:
         self._step = int(state["step"])
         self._thresholds = [float(d) for d in state["thresholds"]]
         self._l1 = [float(m) for m in state["l1"]]
-        for index, theta in state["latents"].items():
-            self._latents[by_index[int(index)]].theta.copy_(theta)
-        for group, parameter, latent in self._pruned():
-            latent.write(parameter, self._thresholds[group])
+        masks = {int(index): mask for index, mask in state.get("masks", {}).items()}
+        self._frozen = bool(masks)
+        group_of = {p: i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
+        for index, saved in state["latents"].items():
+            parameter = by_index[int(index)]
+            threshold = self._thresholds[group_of[parameter]]
+            self._latents[parameter].restore(parameter, saved, masks.get(int(index)), threshold)
 
     def _check_attached(self, call: str) -> None:
         if not self._handles:
@@ -234,6 +260,10 @@ class SoftThresholdPruner:
 
     def _advance(self) -> None:
         rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        if self._frozen:
+            self._l1 = [0.0] * len(rates)
+            self._step += 1
+            return
         after = [
             self._schedule.next_threshold(d, self._step, lr) for d, lr in zip(self._thresholds, rates, strict=True)
         ]
