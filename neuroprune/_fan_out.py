@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuroprune._spikes import BLOCK, version
+from neuroprune._spikes import BLOCK, version_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FanOut:
     """Fan-out of each input position of a layer: ``counts`` (2, positions) int64, non-zero weights then all weights.
 
@@ -28,7 +28,7 @@ class FanOut:
 
     def holds_for(self, weight: Tensor) -> bool:
         same = weight is self.weight and weight.data_ptr() == self.storage.data_ptr()
-        return same and version(weight) == self.version
+        return same and version_of(weight) == self.version
 
     @classmethod
     def of(cls, layer: nn.Module, name: str, weight: Tensor, shape: tuple[int, ...], device: torch.device) -> FanOut:
@@ -37,7 +37,7 @@ class FanOut:
         for axis, size in enumerate(shape[1:]):  # contracts the first kernel axis left, appends its spatial axis
             taps = torch.tensordot(taps, _axis(layer, axis, size), dims=([2], [0]))
         counts = taps.reshape(2, -1).round().long()
-        return cls(counts.to(device), counts.sum(1).tolist(), weight, weight.detach(), version(weight))
+        return cls(counts.to(device), counts.sum(1).tolist(), weight, weight.detach(), version_of(weight))
 
 
 def _taps(weight: Tensor, groups: int, name: str) -> Tensor:

@@ -24,7 +24,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.hooks import RemovableHandle
 
 from neuroprune._fan_out import FanOut
-from neuroprune._spikes import POOL_LIKE, integer_sum, pool_area, version
+from neuroprune._spikes import POOL_LIKE, integer_sum, pool_area, version_of
+from neuroprune.backends import backend_of
 
 __all__ = ["LayerSynOps", "SynOps", "SynOpsCounter", "count_synops"]
 
@@ -122,20 +123,27 @@ class SynOpsCounter:
                 f"{type(model).__name__} has no synapses to count: 0 Conv1d/2d/3d or Linear layers, at least 1 needed; "
                 "pass the module that contains the weighted layers"
             )
+        backend = backend_of(model)
+        self._neurons = [m for m in model.modules() if backend is not None and backend.sends_spikes(m)]
         self._pool_modules = [m for m in model.modules() if isinstance(m, POOL_LIKE)]
         self._uncounted = tuple(name for name, module in model.named_modules() if _is_uncounted(module))
         self._maps: dict[tuple[nn.Module, tuple[int, ...], torch.device], FanOut] = {}
         self._pools: dict[int, _Pooled] = {}
         self._counted: deque[_Counted] = deque(maxlen=_INPUTS_KEPT)
+        self._sent: deque[tuple[weakref.ref[Tensor], int]] = deque(maxlen=_INPUTS_KEPT)
         self._handles: list[RemovableHandle] = []
         self.reset()
 
     def reset(self) -> None:
         """Set all counts to zero; fan-out maps stay."""
         self._tallies = {module: _Tally() for module in self._names}
+        self._spikes: dict[FanOut, tuple[nn.Module, Tensor]] = {}
 
     def result(self) -> SynOps:
         """Counts so far, with every layer of the model listed in its order."""
+        for fan_out, (layer, spikes) in self._spikes.items():
+            self._tallies[layer].add_synops(*(fan_out.counts * spikes).sum(1).tolist())
+        self._spikes.clear()
         layers = {name: self._tallies[module].layer(name) for module, name in self._names.items()}
         return SynOps(
             total=sum(layer.synops for layer in layers.values()),
@@ -150,6 +158,7 @@ class SynOpsCounter:
         self._handles.append(self._model.register_forward_pre_hook(lambda *_: self._forget_pass()))
         self._handles += [m.register_forward_hook(self._count, with_kwargs=True) for m in self._names]
         self._handles += [m.register_forward_hook(self._remember_pool) for m in self._pool_modules]
+        self._handles += [m.register_forward_hook(self._remember_spikes) for m in self._neurons]
         return self
 
     def __exit__(
@@ -163,6 +172,7 @@ class SynOpsCounter:
     def _forget_pass(self) -> None:
         self._pools.clear()
         self._counted.clear()
+        self._sent.clear()
 
     @torch.no_grad()
     def _count(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
@@ -173,17 +183,18 @@ class SynOpsCounter:
         if counts is None:
             self._tallies[layer].add_macs(*(len(positions) * total for total in fan_out.totals))
         else:
-            synops, dense = (fan_out.counts * counts).sum(1).tolist()
-            self._tallies[layer].add_synops(synops, dense, kind)
+            self._tallies[layer].kinds.add(kind)
+            before = self._spikes.get(fan_out)
+            self._spikes[fan_out] = (layer, counts if before is None else before[1] + counts)
 
     def _spike_counts_once(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor | None, str]:
         """`_spike_counts`, shared by layers that read the very same tensor, as a block's branches do."""
         for counted in self._counted:
-            if counted.of() is inputs and counted.version == version(inputs):
+            if counted.of() is inputs and counted.version == version_of(inputs):
                 return counted.result
         result = self._spike_counts(inputs, positions)
         if not inputs.is_inference():  # those cannot tell whether they were written to
-            self._counted.append(_Counted(weakref.ref(inputs), version(inputs), result))
+            self._counted.append(_Counted(weakref.ref(inputs), version_of(inputs), result))
         return result
 
     def _spike_counts(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor | None, str]:
@@ -192,7 +203,7 @@ class SynOpsCounter:
         if pooled is not None:
             counts = integer_sum(positions, pooled.area) if pooled.area else None
             return counts, "real" if counts is None else "pooled"
-        counts = integer_sum(positions, 1)
+        counts = integer_sum(positions, 1, known=self._is_sent(inputs))
         if counts is not None:
             return counts, "spikes"
         for area in dict.fromkeys(pool.area for pool in reversed(self._pools.values()) if pool.area):
@@ -201,16 +212,24 @@ class SynOpsCounter:
                 return counts, "pooled"
         return None, "real"
 
+    def _is_sent(self, x: Tensor) -> bool:
+        """Whether x is what neurons sent, untouched since: spikes by definition, which need no check."""
+        return any(sent() is x and version == version_of(x) for sent, version in self._sent)
+
+    def _remember_spikes(self, _neuron: nn.Module, _args: Any, output: Tensor) -> None:
+        if not output.is_inference():
+            self._sent.append((weakref.ref(output), version_of(output)))
+
     def _pooled(self, x: Tensor) -> _Pooled | None:
         """The pool whose output x is, or is a view of; a pool output modified in place is one no longer."""
         pooled = self._pools.get(x.untyped_storage().data_ptr())
-        return pooled if pooled is not None and pooled.version == version(x) else None
+        return pooled if pooled is not None and pooled.version == version_of(x) else None
 
     def _remember_pool(self, pool: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         before = self._pooled(args[0])
         area = (before.area if before else 1) * pool_area(pool, args[0], output)
         if area != 1:
-            self._pools[output.untyped_storage().data_ptr()] = _Pooled(output, version(output), area)
+            self._pools[output.untyped_storage().data_ptr()] = _Pooled(output, version_of(output), area)
         if len(self._pools) > _POOLS_KEPT:
             del self._pools[next(iter(self._pools))]
 
@@ -233,10 +252,9 @@ class _Tally:
     dense_macs: int = 0
     kinds: set[str] = field(default_factory=set)
 
-    def add_synops(self, synops: int, dense: int, kind: str) -> None:
+    def add_synops(self, synops: int, dense: int) -> None:
         self.synops += synops
         self.dense += dense
-        self.kinds.add(kind)
 
     def add_macs(self, macs: int, dense: int) -> None:
         self.macs += macs

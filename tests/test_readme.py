@@ -12,6 +12,7 @@ from torch import nn
 
 import hw_targets
 import neuroprune
+from examples.benchmarks import readme
 from hw_targets import emulate
 from neuroprune.backends import backend_of
 from neuroprune.models.sew_resnet import SmallSEWResNet
@@ -46,3 +47,7 @@ def test_the_usage_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("name", re.findall(r"`(neuroprune/[\w/.]+|hw_targets/[\w/.]+|examples/[\w/.]+)`", README))
 def test_every_file_the_readme_names_exists(name: str) -> None:
     assert (Path(__file__).parent.parent / name).exists()
+
+
+def test_the_figures_are_those_of_the_result_files() -> None:
+    assert readme.main(["--check"]) == 0

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import slow_synops_conv2d, slow_synops_linear
+from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from neuroprune.synops import SynOps, SynOpsCounter, count_synops
@@ -396,3 +397,30 @@ def test_infinite_weights_are_synapses() -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[float("inf"), -float("inf")], [0.0, 0.0]]))
     assert count_layer(layer, torch.ones(1, 2)).total == 2
+
+
+def test_what_neurons_sent_is_trusted_only_while_nobody_wrote_to_it() -> None:
+    """Spikes of neurons need no check, but a tensor that was changed since is real-valued again."""
+
+    class Written(nn.Module):
+        def __init__(self, write: bool) -> None:
+            super().__init__()
+            self.sn, self.fc, self.write = neuron.IFNode(), nn.Linear(4, 3), write
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes: Tensor = self.sn(x)
+            if self.write:
+                spikes.mul_(0.5)
+            out: Tensor = self.fc(spikes)
+            return out
+
+    x = torch.tensor([[2.0, 2.0, 0.0, 2.0]])
+    assert count_synops(Written(write=False), x).total == 3 * 3
+    written = count_synops(Written(write=True), x)
+    assert (written.total, written.macs) == (0, 4 * 3)
+
+
+def test_a_surrogate_that_replaces_the_step_sends_no_spikes() -> None:
+    smooth = nn.Sequential(neuron.IFNode(surrogate_function=surrogate.Sigmoid(spiking=False)), nn.Linear(4, 3))
+    counted = count_synops(smooth, torch.rand(2, 4))
+    assert (counted.total, counted.macs) == (0, 2 * 4 * 3)

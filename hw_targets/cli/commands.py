@@ -98,7 +98,9 @@ def _train(options: argparse.Namespace) -> None:
     recipe.check(len(data.train))
     folder = RunFolder.create(options.out, recipe, overwrite=options.overwrite)
     with folder.metrics() as record:
-        result = train_recipe(recipe, data.train, pruned=not options.dense, record=record("pruned"))
+        result = train_recipe(
+            recipe, data.train, pruned=not options.dense, record=record("dense" if options.dense else "pruned")
+        )
     folder.save_model(result.model)
     validation = accuracy(result.model, data.validation, predictor(result.model, recipe.time_steps), title="validation")
     folder.add_to_summary({"name": recipe.name, "validation_accuracy": validation, "sparsity": result.sparsity})
@@ -182,9 +184,8 @@ def _chips(options: argparse.Namespace) -> None:
         print("\n".join(available_chips()))
         return
     chip = load_chip(options.name)
-    print(
-        table([[f.key, f"{f.value:g}", f.unit, f.source] for f in chip.facts], [chip.name, "value", "unit", "source"])
-    )
+    rows = [[f.key, f"{f.value:,}", f.unit, f.source] for f in chip.facts]
+    print(table(rows, [chip.name, "value", "unit", "source"], left=(0, 2, 3)))
     print(f"\nunknown (nobody published it): {', '.join(chip.unknown) or 'nothing'}")
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Columns padded to their widest cell; the first is left-aligned, the others right-aligned."""
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: Sequence[int] = (0,)) -> str:
+    """Columns padded to their widest cell, right-aligned but for those in `left`."""
     cells = [list(header), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = [_line(row, widths) for row in cells]
-    return "\n".join([lines[0], "  ".join("─" * w for w in widths), *lines[1:]])
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = (
-        cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join([first, *rest]).rstrip()
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    ruler = "  ".join("─" * w for w in widths)
+    return "\n".join(line.rstrip() for line in (lines[0], ruler, *lines[1:]))
 
 
 def percent(fraction: float | None) -> str:

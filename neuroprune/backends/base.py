@@ -33,6 +33,10 @@ class Backend(Protocol):
         """Whether a module turns currents into spikes."""
         ...
 
+    def sends_spikes(self, module: nn.Module) -> bool:
+        """Whether a module's output is zeros and ones by its very definition (a neuron with a Heaviside output)."""
+        ...
+
     def is_plain_layer(self, module: nn.Module) -> bool:
         """Whether a subclass of a torch layer computes what that layer does (for every time step)."""
         ...

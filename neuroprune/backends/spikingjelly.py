@@ -38,6 +38,11 @@ class SpikingJelly:
         """All stateful modules that fire."""
         return isinstance(module, (neuron.BaseNode, neuron.SimpleBaseNode))
 
+    def sends_spikes(self, module: nn.Module) -> bool:
+        """IF and LIF neurons, unless their surrogate function was told to replace the step itself (`spiking=False`)."""
+        surrogate = getattr(module, "surrogate_function", None)
+        return type(module) in (neuron.IFNode, neuron.LIFNode) and bool(getattr(surrogate, "spiking", False))
+
     def is_plain_layer(self, module: nn.Module) -> bool:
         """SpikingJelly's own `layer.Conv2d`, `layer.Linear` and so on, which add the time axis alone."""
         plain = (getattr(layer, name, None) for name in _PLAIN_LAYERS)
