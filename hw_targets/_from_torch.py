@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from hw_targets import _torch_layers as layers
 from hw_targets import signals
 from hw_targets.errors import UnsupportedModel
 from hw_targets.network import LIF, Accumulator, Conv2d, GradedInput, Network, Population, SpikeInput, Synapses
-from hw_targets.signals import AvgPool, Floats, Signal, Term
+from hw_targets.signals import Signal, Term
 from neuroprune.backends import Backend, UnsupportedNeuron, backend_of
 
 
@@ -138,7 +139,7 @@ class _Tracer(TorchFunctionMode):
         if name == "mean" and self._has_time(tensors[0]) and (args[1:], kwargs) in (((0,), {}), ((), {"dim": 0})):
             return known[0]
         if name in _RESHAPES:
-            return _reshaped(known[0], result)
+            return layers.reshaped(known[0], result)
         raise UnsupportedModel(
             f"from_torch: the model applies torch's `{name}` between its layers, which has no counterpart on the chip;"
             " supported are addition, flatten and reshape, and the mean over time"
@@ -201,36 +202,36 @@ class _Tracer(TorchFunctionMode):
         for kind, handler in (
             (nn.Conv2d, self._conv),
             (nn.Linear, self._linear),
-            (nn.BatchNorm1d, _batch_norm),
-            (nn.BatchNorm2d, _batch_norm),
-            (nn.BatchNorm3d, _batch_norm),
+            (nn.BatchNorm1d, layers.batch_norm),
+            (nn.BatchNorm2d, layers.batch_norm),
+            (nn.BatchNorm3d, layers.batch_norm),
             (nn.MaxPool2d, self._max_pool),
-            (nn.AvgPool2d, _average_pool),
-            (nn.AdaptiveAvgPool2d, _average_pool),
-            (nn.Identity, _unchanged),
-            (nn.Dropout, _unchanged),
-            (nn.Dropout2d, _unchanged),
-            (nn.Flatten, _flatten),
+            (nn.AvgPool2d, layers.average_pool),
+            (nn.AdaptiveAvgPool2d, layers.average_pool),
+            (nn.Identity, layers.unchanged),
+            (nn.Dropout, layers.unchanged),
+            (nn.Dropout2d, layers.unchanged),
+            (nn.Flatten, layers.flatten),
         ):
             # A subclass with a forward of its own may compute anything, unless its framework vouches for it.
             if isinstance(module, kind):
                 plain = type(module).forward is kind.forward or self.backend.is_plain_layer(module)
-                return handler if plain else _refuse
+                return handler if plain else layers.refuse
         return None
 
     def _conv(self, name: str, module: nn.Conv2d, signal: Signal, output: Tensor) -> Signal:
         if module.padding_mode != "zeros":
             raise UnsupportedModel(f"pads with {module.padding_mode}; only zero padding exists on the chip")
-        weight, padding = _array(module.weight), _padding(module)
-        op = Conv2d(weight, _pair(module.stride), padding, _pair(module.dilation), module.groups)
+        weight, padding = layers.array(module.weight), layers.padding(module)
+        op = Conv2d(weight, layers.pair(module.stride), padding, layers.pair(module.dilation), module.groups)
         self._last_layer = name
-        return signals.conv(signal, op, _optional(module.bias), tuple(output.shape[-3:]))
+        return signals.conv(signal, op, layers.optional(module.bias), tuple(output.shape[-3:]))
 
     def _linear(self, name: str, module: nn.Linear, signal: Signal, _: Tensor) -> Signal:
         if len(signal.shape) != 1:
             raise UnsupportedModel(f"takes an input of shape {signal.shape}; flatten it first")
         self._last_layer = name
-        return signals.dense(signal, _array(module.weight), _optional(module.bias))
+        return signals.dense(signal, layers.array(module.weight), layers.optional(module.bias))
 
     def _max_pool(self, name: str, module: nn.MaxPool2d, signal: Signal, output: Tensor) -> Signal:
         """Over binary spikes the maximum is an OR: an integrate-and-fire neuron that any one spike makes fire."""
@@ -240,8 +241,10 @@ class _Tracer(TorchFunctionMode):
                 " the maximum is no OR; move the pool straight after neurons, or use an average pool"
             )
         channels, shape = signal.shape[0], tuple(output.shape[-3:])
-        weight = np.ones((channels, 1, *_pair(module.kernel_size)))
-        op = Conv2d(weight, _pair(module.stride), _pair(module.padding), _pair(module.dilation), channels)
+        weight = np.ones((channels, 1, *layers.pair(module.kernel_size)))
+        op = Conv2d(
+            weight, layers.pair(module.stride), layers.pair(module.padding), layers.pair(module.dilation), channels
+        )
         if op.output_shape(signal.shape) != shape:
             raise UnsupportedModel("max-pools with ceil_mode; use a kernel that tiles the input")
         return self._population(name, signals.conv(signal, op, None, shape), LIF(1.0))
@@ -278,20 +281,6 @@ def _name(func: Callable[..., Any]) -> str:
     return parts[-2] if parts[-1] == "__get__" and len(parts) > 1 else parts[-1]
 
 
-def _unchanged(_name: str, _module: nn.Module, signal: Signal, _output: Tensor) -> Signal:
-    return signal
-
-
-def _flatten(_name: str, _module: nn.Module, signal: Signal, output: Tensor) -> Signal:
-    return _reshaped(signal, output)
-
-
-def _refuse(_name: str, module: nn.Module, _signal: Signal, _output: Tensor) -> Signal:
-    raise UnsupportedModel(
-        f"is a {type(module).__name__} with a forward of its own, so it may compute anything; use the plain layer"
-    )
-
-
 def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:
     if bool(((example == 0) | (example == 1)).all()):
         return SpikeInput()
@@ -302,74 +291,3 @@ def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:
             " stand for 0 … 1; train on images in 0 … 1 and let the first batch-norm do the normalisation"
         )
     return GradedInput()
-
-
-def _batch_norm(_name: str, module: Any, signal: Signal, _output: Tensor) -> Signal:
-    """y = (x − mean)/√(var + ε)·γ + β, folded into what comes before."""
-    if module.running_mean is None:
-        raise UnsupportedModel("keeps no running statistics (track_running_stats=False), so it cannot be folded")
-    gain = 1.0 / np.sqrt(_array(module.running_var) + module.eps)
-    if module.weight is not None:
-        gain = gain * _array(module.weight)
-    shift = -_array(module.running_mean) * gain
-    if module.bias is not None:
-        shift = shift + _array(module.bias)
-    return signals.scale(signal, gain, shift)
-
-
-def _average_pool(_name: str, module: Any, signal: Signal, output: Tensor) -> Signal:
-    shape = tuple(output.shape[-3:])
-    if isinstance(module, nn.AdaptiveAvgPool2d):
-        if any(n % m for n, m in zip(signal.shape[1:], shape[1:], strict=True)):
-            raise UnsupportedModel(f"pools {signal.shape[1:]} to {shape[1:]} in windows of unequal size; use a divisor")
-        kernel = (signal.shape[1] // shape[1], signal.shape[2] // shape[2])
-        return signals.average_pool(signal, AvgPool(kernel, kernel), shape)
-    kernel, stride, padding = _pair(module.kernel_size), _pair(module.stride), _pair(module.padding)
-    if module.divisor_override is not None or (any(padding) and not module.count_include_pad):
-        raise UnsupportedModel("divides by something other than its window's size; use the defaults of AvgPool2d")
-    if (
-        tuple((n + 2 * p - k) // s + 1 for n, p, k, s in zip(signal.shape[1:], padding, kernel, stride, strict=True))
-        != (shape[1:])
-    ):
-        raise UnsupportedModel("average-pools with ceil_mode; use windows that tile the input")
-    return signals.average_pool(signal, AvgPool(kernel, stride, padding), shape)
-
-
-def _reshaped(signal: Signal, result: Tensor) -> Signal:
-    trailing = tuple(result.shape[-len(signal.shape) :])
-    if trailing == signal.shape:
-        return signal
-    flat = signals.flatten(signal)
-    if result.shape[-1] == flat.shape[0]:
-        return flat
-    raise UnsupportedModel(
-        f"from_torch: the model reshapes {signal.shape} to {tuple(result.shape)} between its layers; only flattening"
-        " (C, H, W) to features is supported"
-    )
-
-
-def _padding(module: nn.Conv2d) -> tuple[int, int]:
-    if module.padding == "valid":
-        return (0, 0)
-    if module.padding == "same":
-        spans = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        if any(span % 2 for span in spans):
-            raise UnsupportedModel(f"pads 'same' with an even kernel {module.kernel_size}, unequally; use an odd one")
-        return (spans[0] // 2, spans[1] // 2)
-    return _pair(module.padding)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _array(tensor: Any) -> Floats:
-    array: Floats = tensor.detach().cpu().numpy().astype(np.float64)
-    return array
-
-
-def _optional(tensor: Any) -> Floats | None:
-    return None if tensor is None else _array(tensor)
-
-
-__all__ = ["from_torch"]

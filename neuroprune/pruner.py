@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuroprune._latent import Latent
+from neuroprune._state import check_state
 from neuroprune.schedules import Schedule
 
 
@@ -161,7 +162,7 @@ class SoftThresholdPruner:
         self._settle()
         position = self._positions()
         by_index = {position[p]: p for p in self._latents}
-        _check_state(state, by_index, len(self._thresholds))
+        check_state(state, by_index, len(self._thresholds))
         self._step = int(state["step"])
         self._thresholds = [float(d) for d in state["thresholds"]]
         self._l1 = [float(m) for m in state["l1"]]
@@ -296,22 +297,3 @@ def _check_arguments(optimizer: Optimizer, schedule: Schedule) -> None:
     for hook in optimizer._optimizer_step_pre_hooks.values():
         if isinstance(getattr(hook, "__self__", None), SoftThresholdPruner):
             raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
-
-
-def _check_state(state: dict[str, Any], by_index: dict[int, nn.Parameter], groups: int) -> None:
-    where = "SoftThresholdPruner.load_state_dict"
-    missing = {"step", "thresholds", "l1", "latents"} - set(state)
-    if missing:
-        raise ValueError(
-            f"{where}: the state lacks {sorted(missing)}; was it saved by SoftThresholdPruner.state_dict()?"
-        )
-    if len(state["thresholds"]) != groups or len(state["l1"]) != groups:
-        raise ValueError(f"{where}: the state has {len(state['thresholds'])} parameter groups, the optimizer {groups}")
-    saved = {int(index): tuple(theta.shape) for index, theta in state["latents"].items()}
-    here = {index: tuple(p.shape) for index, p in by_index.items()}
-    if saved != here:
-        index = min(i for i in saved.keys() | here.keys() if saved.get(i) != here.get(i))
-        raise ValueError(
-            f"{where}: the state belongs to another model: parameter {index} has shape {saved.get(index)} in the"
-            f" state and {here.get(index)} here; nothing was changed"
-        )

@@ -79,7 +79,7 @@ def test_neuroprune_never_imports_hw_targets() -> None:
 
 
 def test_torch_in_hw_targets() -> None:
-    allowed = {f"hw_targets.{name}" for name in ("_from_torch", "_emulate", "run_folder", "stages")}
+    allowed = {f"hw_targets.{name}" for name in ("_from_torch", "_torch_layers", "_emulate", "run_folder", "stages")}
     found = {m for m in importers("torch", "hw_targets") if not m.startswith("hw_targets.cli")}
     assert found <= allowed
     assert {"hw_targets._from_torch", "hw_targets._emulate"} <= found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 
 class Schedule(ABC):
@@ -41,3 +42,31 @@ def progress(schedule: object, step: int, steps: int) -> float:
             " or finalize() the pruner when its schedule ends"
         )
     return (step + 1) / steps
+
+
+@dataclass(frozen=True)
+class ClosedForm(Schedule):
+    """A threshold given as a function of the progress x = t/T alone, whatever the learning rate: d = D·fraction(x).
+
+    Args:
+        final_threshold: D ≥ 0, the threshold after the last step.
+        steps: planned optimizer steps T.
+
+    Raises:
+        ValueError: values outside their range; a run that goes on past `steps`.
+    """
+
+    final_threshold: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_number(self, "final_threshold", self.final_threshold)
+        check_number(self, "steps", self.steps, 1)
+
+    @abstractmethod
+    def fraction(self, x: float) -> float:
+        """d/D at x ∈ (0, 1]."""
+
+    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
+        """D·fraction(x)."""
+        return self.final_threshold * self.fraction(progress(self, step, self.steps))

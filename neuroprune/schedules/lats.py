@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from neuroprune.schedules.base import Schedule, check_number, progress
+from neuroprune.schedules.base import ClosedForm, Schedule, check_number, progress
 from neuroprune.schedules.rates import learning_rates
 
 
@@ -85,30 +85,15 @@ class LATS(Schedule):
 
 
 @dataclass(frozen=True)
-class SLATS(Schedule):
+class SLATS(ClosedForm):
     """LATS in closed form for a cosine learning rate that changes every step, without warm-up.
 
     d/D = x + sin(πx)/π, the integral of (1 + cos πx): μ is constant if η ∝ 1 + cos πx, as a cosine to zero is.
-
-    Args:
-        final_threshold: D ≥ 0, the threshold after the last step.
-        steps: planned optimizer steps.
-
-    Raises:
-        ValueError: values outside their range; a run that goes on past `steps`.
     """
 
-    final_threshold: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        check_number(self, "final_threshold", self.final_threshold)
-        check_number(self, "steps", self.steps, 1)
-
-    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
-        """D·(x + sin(πx)/π)."""
-        x = progress(self, step, self.steps)
-        return self.final_threshold * (x + math.sin(math.pi * x) / math.pi)
+    def fraction(self, x: float) -> float:
+        """x + sin(πx)/π."""
+        return x + math.sin(math.pi * x) / math.pi
 
 
 @dataclass(frozen=True)
