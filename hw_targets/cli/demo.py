@@ -54,9 +54,13 @@ def demo_recipe(size: str) -> Recipe:
     )
     if size == "full":
         return full
-    small = dataclasses.replace(full.training, epochs=1)
     return dataclasses.replace(
-        full, arguments={"widths": [8, 16], "neuron_type": "IF"}, train_limit=6400, test_limit=500, training=small
+        full,
+        arguments={"widths": [8, 16], "neuron_type": "IF"},
+        train_limit=6400,
+        test_limit=500,
+        training=dataclasses.replace(full.training, epochs=1),
+        schedule_arguments={"l1": 1e-2},  # so short a run needs more of it to prune at all
     )
 
 
