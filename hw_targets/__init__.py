@@ -10,6 +10,7 @@ from hw_targets.chip import Chip, available_chips, load_chip
 from hw_targets.errors import HardwareTargetError
 from hw_targets.estimate import Estimate, estimate
 from hw_targets.export.netx import export_netx
+from hw_targets.lava_runner import lava_importable
 from hw_targets.mapping import Placement, load_placement, place
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.quantize import dequantize, quantize
@@ -18,10 +19,16 @@ from hw_targets.relays import insert_relays
 if TYPE_CHECKING:
     from hw_targets._emulate import emulate
     from hw_targets._from_torch import from_torch
+    from hw_targets.lava_check import compare_with_lava
     from hw_targets.nir_io import to_nir
 
 #: Public names that need torch or nir, imported when first used.
-_LAZY = {"emulate": "hw_targets._emulate", "from_torch": "hw_targets._from_torch", "to_nir": "hw_targets.nir_io"}
+_LAZY = {
+    "compare_with_lava": "hw_targets.lava_check",
+    "emulate": "hw_targets._emulate",
+    "from_torch": "hw_targets._from_torch",
+    "to_nir": "hw_targets.nir_io",
+}
 
 __all__ = [
     "Activity",
@@ -32,12 +39,14 @@ __all__ = [
     "Network",
     "Placement",
     "available_chips",
+    "compare_with_lava",
     "dequantize",
     "emulate",
     "estimate",
     "export_netx",
     "from_torch",
     "insert_relays",
+    "lava_importable",
     "load_chip",
     "load_placement",
     "place",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Activity:
     """Spikes of every population for a batch of samples, time aligned (step t of a layer answers step t of the input).
 
@@ -23,6 +23,9 @@ class Activity:
     spikes: Mapping[str, npt.NDArray[np.integer[Any]]]
     output: npt.NDArray[np.int64]
     overflows: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        return f"Activity({self.samples} samples, {self.time_steps} steps, {len(self.spikes)} populations)"
 
     @property
     def time_steps(self) -> int:

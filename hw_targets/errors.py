@@ -29,3 +29,13 @@ class QuantizationError(HardwareTargetError):
 
 class InvalidFile(HardwareTargetError):
     """A file that is missing, truncated, of another format, or in the way."""
+
+
+def check_type(call: str, value: object, expected: type, hint: str) -> None:
+    """Refuse an argument of another type.
+
+    Raises:
+        InvalidNetwork: it names the type given and what is expected instead.
+    """
+    if not isinstance(value, expected):
+        raise InvalidNetwork(f"{call}: got a {type(value).__name__}, expected a {expected.__name__}: {hint}")

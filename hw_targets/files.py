@@ -22,7 +22,7 @@ def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterat
     if target.is_dir():
         raise InvalidFile(f"{target} is a folder; give the name of a file")
     if target.exists() and not overwrite:
-        raise InvalidFile(f"{target} exists already; choose another name or pass overwrite=True")
+        raise InvalidFile(f"{target} exists already; choose another name or pass overwrite=True (--overwrite)")
     if not target.parent.is_dir():
         raise InvalidFile(f"{target.parent} is not a folder; create it first")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

@@ -81,7 +81,7 @@ class _Lava:
 
 
 def _import_lava() -> _Lava:
-    with _hashable_byte_encoder():
+    with lava_importable():
         from lava.lib.dl.netx.hdf5 import Network
         from lava.magma.core.run_conditions import RunSteps
         from lava.magma.core.run_configs import Loihi2SimCfg
@@ -92,8 +92,11 @@ def _import_lava() -> _Lava:
 
 
 @contextmanager
-def _hashable_byte_encoder() -> Iterator[None]:
-    """Let lava-nc 0.10.0 import on Python ≥ 3.11: a dataclass default must be hashable, its `ByteEncoder` is not."""
+def lava_importable() -> Iterator[None]:
+    """Let lava-nc 0.10.0 import on Python ≥ 3.11: a dataclass default must be hashable, its `ByteEncoder` is not.
+
+    Import Lava inside the block: `with lava_importable(): from lava.lib.dl.netx.hdf5 import Network`.
+    """
     original: Any = dataclasses.dataclass
 
     def patched(cls: Any = None, /, **options: Any) -> Any:

@@ -168,7 +168,7 @@ def _equal(a: Op, b: Op) -> bool:
     return type(a) is type(b) and np.array_equal(a.weight, b.weight)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """Topology shared by `Network` and `ChipNetwork`, validated on construction.
 
@@ -212,6 +212,14 @@ class Graph:
                 f"synapses {synapses.name}: {int((~np.isfinite(weight)).sum())} of {weight.size} weights are NaN or"
                 " infinite; check the training run before mapping it"
             )
+
+    def __repr__(self) -> str:
+        neurons = sum(p.size for p in self.populations)
+        nonzero = sum(int(np.count_nonzero(s.op.weight)) for s in self.synapses)
+        return (
+            f"{type(self).__name__}({len(self.populations)} populations, {neurons} neurons,"
+            f" {len(self.synapses)} groups of synapses, {nonzero} non-zero weights)"
+        )
 
     @cached_property
     def _by_name(self) -> Mapping[str, Population]:
@@ -268,7 +276,7 @@ class Graph:
         return tuple(p for p in self.populations if not self.outgoing(p.name))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network(Graph):
     """Real-valued network; neurons are GradedInput, SpikeInput, LIF or Accumulator.
 
@@ -278,7 +286,7 @@ class Network(Graph):
     time_steps: int = 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChipNetwork(Graph):
     """Integer network; neurons are GradedInput, SpikeInput, CubaLIF or Accumulator, weights and biases are integers.
 

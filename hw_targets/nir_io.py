@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from hw_targets.errors import UnsupportedModel
+from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.files import new_file
 from hw_targets.network import LIF, Accumulator, Conv2d, Network, Op, Population
+from hw_targets.signals import Floats
 from neuroprune._require import require
 
 
@@ -25,6 +26,7 @@ def to_nir(network: Network) -> Any:
         UnsupportedModel: several inputs or outputs.
         ImportError: nir is not installed.
     """
+    check_type("to_nir", network, Network, "the network that from_torch gives, before quantize")
     nir = require("nir", "nir")
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise UnsupportedModel("to_nir: the network must have one input and one output population")
@@ -69,6 +71,15 @@ def _node_name(population: str) -> str:
     return population.replace(".", "_").replace("/", "_")
 
 
+def _ungrouped(weight: Floats, groups: int) -> Floats:
+    """The kernel (out, in, kH, kW) of a convolution without groups that computes the same."""
+    outs, ins, *taps = weight.shape
+    whole = np.zeros((outs, groups, ins, *taps))
+    for group, block in enumerate(np.split(np.arange(outs), groups)):
+        whole[block, group] = weight[block]
+    return whole.reshape(outs, groups * ins, *taps)
+
+
 def _neurons(nir: Any, population: Population) -> Any:
     shape, neuron = population.shape, population.neuron
     if isinstance(neuron, Accumulator):
@@ -85,5 +96,7 @@ def _synapses(nir: Any, op: Op, source: Population, biased: Population | None) -
     weight = op.weight.astype(np.float64)
     bias = np.zeros(len(weight)) if biased is None or biased.bias is None else biased.bias.astype(np.float64)
     if isinstance(op, Conv2d):
-        return nir.Conv2d(source.shape[1:], weight, op.stride, op.padding, op.dilation, op.groups, bias)
+        # nir checks a convolution's channels as if there were no groups, so these are written out.
+        weight = _ungrouped(weight, op.groups)
+        return nir.Conv2d(source.shape[1:], weight, op.stride, op.padding, op.dilation, 1, bias)
     return nir.Affine(weight, bias)

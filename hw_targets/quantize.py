@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.chip import Chip
-from hw_targets.errors import QuantizationError
+from hw_targets.errors import QuantizationError, check_type
 from hw_targets.layers import assign_layers, crossings
 from hw_targets.network import (
     LIF,
@@ -43,6 +43,8 @@ def quantize(network: Network, chip: Chip) -> ChipNetwork:
     Raises:
         QuantizationError: a population for which no scale fits: the message names it and the limit that binds.
     """
+    check_type("quantize", network, Network, "the network that from_torch gives")
+    check_type("quantize", chip, Chip, "what load_chip(name) gives")
     if chip.weight_bits is None:
         raise QuantizationError(f"quantize: {chip.name} does not say how many bits a weight has; add weight_bits to it")
     weight_limit = (1 << (chip.weight_bits - 1)) - 1

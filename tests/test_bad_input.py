@@ -18,7 +18,7 @@ import neuroprune.data
 from hw_targets.cli import main
 from neuroprune.models.sew_resnet import SmallSEWResNet
 
-COMMANDS = ("demo", "train", "synops", "fit", "map", "export", "emulate", "report", "chips")
+COMMANDS = ("demo", "train", "synops", "fit", "map", "export", "emulate", "verify", "report", "chips")
 RECIPE = """name = "tiny"
 [model]
 factory = "neuroprune.models.sew_resnet:SmallSEWResNet"

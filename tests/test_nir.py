@@ -73,9 +73,10 @@ def advance(node: Any, name: str, x: torch.Tensor, state: dict[str, torch.Tensor
     return fired.double()
 
 
+@pytest.mark.parametrize("pool", [False, True], ids=["plain", "max-pool"])
 @pytest.mark.parametrize("neuron", ["IF", "LIF"])
-def test_a_nir_file_computes_what_the_model_computes(neuron: Any, tmp_path: Path) -> None:
-    model = randomise_batch_norm(SmallSEWResNet((3, 4), neuron_type=neuron)).double().eval()
+def test_a_nir_file_computes_what_the_model_computes(neuron: Any, pool: bool, tmp_path: Path) -> None:
+    model = randomise_batch_norm(SmallSEWResNet((3, 4), neuron_type=neuron, stem_pool=pool)).double().eval()
     x = torch.randint(0, 256, (5, 1, 12, 12)).double().div(255).expand(4, 5, 1, 12, 12)
     network = from_torch(model, x)
     write_nir(network, tmp_path / "model.nir")

@@ -14,7 +14,7 @@ from reference_chip import current_bounds, run_slowly
 
 from hw_targets import emulate
 from hw_targets.chip import Chip, load_chip
-from hw_targets.errors import QuantizationError
+from hw_targets.errors import InvalidNetwork, QuantizationError
 from hw_targets.layers import assign_layers
 from hw_targets.network import (
     LIF,
@@ -314,3 +314,13 @@ def test_quantize_leaves_the_network_alone() -> None:
     quantize(network, LOIHI)
     for weight, s in zip(before, network.synapses, strict=True):
         np.testing.assert_array_equal(weight, s.op.weight)
+
+
+def test_a_wrong_kind_of_argument_is_named() -> None:
+    network = sew(0)
+    with pytest.raises(InvalidNetwork, match=r"quantize: got a str, expected a Chip: what load_chip"):
+        quantize(network, "loihi1")  # type: ignore[arg-type]  # the mistake under test
+    with pytest.raises(InvalidNetwork, match=r"quantize: got a ChipNetwork, expected a Network"):
+        quantize(quantize(network, LOIHI), LOIHI)  # type: ignore[arg-type]  # as above
+    assert "populations" in repr(network)
+    assert len(repr(network)) < 200

@@ -41,6 +41,10 @@ def test_the_usage_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest
     exec(compile(example[1], "README.md", "exec"), scope)
     assert int(capsys.readouterr().out) > 0
     assert (tmp_path / "model.net").stat().st_size > 0
+    following = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(following, "README.md", "exec"), scope)
+    assert scope["placement"].core_count > 0
+    assert scope["classes"].shape == (8,)
     assert emulate(scope["network"], torch.rand(2, 1, 28, 28)).output.shape == (2, 10)
 
 

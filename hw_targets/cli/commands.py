@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hw_targets.errors import DoesNotFit
 from hw_targets.estimate import estimate
 from hw_targets.export.netx import export_netx
 from hw_targets.fit import check_fit
+from hw_targets.lava_check import compare_with_lava
 from hw_targets.mapping import place
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.nir_io import write_nir
@@ -20,9 +22,9 @@ from hw_targets.quantize import quantize
 from hw_targets.relays import insert_relays
 from hw_targets.report import write_report
 from hw_targets.run_folder import RunFolder
-from hw_targets.stages import emulated_accuracy, load_data, measure_synops, to_network, train_recipe
+from hw_targets.stages import emulated_accuracy, lava_images, load_data, measure_synops, to_network, train_recipe
 from neuroprune.recipe import load_recipe
-from neuroprune.training import accuracy, predictor
+from neuroprune.training import accuracy, predictor, progress_bar
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -62,6 +64,11 @@ def add_parsers(subparsers: Any) -> None:
     emulation = _parser(subparsers, "emulate", _emulate, "classify the test set in the chip's integers")
     _run_argument(emulation)
     _chip_argument(emulation)
+
+    verify = _parser(subparsers, "verify", _verify, "compare every spike with Lava's own simulator (Lava installed)")
+    _run_argument(verify)
+    _chip_argument(verify)
+    verify.add_argument("--images", type=_positive, default=3, help="test images (default: %(default)s)")
 
     report = _parser(subparsers, "report", _report, "write a run's report.html from its summary and metrics")
     _run_argument(report)
@@ -147,10 +154,12 @@ def _map(options: argparse.Namespace) -> None:
     populations = [usage.population for usage in placement.usage]
     rows = [[name, str(sequential[name].size), str(populations.count(name))] for name in dict.fromkeys(populations)]
     print(table(rows, ["population", "neurons", "cores"]))
-    print(
-        f"\n{placement.core_count} cores on {placement.chips} {chip.name} chip(s), {quantity(cost.energy, 'J')} per"
-        " image"
+    energy = (
+        quantity(cost.energy, "J") if cost.energy is not None else "unknown (its cost per operation is unpublished)"
     )
+    print(f"\n{placement.core_count} cores on {placement.chips} {chip.name} chip(s); energy per image {energy}")
+    if any("@" in name for name in populations):
+        print("note: `name@k` relays the spikes of `name` through layer k, as netx needs it")
     for note in placement.not_enforced:
         print(f"note: {note}")
     print(f"written to {out}")
@@ -172,7 +181,23 @@ def _emulate(options: argparse.Namespace) -> None:
     folder = RunFolder.open(options.folder)
     _, network = _networks(folder, options.chip)
     data = load_data(folder.recipe).test
-    print(f"accuracy in {options.chip} integers: {percent(emulated_accuracy(network, data, title='chip'))}")
+    exact = emulated_accuracy(network, data, title="chip")
+    model = folder.load_model()
+    real = accuracy(model, data, predictor(model, folder.recipe.time_steps))
+    print(f"accuracy on {len(data)} test images: model {percent(real)}, in {options.chip} integers {percent(exact)}")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    folder = RunFolder.open(options.folder)
+    _, network = _networks(folder, options.chip)
+    images = lava_images(load_data(folder.recipe).test, options.images)
+    with tempfile.TemporaryDirectory() as temporary, progress_bar(None, "Lava") as bar:
+        export_netx(network, Path(temporary, "model.net"))
+        result = compare_with_lava(network, Path(temporary, "model.net"), images, waiting=bar.update)
+    print(
+        f"{result.differences} differences from Lava in {result.compared} spikes of all layers,"
+        f" {result.samples} images; {result.readout_differences} in the readout"
+    )
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.errors import QuantizationError, UnsupportedModel
+from hw_targets.errors import QuantizationError, UnsupportedModel, check_type
 from hw_targets.files import new_file
 from hw_targets.layers import assign_layers
 from hw_targets.network import (
@@ -69,6 +69,7 @@ def export_netx(network: ChipNetwork, path: str | os.PathLike[str], *, overwrite
     """
     import h5py
 
+    check_type("export_netx", network, ChipNetwork, "the network that quantize gives")
     sequential = insert_relays(network)
     layers = netx_layers(sequential)
     entry = sequential.inputs[0]

@@ -21,7 +21,7 @@ from hw_targets.network import ChipNetwork, Population
 Cores = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Placement:
     """Neurons of a network laid out on the cores of a chip.
 
@@ -37,6 +37,9 @@ class Placement:
     usage: tuple[CoreUsage, ...]
     destinations: Mapping[str, Ints]
     messages: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Placement({self.core_count} cores, {self.chips} {self.chip.name} chip(s), {self.network!r})"
 
     @property
     def core_count(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from hw_targets.activity import Activity
 from hw_targets.chip import Chip
 from hw_targets.connectivity import Ints
-from hw_targets.errors import DoesNotFit, InvalidNetwork
+from hw_targets.errors import DoesNotFit, InvalidNetwork, check_type
 from hw_targets.mapping.cost import CoreUsage, Window, core_order
 from hw_targets.mapping.placement import Cores, Placement, placed_populations
 from hw_targets.mapping.traffic import events_sent, messages_sent
@@ -37,6 +37,8 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
         InvalidNetwork: weights that are not integers.
         HardwareTargetError: an activity of another network.
     """
+    check_type("place", chip_network, ChipNetwork, "the network that quantize gives")
+    check_type("place", chip, Chip, "what load_chip(name) gives")
     for synapses in chip_network.synapses:
         if not np.issubdtype(synapses.op.weight.dtype, np.integer):
             raise InvalidNetwork(
