@@ -68,6 +68,11 @@ class SoftThresholdPruner:
         ]
 
     @property
+    def schedule(self) -> Schedule:
+        """The rule for the threshold."""
+        return self._schedule
+
+    @property
     def step(self) -> int:
         """Optimizer steps taken (skipped ones not counted)."""
         return self._step

@@ -94,19 +94,24 @@ class Recipe:
         return SoftThresholdPruner(optimizer, self._schedule(scheduler, steps))
 
     def _schedule(self, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int) -> Schedule:
+        kind: Any = SCHEDULES.get(self.schedule)
+        if kind is None:
+            raise InvalidRecipe(
+                f"{self.name}: unknown pruning.schedule {self.schedule!r}; known are {sorted(SCHEDULES)}"
+            )
+        known = [f.name for f in dataclasses.fields(kind)]
         arguments = dict(self.schedule_arguments)
+        unknown = sorted(set(arguments) - set(known))
+        if unknown:
+            raise InvalidRecipe(f"{self.name}: {self.schedule} has no key pruning.{unknown[0]}; its keys are {known}")
         try:
             if self.schedule == "LATS" and set(arguments) == {"final_threshold"}:
                 return LATS.from_dry_run(arguments["final_threshold"], scheduler, steps)
-            kind: Any = SCHEDULES[self.schedule]
-            if "steps" in {f.name for f in dataclasses.fields(kind)}:
+            if "steps" in known:
                 arguments.setdefault("steps", steps)
             schedule: Schedule = kind(**arguments)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidRecipe(
-                f"{self.name}: pruning.schedule {self.schedule!r} with {arguments} is not valid ({error}); schedules"
-                f" are {sorted(SCHEDULES)}"
-            ) from error
+        except (TypeError, ValueError) as error:
+            raise InvalidRecipe(f"{self.name}: pruning.{error}; the keys of {self.schedule} are {known}") from error
         return schedule
 
 
