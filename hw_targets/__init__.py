@@ -10,7 +10,7 @@ from hw_targets.chip import Chip, available_chips, load_chip
 from hw_targets.errors import HardwareTargetError
 from hw_targets.estimate import Estimate, estimate
 from hw_targets.export.netx import export_netx
-from hw_targets.lava_runner import lava_importable
+from hw_targets.lava_shim import lava_importable
 from hw_targets.mapping import Placement, load_placement, place
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.quantize import dequantize, quantize

@@ -22,11 +22,9 @@ import numpy.typing as npt
 from hw_targets._emulate import emulate
 from hw_targets.errors import HardwareTargetError, InvalidFile
 from hw_targets.export.netx import NetxLayer, netx_layers
+from hw_targets.lava_runner import UNAVAILABLE
 from hw_targets.network import Accumulator, ChipNetwork
 from hw_targets.relays import insert_relays
-
-#: Exit status of the runner when Lava cannot be imported.
-UNAVAILABLE = 3
 
 
 class LavaUnavailable(ImportError):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 
-#: Exit status when Lava cannot be imported (as `lava_check.UNAVAILABLE`; importing that would load half the package).
+from hw_targets.lava_shim import lava_importable
+
+#: Exit status when Lava cannot be imported.
 UNAVAILABLE = 3
 
 
@@ -89,24 +88,6 @@ def _import_lava() -> _Lava:
         from lava.proc.io.source import RingBuffer as Source
         from lava.proc.monitor.process import Monitor
     return _Lava(Network, Source, Sink, Monitor, RunSteps, Loihi2SimCfg)
-
-
-@contextmanager
-def lava_importable() -> Iterator[None]:
-    """Let lava-nc 0.10.0 import on Python ≥ 3.11: a dataclass default must be hashable, its `ByteEncoder` is not.
-
-    Import Lava inside the block: `with lava_importable(): from lava.lib.dl.netx.hdf5 import Network`.
-    """
-    original: Any = dataclasses.dataclass
-
-    def patched(cls: Any = None, /, **options: Any) -> Any:
-        made = original(cls, **options)
-        if cls is not None and cls.__name__ == "ByteEncoder":
-            made.__hash__ = object.__hash__
-        return made
-
-    with mock.patch.object(dataclasses, "dataclass", patched):
-        yield
 
 
 if __name__ == "__main__":

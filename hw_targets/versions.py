@@ -7,7 +7,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-_PACKAGES = ("neuroprune", "torch", "numpy", "spikingjelly", "h5py", "lava-nc", "lava-dl")
+_PACKAGES = ("neuroprune", "torch", "numpy", "spikingjelly", "h5py", "lava-nc", "lava-dl", "neurobench", "torchao")
 
 
 def versions() -> dict[str, str]:

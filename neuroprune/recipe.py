@@ -55,8 +55,6 @@ class Recipe:
         """
         torch.manual_seed(self.training.seed)
         module, _, name = self.factory.partition(":")
-        if "" not in sys.path:
-            sys.path.insert(0, "")  # a factory may live in the current folder, as with `python -m`
         try:
             model = getattr(importlib.import_module(module), name)(**self.arguments)
         except Exception as error:  # whatever the user's own factory raises is about the recipe

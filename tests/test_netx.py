@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from reference_chip import run_slowly
 
-from hw_targets import emulate, from_torch, lava_check
+from hw_targets import emulate, from_torch
 from hw_targets.chip import load_chip
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.export import netx
@@ -533,7 +533,7 @@ def pretend_python(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -
 
 def test_without_lava_the_message_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_netx(mlp(), tmp_path / "m.net")
-    script = f"echo noise >&2; echo \"No module named 'lava'\" >&2; exit {lava_check.UNAVAILABLE}"
+    script = f"echo noise >&2; echo \"No module named 'lava'\" >&2; exit {lava_runner.UNAVAILABLE}"
     pretend_python(tmp_path, monkeypatch, script)
     with pytest.raises(LavaUnavailable, match=r"\(No module named 'lava'\).*pip install"):
         compare_with_lava(mlp(), tmp_path / "m.net", bright(mlp(), 1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hw_targets.cli import main
 from neuroprune import PGH
 from neuroprune.recipe import InvalidRecipe, Recipe, load_recipe, save_recipe
 from neuroprune.training import Hyperparameters
@@ -56,3 +57,13 @@ def test_mistakes_in_the_pruning_table_name_the_key(schedule: str, arguments: An
     with pytest.raises(InvalidRecipe, match=message) as caught:
         recipe(schedule, **arguments).check(100)
     assert not re.search(r"\n|Traceback", str(caught.value))
+
+
+def test_a_model_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (tmp_path / "my_own_net.py").write_text(
+        "from neuroprune.models.sew_resnet import SmallSEWResNet\ndef build(): return SmallSEWResNet((2, 3))\n"
+    )
+    (tmp_path / "own.toml").write_text('name = "own"\n[model]\nfactory = "my_own_net:build"\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "own.toml"]) == 0
+    assert "blocks.1.sn2" in capsys.readouterr().out

@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_parser(subparsers)
     commands.add_parsers(subparsers)
     options = parser.parse_args(arguments)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a recipe's model may live in the current folder, as with `python -m`
     try:
         options.run(options)
     except (HardwareTargetError, InvalidRecipe, DatasetNotFound, ImportError, FloatingPointError) as error:
