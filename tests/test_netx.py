@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from reference_chip import run_slowly
 
-from hw_targets import emulate, from_torch
+from hw_targets import emulate, from_torch, lava_runner
 from hw_targets.chip import load_chip
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.export import netx
