@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroprune.functional import inverse_soft_threshold
+from neuroprune.schedules.learned import LearnedThreshold
 
 
 class Latent:
@@ -15,40 +16,48 @@ class Latent:
     the parameter looked like when it was left (version counter, storage, layout) tells whether someone wrote to it
     since.
 
-    Once frozen there is no θ any more: the optimizer works on w, and the mask zeroes what was pruned.
+    `threshold` is the one in force, a number or a tensor that broadcasts to θ; `learned` is what a learned threshold
+    comes from, and `slope` is ∂L/∂d of the step being taken. Once frozen there is no θ any more: the optimizer works on
+    w, and the mask zeroes what was pruned.
     """
 
-    __slots__ = ("_seen", "_weight", "mask", "theta")
+    __slots__ = ("_seen", "_weight", "learned", "mask", "slope", "theta", "threshold")
 
     def __init__(self, parameter: nn.Parameter) -> None:
         self.theta = parameter.detach().clone()
+        self.threshold: float | Tensor = 0.0
+        self.learned: LearnedThreshold | None = None
+        self.slope = 0.0
         self.mask: Tensor | None = None
         self._weight = parameter.detach()
         self._see(parameter)
 
-    def enter(self, parameter: nn.Parameter, threshold: float) -> None:
+    def enter(self, parameter: nn.Parameter) -> None:
         """Put θ into the parameter, after adopting what was written to it from outside."""
         if self.mask is not None:
             return
-        self.adopt_if_written(parameter, threshold)
+        self.adopt_if_written(parameter)
         self._weight = parameter.detach()
         parameter.data = self.theta
 
-    def leave(self, parameter: nn.Parameter, threshold: float, *, unchanged: bool = False) -> None:
+    def leave(self, parameter: nn.Parameter, *, unchanged: bool = False) -> None:
         """Put w = S_d(θ) back into the parameter, in the storage it had; w as it was if the step was skipped."""
         if self.mask is None:
             parameter.data = self._weight
         if unchanged:
             self._see(parameter)
         else:
-            self.write(parameter, threshold)
+            self.write(parameter)
 
-    def write(self, parameter: nn.Parameter, threshold: float) -> None:
-        """w ← S_d(θ), or w ← mask·w once frozen: one kernel, nothing allocated."""
-        if self.mask is None:
-            torch.ops.aten.softshrink.out(self.theta, threshold, out=parameter)
-        else:
+    def write(self, parameter: nn.Parameter) -> None:
+        """w ← S_d(θ), or w ← mask·w once frozen: one kernel, nothing allocated (two kernels for a tensor d)."""
+        if self.mask is not None:
             parameter.mul_(self.mask)
+        elif isinstance(self.threshold, Tensor):
+            torch.clamp(self.theta, -self.threshold, self.threshold, out=parameter)
+            torch.sub(self.theta, parameter, out=parameter)
+        else:
+            torch.ops.aten.softshrink.out(self.theta, self.threshold, out=parameter)
         self._see(parameter)
 
     def freeze(self, parameter: nn.Parameter) -> None:
@@ -60,7 +69,7 @@ class Latent:
         """What restores this value: θ, or w once frozen."""
         return self.theta if self.mask is None else parameter.detach()
 
-    def restore(self, parameter: nn.Parameter, saved: Tensor, mask: Tensor | None, threshold: float) -> None:
+    def restore(self, parameter: nn.Parameter, saved: Tensor, mask: Tensor | None, threshold: float | Tensor) -> None:
         """Take over what `saved` gave, and write the weights it implies."""
         self.mask = None if mask is None else mask.to(parameter.device, torch.bool, copy=True)
         if self.mask is None:
@@ -68,14 +77,15 @@ class Latent:
         else:
             self.theta = parameter.detach().new_empty(0)
             parameter.copy_(saved)
-        self.write(parameter, threshold)
+        self.threshold = threshold.to(saved, copy=True) if isinstance(threshold, Tensor) else threshold
+        self.write(parameter)
 
-    def adopt_if_written(self, parameter: nn.Parameter, threshold: float) -> None:
+    def adopt_if_written(self, parameter: nn.Parameter) -> None:
         """Adopt the parameter's weights if someone else wrote them."""
         if self.mask is None and _look(parameter) != self._seen:
-            self.adopt(parameter, threshold)
+            self.adopt(parameter)
 
-    def adopt(self, parameter: nn.Parameter, threshold: float) -> None:
+    def adopt(self, parameter: nn.Parameter) -> None:
         """Move θ to the nearest value that gives the parameter's present weights, on its device and in its dtype."""
         weight = parameter.detach()
         if self.theta.shape != weight.shape:
@@ -83,7 +93,9 @@ class Latent:
                 f"SoftThresholdPruner: a parameter changed its shape from {tuple(self.theta.shape)} to"
                 f" {tuple(weight.shape)} since the last step; build a new optimizer and pruner for the new model"
             )
-        self.theta = inverse_soft_threshold(weight, threshold, near=self.theta.to(weight))
+        if isinstance(self.threshold, Tensor):
+            self.threshold = self.threshold.to(weight)
+        self.theta = inverse_soft_threshold(weight, self.threshold, near=self.theta.to(weight))
         self._see(parameter)
 
     def _see(self, parameter: nn.Parameter) -> None:

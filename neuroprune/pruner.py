@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from neuroprune._checks import (
+    check_arguments,
+    check_closure,
+    check_gradients,
+    check_rates,
+    claim,
+    is_prunable,
+    release,
+)
 from neuroprune._latent import Latent
+from neuroprune._magnitudes import Layer, capped_threshold, distance
 from neuroprune._state import check_state
-from neuroprune.schedules import Schedule
+from neuroprune.schedules import STR, LearnedThreshold, Memory, Schedule, View, threshold_slope
 
 
 class SoftThresholdPruner:
@@ -30,7 +40,10 @@ class SoftThresholdPruner:
         pruner.finalize()        # the model keeps w, with true zeros
 
     Prunable are parameters of two or more dimensions that require gradients; a parameter group with `prune=False` is
-    left alone. Save `pruner.state_dict()` beside the optimizer's.
+    left alone, and in one with `max_sparsity=0.9` no parameter loses more than that fraction of its weights: its own
+    threshold stops growing there. Save `pruner.state_dict()` beside the optimizer's.
+
+    A step whose gradients hold NaN or infinity, or whose learning rate does, is refused before anything changes.
 
     Weights changed from outside between steps (`load_state_dict`, an EMA swap) are noticed through the tensor's version
     counter or its storage and adopted: θ moves to the nearest latent value that gives them. A write that hides from
@@ -42,18 +55,25 @@ class SoftThresholdPruner:
 
     Raises:
         TypeError: `optimizer` or `schedule` is something else, or the optimizer re-evaluates the model (LBFGS).
-        ValueError: nothing to prune, or the optimizer already has a pruner.
+        ValueError: nothing to prune, the optimizer or one of its parameters already has a pruner, or a sparsity that
+            the groups' `max_sparsity` puts out of reach.
     """
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
-        _check_arguments(optimizer, schedule)
+        check_arguments(optimizer, schedule)
+        if any(
+            isinstance(getattr(hook, "__self__", None), SoftThresholdPruner)
+            for hook in optimizer._optimizer_step_pre_hooks.values()
+        ):
+            raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
         self._optimizer = optimizer
         self._schedule = schedule
         self._step = 0
         self._thresholds: list[float] = []
         self._l1: list[float] = []
         self._latents: dict[nn.Parameter, Latent] = {}
-        self._default: dict[nn.Parameter, bool] = {}
+        self._options: dict[nn.Parameter, dict[str, Any]] = {}
+        self._memory: Memory = {}
         self._inside_step = False
         self._frozen = False
         self._register()
@@ -62,6 +82,7 @@ class SoftThresholdPruner:
                 "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
                 " parameters of two or more dimensions that require gradients, in groups without prune=False"
             )
+        self._check_reach()
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -79,7 +100,7 @@ class SoftThresholdPruner:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Threshold d of each parameter group, in the unit of the weights."""
+        """Threshold d of each parameter group, in the unit of the weights: before caps, the mean of learned ones."""
         return tuple(self._thresholds)
 
     @property
@@ -89,7 +110,7 @@ class SoftThresholdPruner:
 
     @property
     def l1(self) -> float:
-        """L1 coefficient μ = Δd/η of the last step, in the first parameter group that is pruned.
+        """L1 coefficient μ = Δd/η of the last step, in the first parameter group that is pruned (of d before any cap).
 
         0 before any step, and after a step whose learning rate was 0.
         """
@@ -126,6 +147,7 @@ class SoftThresholdPruner:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        release(self._latents)
         for latent in self._latents.values():
             latent.theta, latent.mask = torch.empty(0), None
 
@@ -134,14 +156,16 @@ class SoftThresholdPruner:
         """Take the parameters' present values as the weights, whoever wrote them; θ moves as little as possible."""
         self._check_attached("adopt_weights")
         self._end_interrupted_step()
-        for index, parameter, latent in self._pruned():
+        for _, parameter, latent in self._pruned():
             if latent.mask is None:
-                latent.adopt(parameter, self._thresholds[index])
+                latent.adopt(parameter)
 
     def state_dict(self) -> dict[str, Any]:
         """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
 
-        Once frozen, `masks` holds the masks by index, and `latents` the weights.
+        `applied` holds thresholds by parameter index where they are not their group's (caps, learned ones), `learned`
+        what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the masks by
+        index, and `latents` the weights.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """
@@ -154,6 +178,13 @@ class SoftThresholdPruner:
             "l1": list(self._l1),
             "latents": {position[p]: latent.saved(p) for p, latent in self._latents.items()},
             "masks": {position[p]: latent.mask for p, latent in self._latents.items() if latent.mask is not None},
+            "applied": {position[p]: latent.threshold for p, latent in self._latents.items()},
+            "learned": {
+                position[p]: (latent.learned.s, latent.learned.velocity)
+                for p, latent in self._latents.items()
+                if latent.learned is not None
+            },
+            "memory": dict(self._memory),
         }
 
     @torch.no_grad()
@@ -171,13 +202,15 @@ class SoftThresholdPruner:
         self._step = int(state["step"])
         self._thresholds = [float(d) for d in state["thresholds"]]
         self._l1 = [float(m) for m in state["l1"]]
+        self._memory = {str(key): float(value) for key, value in state["memory"].items()}
         masks = {int(index): mask for index, mask in state.get("masks", {}).items()}
+        applied = {int(index): threshold for index, threshold in state["applied"].items()}
+        learned = {int(index): LearnedThreshold(*values) for index, values in state["learned"].items()}
         self._frozen = bool(masks)
-        group_of = {p: i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
-        for index, saved in state["latents"].items():
-            parameter = by_index[int(index)]
-            threshold = self._thresholds[group_of[parameter]]
-            self._latents[parameter].restore(parameter, saved, masks.get(int(index)), threshold)
+        for key, saved in state["latents"].items():
+            index, parameter = int(key), by_index[int(key)]
+            self._latents[parameter].learned = learned.get(index)
+            self._latents[parameter].restore(parameter, saved, masks.get(index), applied[index])
 
     def _check_attached(self, call: str) -> None:
         if not self._handles:
@@ -192,15 +225,27 @@ class SoftThresholdPruner:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         return {p: index for index, p in enumerate(parameters)}
 
-    def _pruned(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
+    def _pruned(self, *, switched_off: bool = False) -> Iterator[tuple[int, nn.Parameter, Latent]]:
         for index, group in enumerate(self._optimizer.param_groups):
             for parameter in group["params"]:
-                if parameter in self._latents and self._is_on(group, parameter):
+                if parameter in self._latents and (switched_off or self._is_on(group, parameter)):
                     yield index, parameter, self._latents[parameter]
 
-    def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
+    def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
         # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
-        return bool(group.get("prune", self._default[parameter]))
+        return group.get(key, self._options[parameter].get(key, default))
+
+    def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
+        return bool(self._option(group, parameter, "prune", True))
+
+    def _cap(self, index: int, parameter: nn.Parameter) -> float:
+        cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)
+        if not (isinstance(cap, (int, float)) and 0 <= cap <= 1):
+            raise ValueError(
+                f"SoftThresholdPruner: max_sparsity of parameter group {index} must lie in 0 … 1 (a fraction), got"
+                f" {cap}"
+            )
+        return float(cap)
 
     @torch.no_grad()
     def _register(self) -> None:
@@ -210,20 +255,39 @@ class SoftThresholdPruner:
                 self._thresholds.append(self._schedule.initial_threshold)
                 self._l1.append(0.0)
             for parameter in group["params"]:
-                self._default.setdefault(parameter, bool(group.get("prune", True)))
-                if parameter in self._latents or not (self._is_on(group, parameter) and _is_prunable(parameter)):
+                kept: dict[str, Any] = {key: group[key] for key in ("prune", "max_sparsity") if key in group}
+                self._options.setdefault(parameter, kept)
+                if parameter in self._latents or not (self._is_on(group, parameter) and is_prunable(parameter)):
                     continue
-                self._latents[parameter] = Latent(parameter)
-                if self._thresholds[index] > 0:
-                    self._latents[parameter].write(parameter, self._thresholds[index])
+                self._cap(index, parameter)
+                claim(parameter, self)
+                latent = self._latents[parameter] = Latent(parameter)
+                if isinstance(self._schedule, STR):
+                    latent.learned = LearnedThreshold(self._schedule.s_init)
+                latent.threshold = self._applied(index, parameter, latent)
+                if latent.threshold > 0:
+                    latent.write(parameter)
+
+    def _check_reach(self) -> None:
+        """A wanted sparsity must be possible under the caps."""
+        wanted = self._schedule.target_sparsity
+        if wanted is None:
+            return
+        size = sum(p.numel() for _, p, _ in self._pruned())
+        most = sum(math.floor(self._cap(index, p) * p.numel()) for index, p, _ in self._pruned()) / size
+        if most < wanted:
+            raise ValueError(
+                f"SoftThresholdPruner: target_sparsity {wanted} is out of reach, max_sparsity of the parameter groups"
+                f" leaves at most {most:.4f}; raise those or lower the target"
+            )
 
     @torch.no_grad()
     def _settle(self) -> None:
         """Between steps: everything prunable is known, and what was written from outside is adopted."""
         self._end_interrupted_step()
         self._register()
-        for index, parameter, latent in self._pruned():
-            latent.adopt_if_written(parameter, self._thresholds[index])
+        for _, parameter, latent in self._pruned():
+            latent.adopt_if_written(parameter)
 
     @torch.no_grad()
     def _end_interrupted_step(self) -> None:
@@ -232,18 +296,30 @@ class SoftThresholdPruner:
             self._leave()
 
     @torch.no_grad()
-    def _before_step(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
-            raise RuntimeError(
-                "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters instead"
-                " of the weights; compute the loss, call loss.backward(), then optimizer.step() without a closure"
-            )
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        check_closure(args, kwargs)
         if self._inside_step:
             return  # a step inside a step (a subclass that calls super().step()), or one more try after an exception
+        check_rates(optimizer, self._step)
+        if getattr(optimizer, "found_inf", None) is None:
+            check_gradients(optimizer, self._step)
+        if not self._frozen:
+            self._schedule.check_plan(self._step, self._memory)
         self._register()
-        for index, parameter, latent in self._pruned():
-            latent.enter(parameter, self._thresholds[index])
+        self._true_gradients()
+        for _, parameter, latent in self._pruned():
+            latent.enter(parameter)
         self._inside_step = True
+
+    def _true_gradients(self) -> None:
+        """Learned thresholds take the true gradient of w = S_d(θ), while the parameters still hold w."""
+        scale = getattr(self._optimizer, "grad_scale", None)  # a fused optimizer under GradScaler unscales for itself
+        for _, parameter, latent in self._pruned():
+            if parameter.grad is not None and latent.learned is not None and latent.mask is None:
+                latent.slope = float(threshold_slope(parameter.grad, parameter)) / (
+                    1.0 if scale is None else float(scale)
+                )
+                parameter.grad.mul_(parameter != 0)
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
@@ -260,19 +336,18 @@ class SoftThresholdPruner:
             self._leave()
 
     def _leave(self, *, unchanged: bool = False) -> None:
-        for index, parameter, latent in self._pruned():
-            latent.leave(parameter, self._thresholds[index], unchanged=unchanged)
+        for _, parameter, latent in self._pruned():
+            latent.leave(parameter, unchanged=unchanged)
         self._inside_step = False
 
     def _advance(self) -> None:
-        rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
         if self._frozen:
             self._l1 = [0.0] * len(rates)
             self._step += 1
             return
-        after = [
-            self._schedule.next_threshold(d, self._step, lr) for d, lr in zip(self._thresholds, rates, strict=True)
-        ]
+        view = View(self._step, rates, tuple(self._thresholds), self._first_group(), self._distance, self._memory)
+        after, memory = self._schedule.advance(view)
         bad = [d for d in after if not (math.isfinite(d) and d >= 0)]
         if bad:
             raise ValueError(
@@ -281,24 +356,25 @@ class SoftThresholdPruner:
             )
         moves = zip(after, self._thresholds, rates, strict=True)
         self._l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
-        self._thresholds = after
+        self._thresholds, self._memory = after, memory
         self._step += 1
+        # Also those switched off just now: what they become meanwhile is adopted under the threshold of its day.
+        for index, parameter, latent in self._pruned(switched_off=True):
+            if isinstance(self._schedule, STR) and latent.learned is not None:
+                latent.learned = self._schedule.learn(latent.learned, latent.slope, rates[index])
+            if latent.mask is None:
+                latent.threshold = self._applied(index, parameter, latent)
 
+    def _applied(self, index: int, parameter: nn.Parameter, latent: Latent) -> float | Tensor:
+        """The threshold in force for one parameter: its group's or its own, unless that goes over its cap."""
+        threshold = self._thresholds[index] if latent.learned is None else latent.learned.threshold
+        cap = self._cap(index, parameter)
+        return threshold if cap == 1 else capped_threshold(latent.theta, threshold, cap)
 
-def _is_prunable(parameter: Tensor) -> bool:
-    return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
-
-
-def _check_arguments(optimizer: Optimizer, schedule: Schedule) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise TypeError(
-            "SoftThresholdPruner: LBFGS re-evaluates the model inside step(), where it would see the latent parameters"
-            " instead of the weights; use a first-order optimizer such as SGD or AdamW"
-        )
-    if not isinstance(schedule, Schedule):
-        raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")
-    for hook in optimizer._optimizer_step_pre_hooks.values():
-        if isinstance(getattr(hook, "__self__", None), SoftThresholdPruner):
-            raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
+    def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
+        layers = [
+            Layer(latent.theta, self._thresholds[index], pace[index], self._cap(index, parameter))
+            for index, parameter, latent in self._pruned()
+            if latent.mask is None
+        ]
+        return distance(layers, sparsity)

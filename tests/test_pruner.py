@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
 from neuroprune import LATS, Schedule, SoftThresholdPruner, inverse_soft_threshold, soft_threshold
+from neuroprune._checks import check_gradients
 
 STEPS = 60
 MakeOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
@@ -627,7 +628,9 @@ def test_one_kernel_per_parameter_and_no_allocation(foreach: bool) -> None:
     backward(net, optimizer, 0)
     with counted_operations() as dense:
         optimizer.step()
-    extra = pruned - dense
+    with counted_operations() as checks:
+        check_gradients(optimizer, step=0)  # one sum per gradient
+    extra = pruned - dense - checks
     extra.pop("aten.detach.default")  # a view: no kernel, no memory
     assert extra == {"aten.softshrink.out": sum(map(len, PRUNED))}
     assert not dense - pruned

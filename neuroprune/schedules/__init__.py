@@ -5,24 +5,30 @@ L(w) + μ‖w‖₁ with μ = Δd/η (Chen et al., ICLR 2023). A schedule theref
 number and the learning rate the optimizer really used to the threshold after it.
 """
 
-from neuroprune.schedules.base import Schedule
+from neuroprune.schedules.base import Memory, Schedule, View
 from neuroprune.schedules.homotopy import PGH
 from neuroprune.schedules.lats import LATS, SLATS, EpochLATS
+from neuroprune.schedules.learned import STR, LearnedThreshold, threshold_slope
 from neuroprune.schedules.ramps import ConstantThreshold, STDSLinear, STDSSine
 from neuroprune.schedules.rates import learning_rates
 
 #: Schedules by name, for recipes.
-SCHEDULES = {cls.__name__: cls for cls in (LATS, SLATS, EpochLATS, PGH, STDSLinear, STDSSine, ConstantThreshold)}
+SCHEDULES = {cls.__name__: cls for cls in (LATS, SLATS, EpochLATS, PGH, STDSLinear, STDSSine, ConstantThreshold, STR)}
 
 __all__ = [
     "LATS",
     "PGH",
     "SCHEDULES",
     "SLATS",
+    "STR",
     "ConstantThreshold",
     "EpochLATS",
+    "LearnedThreshold",
+    "Memory",
     "STDSLinear",
     "STDSSine",
     "Schedule",
+    "View",
     "learning_rates",
+    "threshold_slope",
 ]

@@ -4,11 +4,45 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+
+#: What a schedule remembers from one step to the next; the pruner keeps it, and saves it in its state_dict.
+Memory: TypeAlias = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a schedule may look at when θ has moved and the thresholds have not yet.
+
+    Args:
+        step: number of the optimizer step just taken, from 0.
+        rates: learning rate of each parameter group.
+        thresholds: d of each group before this step.
+        lead: index of the first group that is pruned.
+        distance: distance(sparsity, pace) is the smallest x for which the thresholds d + x·pace (`pace` one number per
+            group) would zero that fraction of the prunable weights.
+        memory: what the schedule remembered in the last step; empty in the first.
+    """
+
+    step: int
+    rates: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    lead: int
+    distance: Callable[[float, Sequence[float]], float]
+    memory: Memory
 
 
 class Schedule(ABC):
-    """A rule for the threshold; stateless, so that one schedule may serve many parameter groups."""
+    """A rule for the threshold. It holds no state, so that one schedule may serve many pruners.
+
+    A new schedule defines `next_threshold`. One that needs to see the weights, or to remember something, overrides
+    `advance` instead.
+    """
+
+    #: The sparsity this schedule steers to, None if it steers to none.
+    target_sparsity: float | None = None
 
     @property
     def initial_threshold(self) -> float:
@@ -19,6 +53,14 @@ class Schedule(ABC):
     def next_threshold(self, threshold: float, step: int, lr: float) -> float:
         """Threshold after optimizer step number `step` (from 0), taken with learning rate `lr`."""
 
+    def check_plan(self, step: int, memory: Memory) -> None:  # noqa: B027 - without a plan nothing is checked
+        """Raise ValueError if optimizer step number `step` is past the planned run; by default there is no plan."""
+
+    def advance(self, view: View) -> tuple[list[float], Memory]:
+        """Thresholds of all groups after a step, and what to remember."""
+        pairs = zip(view.thresholds, view.rates, strict=True)
+        return [self.next_threshold(d, view.step, lr) for d, lr in pairs], view.memory
+
 
 def check_number(schedule: object, name: str, value: float | None, low: float = 0.0) -> None:
     """Refuse anything but a finite number of at least `low`.
@@ -28,6 +70,25 @@ def check_number(schedule: object, name: str, value: float | None, low: float = 
     """
     if value is None or not (math.isfinite(value) and value >= low):
         raise ValueError(f"{type(schedule).__name__}: {name} must be a finite number >= {low:g}, got {value}")
+
+
+def check_one_of(schedule: Schedule, *names: str) -> None:
+    """Refuse a schedule unless exactly one of its fields is given, and that one a possible value.
+
+    Raises:
+        ValueError: it names the fields and their values.
+    """
+    given = {name: getattr(schedule, name) for name in names}
+    found = [name for name, value in given.items() if value is not None]
+    if len(found) != 1:
+        values = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(f"{type(schedule).__name__}: give exactly one of {' or '.join(names)}, got {values}")
+    check_number(schedule, found[0], given[found[0]])
+    if found[0] == "target_sparsity" and given[found[0]] >= 1:
+        raise ValueError(
+            f"{type(schedule).__name__}: target_sparsity must lie in 0 … 1, 1 excluded (a fraction, not per cent), got"
+            f" {given[found[0]]}"
+        )
 
 
 def progress(schedule: object, step: int, steps: int) -> float:
@@ -42,31 +103,3 @@ def progress(schedule: object, step: int, steps: int) -> float:
             " or finalize() the pruner when its schedule ends"
         )
     return (step + 1) / steps
-
-
-@dataclass(frozen=True)
-class ClosedForm(Schedule):
-    """A threshold given as a function of the progress x = t/T alone, whatever the learning rate: d = D·fraction(x).
-
-    Args:
-        final_threshold: D ≥ 0, the threshold after the last step.
-        steps: planned optimizer steps T.
-
-    Raises:
-        ValueError: values outside their range; a run that goes on past `steps`.
-    """
-
-    final_threshold: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        check_number(self, "final_threshold", self.final_threshold)
-        check_number(self, "steps", self.steps, 1)
-
-    @abstractmethod
-    def fraction(self, x: float) -> float:
-        """d/D at x ∈ (0, 1]."""
-
-    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
-        """D·fraction(x)."""
-        return self.final_threshold * self.fraction(progress(self, step, self.steps))

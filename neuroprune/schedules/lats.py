@@ -7,54 +7,80 @@ from dataclasses import dataclass
 
 import torch
 
-from neuroprune.schedules.base import ClosedForm, Schedule, check_number, progress
-from neuroprune.schedules.rates import learning_rates
+from neuroprune.schedules.base import Memory, check_number, check_one_of, progress
+from neuroprune.schedules.rates import first_pruned, learning_rates
+from neuroprune.schedules.steering import ClosedForm, Steered
 
 
 @dataclass(frozen=True)
-class LATS(Schedule):
+class LATS(Steered):
     """Learning-rate adapted threshold: Δd = μ·η, so that the L1 coefficient μ stays constant.
 
-    Ask for μ directly, `LATS(l1=5e-4)`; or for the threshold D to end at, `LATS(final_threshold=0.1, lr_sum=Ση)`, which
-    is the same as μ = D / Ση with Ση the sum of the learning rate over all planned steps. `LATS.from_dry_run` finds
-    that sum from an LR scheduler.
+    Three ways to ask for the same thing: for μ itself, `LATS(l1=5e-4)`; for the threshold D to end at,
+    `LATS(final_threshold=0.1, lr_sum=Ση)`, which is μ = D/Ση with Ση the sum of the learning rate over all planned
+    steps; or for the sparsity to end at, `LATS(target_sparsity=0.95, lr_sum=Ση)`, which finds μ while training: in
+    the second half of the run μ moves no more than it must to end within 0.1 points. `LATS.from_dry_run` and
+    `LATS.for_sparsity` find the sum from an LR scheduler.
 
     Args:
         l1: the L1 coefficient μ ≥ 0.
         final_threshold: D ≥ 0, the threshold after the last planned step.
-        lr_sum: Ση > 0, needed with `final_threshold`.
+        lr_sum: Ση > 0 of the first group that is pruned, needed with `final_threshold` and `target_sparsity`.
+        target_sparsity: fraction of zeros among the prunable weights after the last planned step, in [0, 1).
+        steps: planned optimizer steps, so that "half-way" is meant in steps; without it, in Ση.
 
     Raises:
-        ValueError: neither or both of `l1` and `final_threshold`, or values outside their range.
+        ValueError: none or several of `l1`, `final_threshold` and `target_sparsity`, or values outside their range;
+            with `target_sparsity`, a run that goes on past `lr_sum`.
     """
 
     l1: float | None = None
     final_threshold: float | None = None
     lr_sum: float | None = None
+    target_sparsity: float | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.l1 is None) == (self.final_threshold is None):
-            raise ValueError(
-                f"LATS: give either l1 or final_threshold, got l1={self.l1}, final_threshold={self.final_threshold}"
+        check_one_of(self, "l1", "final_threshold", "target_sparsity")
+        if self.l1 is None and (self.lr_sum is None or not (math.isfinite(self.lr_sum) and self.lr_sum > 0)):
+            given = "target_sparsity" if self.final_threshold is None else "final_threshold"
+            maker = (
+                "for_sparsity(target, scheduler, steps)"
+                if given == "target_sparsity"
+                else ("from_dry_run(final_threshold, scheduler, steps)")
             )
-        if self.l1 is not None:
-            check_number(self, "l1", self.l1)
-            return
-        check_number(self, "final_threshold", self.final_threshold)
-        if self.lr_sum is None or not (math.isfinite(self.lr_sum) and self.lr_sum > 0):
             raise ValueError(
-                f"LATS: final_threshold needs lr_sum > 0, the sum of the learning rate over all planned steps, got"
-                f" {self.lr_sum}; LATS.from_dry_run(final_threshold, scheduler, steps) computes it from an LR scheduler"
+                f"LATS: {given} needs lr_sum > 0, the sum of the learning rate over all planned steps, got"
+                f" {self.lr_sum}; LATS.{maker} computes it from an LR scheduler"
             )
+        if self.steps is not None:
+            check_number(self, "steps", self.steps, 1)
 
     @property
     def coefficient(self) -> float:
-        """The constant L1 coefficient μ."""
+        """The constant L1 coefficient μ.
+
+        Raises:
+            ValueError: it is steered to a sparsity, and known to the pruner alone.
+        """
         if self.l1 is not None:
             return self.l1
-        assert self.final_threshold is not None
-        assert self.lr_sum is not None
+        if self.final_threshold is None or self.lr_sum is None:
+            raise ValueError("LATS: with target_sparsity the coefficient is found while training: see pruner.l1")
         return self.final_threshold / self.lr_sum
+
+    @property
+    def total_growth(self) -> float:
+        """Ση."""
+        return self.lr_sum or 0.0
+
+    def growth(self, step: int, lr: float) -> float:  # noqa: ARG002 - Steered's signature
+        """η."""
+        return lr
+
+    def share(self, step: int, grown: float) -> float:
+        """In steps, if they are known, else in Ση."""
+        return grown / self.total_growth if self.steps is None else step / self.steps
 
     def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
         """d + μ·η."""
@@ -83,6 +109,24 @@ class LATS(Schedule):
         rates = learning_rates(scheduler, steps, steps_per_update=steps_per_update)
         return cls(final_threshold=final_threshold, lr_sum=math.fsum(r[0] for r in rates))
 
+    @classmethod
+    def for_sparsity(
+        cls,
+        target_sparsity: float,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        steps: int,
+        *,
+        steps_per_update: int = 1,
+    ) -> LATS:
+        """LATS that ends at `target_sparsity` after `steps` optimizer steps under an LR scheduler.
+
+        The arguments are those of `from_dry_run`, with a fraction of zeros in [0, 1) for the threshold. The sum is that
+        of the first parameter group without `prune=False`.
+        """
+        rates = learning_rates(scheduler, steps, steps_per_update=steps_per_update)
+        lead = first_pruned(scheduler.optimizer)
+        return cls(target_sparsity=target_sparsity, lr_sum=math.fsum(r[lead] for r in rates), steps=steps)
+
 
 @dataclass(frozen=True)
 class SLATS(ClosedForm):
@@ -97,7 +141,7 @@ class SLATS(ClosedForm):
 
 
 @dataclass(frozen=True)
-class EpochLATS(Schedule):
+class EpochLATS(Steered):
     """LATS in closed form for a cosine learning rate that changes once per epoch, without warm-up.
 
     In epoch e of E, after b of B steps: d/D = ½[1 + 2e + sin(π(e − ½)/E)/sin(π/2E)]/(E + 1) + b·(1 + cos(πe/E))/(B(E +
@@ -107,26 +151,50 @@ class EpochLATS(Schedule):
         final_threshold: D ≥ 0, the threshold after the last epoch.
         epochs: E ≥ 1.
         steps_per_epoch: B ≥ 1.
+        target_sparsity: in place of `final_threshold`, the fraction of zeros to end at, in [0, 1); D is then steered.
 
     Raises:
         ValueError: values outside their range; a run that goes on past E·B steps.
     """
 
-    final_threshold: float
-    epochs: int
-    steps_per_epoch: int
+    final_threshold: float | None = None
+    epochs: int = 0
+    steps_per_epoch: int = 0
+    target_sparsity: float | None = None
 
     def __post_init__(self) -> None:
-        check_number(self, "final_threshold", self.final_threshold)
+        check_one_of(self, "final_threshold", "target_sparsity")
         check_number(self, "epochs", self.epochs, 1)
         check_number(self, "steps_per_epoch", self.steps_per_epoch, 1)
 
+    def check_plan(self, step: int, memory: Memory) -> None:  # noqa: ARG002 - Schedule's signature
+        """Refuse a run past E·B."""
+        progress(self, step, self.epochs * self.steps_per_epoch)
+
+    @property
+    def total_growth(self) -> float:
+        """1, to rounding."""
+        return self._fraction(self.epochs * self.steps_per_epoch - 1)
+
+    def growth(self, step: int, lr: float) -> float:  # noqa: ARG002 - Steered's signature
+        """Difference of d/D."""
+        return self._fraction(step) - (self._fraction(step - 1) if step else 0.0)
+
+    def share(self, step: int, grown: float) -> float:  # noqa: ARG002 - Steered's signature
+        """In steps."""
+        return step / (self.epochs * self.steps_per_epoch)
+
     def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
         """The epoch's base plus its slope times the steps taken in it."""
+        assert self.final_threshold is not None
+        return self.final_threshold * self._fraction(step)
+
+    def _fraction(self, step: int) -> float:
+        """d/D after step number `step`."""
         progress(self, step, self.epochs * self.steps_per_epoch)
         epoch, before = divmod(step, self.steps_per_epoch)
         total = self.epochs
         waves = math.sin(math.pi * (epoch - 0.5) / total) / math.sin(math.pi / (2 * total))
         base = 0.5 * (1 + 2 * epoch + waves) / (total + 1)
         slope = (1 + math.cos(math.pi * epoch / total)) / (self.steps_per_epoch * (total + 1))
-        return self.final_threshold * (base + slope * (before + 1))
+        return base + slope * (before + 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from neuroprune.schedules.base import ClosedForm, Schedule, check_number
+from neuroprune.schedules.base import Schedule, check_number
+from neuroprune.schedules.steering import ClosedForm
 
 
 @dataclass(frozen=True)

@@ -37,3 +37,8 @@ def learning_rates(
             if (step + 1) % steps_per_update == 0 and step + 1 < steps:
                 ahead.step()
     return rates
+
+
+def first_pruned(optimizer: torch.optim.Optimizer) -> int:
+    """Index of the first parameter group without `prune=False`, 0 if there is none."""
+    return next((i for i, group in enumerate(optimizer.param_groups) if group.get("prune", True)), 0)

@@ -1,0 +1,129 @@
+"""What a pruner refuses before it changes anything."""
+
+from __future__ import annotations
+
+import gc
+import math
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
+
+from neuroprune.schedules import Schedule
+
+# Which pruner (by weak reference) holds a parameter. Two optimizers know nothing of each other, so that a parameter in
+# both can be noticed here only.
+_holders: Any = WeakIdKeyDictionary()
+
+
+def claim(parameter: nn.Parameter, pruner: object) -> None:
+    """Note that `pruner` holds a parameter.
+
+    Raises:
+        ValueError: another pruner does.
+    """
+    if _holder(parameter) not in (None, pruner):
+        gc.collect()  # one that nobody refers to may only wait for the garbage collector
+    if _holder(parameter) not in (None, pruner):
+        raise ValueError(
+            f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} is already pruned by another pruner,"
+            " on another optimizer; call that one's finalize() first, or leave the parameter out here with a group"
+            " that says prune=False"
+        )
+    _holders[parameter] = weakref.ref(pruner)
+
+
+def release(parameters: Iterable[nn.Parameter]) -> None:
+    """Note that nobody holds these parameters any more."""
+    for parameter in parameters:
+        _holders.pop(parameter, None)
+
+
+def _holder(parameter: nn.Parameter) -> object | None:
+    reference = _holders.get(parameter)
+    return None if reference is None else reference()
+
+
+def is_prunable(parameter: Tensor) -> bool:
+    """Floating-point, of two or more dimensions, and trained."""
+    return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
+
+
+def check_arguments(optimizer: Optimizer, schedule: Schedule) -> None:
+    """Refuse anything but an optimizer that steps once per gradient, and a schedule.
+
+    Raises:
+        TypeError: either is something else.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TypeError(
+            "SoftThresholdPruner: LBFGS re-evaluates the model inside step(), where it would see the latent parameters"
+            " instead of the weights; use a first-order optimizer such as SGD or AdamW"
+        )
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")
+
+
+def check_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse optimizer.step(closure).
+
+    Raises:
+        RuntimeError: a closure was given.
+    """
+    if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
+        raise RuntimeError(
+            "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters instead"
+            " of the weights; compute the loss, call loss.backward(), then optimizer.step() without a closure"
+        )
+
+
+def check_rates(optimizer: Optimizer, step: int) -> None:
+    """Refuse a learning rate that is negative, NaN or infinite.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for index, group in enumerate(optimizer.param_groups):
+        if not (math.isfinite(rate := float(group["lr"])) and rate >= 0):
+            raise ValueError(
+                f"SoftThresholdPruner: parameter group {index} has the learning rate {rate} at step {step}, it must be"
+                " a finite number >= 0; the step was not taken"
+            )
+
+
+def check_gradients(optimizer: Optimizer, step: int) -> None:
+    """Refuse gradients with NaN or infinity, before they reach a weight or the optimizer's state.
+
+    Raises:
+        FloatingPointError: there is one; it names the parameter.
+    """
+    gradients = [
+        (index, p.grad)
+        for index, group in enumerate(optimizer.param_groups)
+        for p in group["params"]
+        if p.grad is not None
+    ]
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for _, gradient in gradients:
+        by_device.setdefault(gradient.device, []).append(_values(gradient).sum())
+    # One sum per gradient and one answer per device; only an infinite sum, which may be mere overflow, is looked into.
+    if all(bool(torch.stack([s.float() for s in sums]).isfinite().all()) for sums in by_device.values()):
+        return
+    for index, gradient in gradients:
+        bad = int((~_values(gradient).isfinite()).sum())
+        if bad:
+            raise FloatingPointError(
+                f"SoftThresholdPruner: {bad} of {_values(gradient).numel()} gradient values are NaN or infinite, in a"
+                f" parameter of shape {tuple(gradient.shape)} of group {index} at step {step}; the step was not taken,"
+                " nothing was changed; lower the learning rate, or scale the loss with torch.amp.GradScaler"
+            )
+
+
+def _values(gradient: Tensor) -> Tensor:
+    return gradient.detach().coalesce().values() if gradient.is_sparse else gradient.detach()

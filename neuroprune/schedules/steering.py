@@ -1,0 +1,184 @@
+"""Schedules that may be asked for a sparsity instead of a coefficient: the scale of their growth is then steered.
+
+Every growing threshold is d ← d + c·γ with a growth γ that the schedule fixes (η for LATS, the increment of a ramp) and
+one scale c (the L1 coefficient μ, the final threshold D). Let the gap y be what d lacks to zero the wanted fraction of
+the weights now, and G the growth still to come. The weights at that quantile drift outwards, q′ per unit of growth, and
+the harder the closer the threshold comes: q′ = f + H·(y₀ − y) to first order, a drift f and a stiffness H that are
+measured while training. The gap then follows y′ = q′ − c, and
+
+    c = f + H·y / (1 − e^(−H·G))        (for H → 0: c = f + y/G)
+
+closes it exactly when the growth ends. In the first half of a run c follows this; in the second it moves only as far as
+it must for the run to end within a tolerance of the target. No weight is ever cut: zeros come from the threshold alone.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neuroprune.schedules.base import Memory, Schedule, View, check_number, check_one_of, progress
+
+#: How far from its target a steered run may mean to end (a fraction of the weights).
+TOLERANCE = 6e-4
+#: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
+MEASURE_EVERY = 1.0 / 64
+#: Window over which drift and stiffness are fitted, as a fraction of the growth so far.
+WINDOW = 0.15
+#: Part of the fitted stiffness that is believed: gap and drift also change together because the network learns.
+BELIEF = 0.5
+#: A spread of the gap below this fraction of it (squared) says nothing about stiffness.
+RIDGE = 0.01
+
+
+def closing_scale(gap: float, drift: float, stiffness: float, left: float) -> float:
+    """c = f + H·y/(1 − e^(−H·G)) ≥ 0: the scale that closes the gap y in the growth G, both > 0 for c > f."""
+    h = stiffness * left
+    rate = 1.0 / left if h < 1e-6 else stiffness / -math.expm1(-h)
+    return max(0.0, drift + gap * rate)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Sums for the weighted regression of the quantile's drift on the gap, older measurements fading."""
+
+    weight: float = 0.0
+    gap: float = 0.0
+    gap_squared: float = 0.0
+    drift: float = 0.0
+    product: float = 0.0
+
+    def after(self, passed: float, gap: float, drift: float, window: float) -> Trend:
+        """With one more interval, its mean gap and drift; what is older fades by e^(−passed/window)."""
+        keep = math.exp(-passed / window)
+        return Trend(
+            keep * self.weight + passed,
+            keep * self.gap + passed * gap,
+            keep * self.gap_squared + passed * gap * gap,
+            keep * self.drift + passed * drift,
+            keep * self.product + passed * gap * drift,
+        )
+
+    def fit(self, gap: float) -> tuple[float, float]:
+        """Drift f at this gap, and stiffness H ≥ 0."""
+        if self.weight == 0.0:
+            return 0.0, 0.0
+        mean_gap, mean_drift = self.gap / self.weight, self.drift / self.weight
+        spread = self.gap_squared / self.weight - mean_gap**2 + RIDGE * mean_gap**2
+        together = self.product / self.weight - mean_gap * mean_drift
+        stiffness = BELIEF * max(0.0, -together / spread) if spread > 0 else 0.0
+        return mean_drift - stiffness * (gap - mean_gap), stiffness
+
+
+class Steered(Schedule):
+    """A growing threshold d ← d + c·γ whose scale c is given, or steered to a sparsity."""
+
+    @abstractmethod
+    def growth(self, step: int, lr: float) -> float:
+        """γ ≥ 0 of optimizer step number `step`."""
+
+    @property
+    @abstractmethod
+    def total_growth(self) -> float:
+        """Σγ over the planned steps."""
+
+    @abstractmethod
+    def share(self, step: int, grown: float) -> float:
+        """Share of the planned run that is over before step number `step`, in [0, 1]."""
+
+    def check_plan(self, step: int, memory: Memory) -> None:
+        """Refuse a steered run that goes on when its growth is used up."""
+        grown = memory.get("grown", 0.0)
+        if self.target_sparsity is not None and grown > self.total_growth * (1 + 1e-6):
+            raise ValueError(
+                f"{type(self).__name__}: planned for a growth (the sum of the learning rate, for LATS) of"
+                f" {self.total_growth:g}, which is used up at step {step}; plan for more, or finalize() the pruner when"
+                " its schedule ends"
+            )
+
+    def advance(self, view: View) -> tuple[list[float], Memory]:
+        """The given scale's step, or the steered one's."""
+        if self.target_sparsity is None:
+            return super().advance(view)
+        growths = [self.growth(view.step, lr) for lr in view.rates]
+        lead = growths[view.lead]
+        if lead <= 0:
+            return list(view.thresholds), view.memory
+        memory = self._steer(self.target_sparsity, growths, view)
+        after = [d + memory["scale"] * g for d, g in zip(view.thresholds, growths, strict=True)]
+        return after, {**memory, "grown": memory["grown"] + lead}
+
+    def _steer(self, target: float, growths: Sequence[float], view: View) -> dict[str, float]:
+        """What to remember, with the scale for this step."""
+        memory = {"grown": 0.0, **view.memory}
+        grown, lead = memory["grown"], growths[view.lead]
+        left = max(self.total_growth - grown, lead)
+        if left > lead and grown - memory.get("measured", -math.inf) < MEASURE_EVERY * left:
+            return memory
+        pace = [g / lead for g in growths]
+        gap = view.distance(target, pace) if target > 0 else -view.thresholds[view.lead]
+        level = view.thresholds[view.lead] + gap
+        trend = Trend(*(memory.get(f"trend_{i}", 0.0) for i in range(5)))
+        if grown > memory.get("measured", math.inf):
+            passed = grown - memory["measured"]
+            trend = trend.after(passed, (gap + memory["gap"]) / 2, (level - memory["level"]) / passed, WINDOW * grown)
+        drift, stiffness = trend.fit(gap)
+        scale = closing_scale(gap, drift, stiffness, left)
+        if self.share(view.step, grown) >= 0.5:
+            ends = [view.distance(min(max(target + t, 0.0), 1.0), pace) for t in (-TOLERANCE, TOLERANCE)]
+            low, high = (closing_scale(end, drift, stiffness, left) for end in ends)
+            scale = min(max(memory.get("scale", scale), low), high)
+        sums = (trend.weight, trend.gap, trend.gap_squared, trend.drift, trend.product)
+        saved = {f"trend_{i}": value for i, value in enumerate(sums)}
+        return {**memory, **saved, "measured": grown, "gap": gap, "level": level, "scale": scale}
+
+
+@dataclass(frozen=True)
+class ClosedForm(Steered):
+    """A threshold given as a function of the progress x = t/T alone, whatever the learning rate: d = D·fraction(x).
+
+    Args:
+        final_threshold: D ≥ 0, the threshold after the last step.
+        steps: planned optimizer steps T.
+        target_sparsity: in place of `final_threshold`, the fraction of zeros to end at, in [0, 1); D is then steered.
+
+    Raises:
+        ValueError: values outside their range; a run that goes on past `steps`.
+    """
+
+    final_threshold: float | None = None
+    steps: int = 0
+    target_sparsity: float | None = None
+
+    def __post_init__(self) -> None:
+        check_one_of(self, "final_threshold", "target_sparsity")
+        check_number(self, "steps", self.steps, 1)
+
+    @abstractmethod
+    def fraction(self, x: float) -> float:
+        """d/D at x ∈ [0, 1]."""
+
+    def check_plan(self, step: int, memory: Memory) -> None:  # noqa: ARG002 - Schedule's signature
+        """Refuse a run past T."""
+        progress(self, step, self.steps)
+
+    @property
+    def total_growth(self) -> float:
+        """fraction(1) − fraction(0)."""
+        return self.fraction(1.0) - self.fraction(0.0)
+
+    def growth(self, step: int, lr: float) -> float:  # noqa: ARG002 - Steered's signature
+        """fraction(x) − fraction(x − 1/T)."""
+        x = progress(self, step, self.steps)
+        return self.fraction(x) - self.fraction(step / self.steps)
+
+    def share(self, step: int, grown: float) -> float:  # noqa: ARG002 - Steered's signature
+        """In steps."""
+        return step / self.steps
+
+    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
+        """D·fraction(x)."""
+        assert self.final_threshold is not None
+        return self.final_threshold * self.fraction(progress(self, step, self.steps))
