@@ -34,6 +34,17 @@ class RunFolder:
         """A new folder with its recipe.
 
         Raises:
+            InvalidFile: as `prepare`.
+        """
+        folder = cls.prepare(path, overwrite=overwrite)
+        folder.save_recipe(recipe)
+        return folder
+
+    @classmethod
+    def prepare(cls, path: Path, *, overwrite: bool = False) -> RunFolder:
+        """A folder that a run may be written to; nothing in it is touched yet.
+
+        Raises:
             InvalidFile: `path` exists and `overwrite` is False, or is a file.
         """
         if path.exists() and (not path.is_dir() or (not overwrite and any(path.iterdir()))):
@@ -44,10 +55,7 @@ class RunFolder:
             raise InvalidFile(
                 f"{path} cannot be created: {error.strerror}; choose another folder with --out"
             ) from error
-        folder = cls(path, overwrite)
-        with new_file(path / "recipe.toml", overwrite=overwrite) as temporary:
-            save_recipe(recipe, temporary)
-        return folder
+        return cls(path, overwrite)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -65,6 +73,11 @@ class RunFolder:
     def recipe(self) -> Recipe:
         """The run's recipe."""
         return load_recipe(self.path / "recipe.toml")
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.toml."""
+        with new_file(self.path / "recipe.toml", overwrite=self.overwrite) as temporary:
+            save_recipe(recipe, temporary)
 
     def save_model(self, model: nn.Module, name: str = "model") -> None:
         """Write a model's state to `name`.safetensors."""

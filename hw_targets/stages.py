@@ -22,17 +22,55 @@ from hw_targets.mapping import Placement, place
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.relays import insert_relays
 from neuroprune.backends import backend_of
-from neuroprune.data import ImageSet, Split, as_input, fashion_mnist
-from neuroprune.recipe import Recipe
-from neuroprune.synops import SynOps, count_synops
-from neuroprune.training import Record, predictor, progress_bar, train
+from neuroprune.data import Images, Split, as_input, fashion_mnist
+from neuroprune.image_folder import image_folder
+from neuroprune.recipe import InvalidRecipe, Recipe
+from neuroprune.synops import SynOps, SynOpsCounter
+from neuroprune.training import Record, evaluation_batch, predictor, progress_bar, train
 
 
-def load_data(recipe: Recipe) -> Split:
-    """The recipe's images, bounded by its limits."""
-    data = fashion_mnist()
-    train_set = data.train.subset(0, recipe.train_limit or len(data.train))
-    return Split(train_set, data.validation, data.test.subset(0, recipe.test_limit or len(data.test)))
+def load_data(recipe: Recipe) -> Split[Images]:
+    """The recipe's images, bounded by its limits (an image folder's `test_limit` is its validation's, too).
+
+    Raises:
+        DatasetNotFound: there are none, or their folder is not laid out as it must be.
+    """
+    if recipe.folder is None:
+        data = fashion_mnist()
+        train_set = data.train.subset(0, recipe.train_limit or len(data.train))
+        return Split[Images](train_set, data.validation, data.test.subset(0, recipe.test_limit or len(data.test)))
+    found = image_folder(recipe.folder)
+    test = found.test.subset(0, recipe.test_limit or len(found.test))
+    return Split[Images](found.train.subset(0, recipe.train_limit or len(found.train)), test, test)
+
+
+def chip_images(recipe: Recipe) -> Images:
+    """The recipe's test images, for a chip.
+
+    Raises:
+        InvalidRecipe: the model was trained on normalised images, which a chip does not take.
+    """
+    test = load_data(recipe).test
+    if not test.in_unit_range:
+        raise InvalidRecipe(
+            f"{recipe.name}: a chip takes inputs of 0 … 1, but this model was trained on normalised ones; train it with"
+            " data.normalize = false"
+        )
+    return test
+
+
+def available_device(name: str) -> str:
+    """`name`, if torch can compute there.
+
+    Raises:
+        InvalidRecipe: it cannot.
+    """
+    try:
+        torch.zeros(1, device=name).add_(1.0)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # by the kind of device that is missing
+        reason = str(error).splitlines()[0]
+        raise InvalidRecipe(f"--device {name} cannot be used ({reason}); choose cpu, or a device torch sees") from error
+    return name
 
 
 @dataclass(frozen=True)
@@ -44,10 +82,16 @@ class Trained:
 
 
 def train_recipe(
-    recipe: Recipe, data: ImageSet, *, pruned: bool, record: Record | None = None, bar_position: int = 0
+    recipe: Recipe,
+    data: Images,
+    *,
+    pruned: bool,
+    record: Record | None = None,
+    bar_position: int = 0,
+    device: str = "cpu",
 ) -> Trained:
-    """Train the recipe's model, with or without its pruner, on one and the same budget."""
-    model, hyper = recipe.model(), recipe.training
+    """Train the recipe's model, with or without its pruner, on one and the same budget. It stays on the device."""
+    model, hyper = recipe.model().to(device), recipe.training
     optimizer, steps = hyper.optimizer(model), hyper.steps(len(data))
     scheduler = hyper.scheduler(optimizer, steps)
     pruner = recipe.pruner(optimizer, scheduler, steps) if pruned else None
@@ -73,7 +117,7 @@ def train_recipe(
 
 
 def train_dense_and_pruned(
-    recipe: Recipe, data: ImageSet, record_dense: Record, record_pruned: Record
+    recipe: Recipe, data: Images, record_dense: Record, record_pruned: Record
 ) -> tuple[Trained, Trained]:
     """Both runs side by side, each in a process of its own on half of the cores.
 
@@ -99,7 +143,7 @@ def train_dense_and_pruned(
     return Trained(model.eval(), 0.0), pruned
 
 
-def _train_dense(recipe: Recipe, data: ImageSet, threads: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+def _train_dense(recipe: Recipe, data: Images, threads: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """The dense run, in a child process: weights and records, which unlike a spiking model can be sent back."""
     torch.set_num_threads(threads)
     rows: list[dict[str, float]] = []
@@ -115,21 +159,24 @@ def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
     return from_torch(model, example, time_steps=time_steps)
 
 
-def measure_synops(model: nn.Module, images: Tensor, time_steps: int) -> SynOps:
-    """Synaptic operations of a model on uint8 images, all steps."""
+@torch.no_grad()
+def measure_synops(model: nn.Module, data: Images, time_steps: int) -> SynOps:
+    """Synaptic operations of a model on all images of a set, all steps."""
     predict = predictor(model, time_steps)
-    return count_synops(model, as_input(images), forward=predict)
+    with SynOpsCounter(model) as counter:
+        for images, _ in data.batches(evaluation_batch(data)):
+            predict(model, data.as_input(images))
+    return counter.result()
 
 
-def emulated_accuracy(network: ChipNetwork | Network, data: ImageSet, *, title: str, batch: int = 250) -> float:
+def emulated_accuracy(network: ChipNetwork | Network, data: Images, *, title: str, batch: int = 250) -> float:
     """Fraction of images that a network classifies correctly when emulated."""
     correct = 0
     with progress_bar(len(data), title) as bar:
-        for start in range(0, len(data), batch):
-            part = data.subset(start, min(start + batch, len(data)))
-            output = emulate(network, part.images, dtype=torch.float32).output
-            correct += int((output.argmax(1) == part.labels.numpy()).sum())
-            bar.update(len(part))
+        for images, labels in data.batches(batch):
+            output = emulate(network, images, dtype=torch.float32).output
+            correct += int((output.argmax(1) == labels.numpy()).sum())
+            bar.update(len(labels))
     return correct / len(data)
 
 
@@ -187,7 +234,7 @@ def core_usage(placement: Placement) -> list[dict[str, Any]]:
     ]
 
 
-def lava_images(data: ImageSet, samples: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def lava_images(data: Images, samples: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The first `samples` images as integers."""
-    images: np.ndarray[Any, np.dtype[np.uint8]] = data.images[:samples].numpy()
+    images: np.ndarray[Any, np.dtype[np.uint8]] = data.pixels(samples).numpy()
     return images

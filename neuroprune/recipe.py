@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from neuroprune._toml import InvalidRecipe, check_keys, field_types, read_toml, to_toml
+from neuroprune.data import Images
+from neuroprune.image_folder import FolderOptions
 from neuroprune.pruner import SoftThresholdPruner
 from neuroprune.schedules import LATS, SCHEDULES, Schedule
-from neuroprune.training import Hyperparameters
+from neuroprune.training import Hyperparameters, predictor
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-
-class InvalidRecipe(ValueError):
-    """A recipe with a missing, unknown or ill-typed key; the message names it."""
+__all__ = ["InvalidRecipe", "Recipe", "load_recipe", "save_recipe"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +27,9 @@ class Recipe:
     """What `neuroprune train` runs.
 
     `factory` is "package.module:callable" that builds the model from `arguments`; `time_steps` is T for spiking models.
-    `train_limit` and `test_limit` bound the images used (None: all). `schedule` is a schedule's class name and
-    `schedule_arguments` its fields; LATS with `final_threshold` alone gets its learning-rate sum from a dry run,
+    `folder` says which image folder to train on; None is Fashion-MNIST. `train_limit` and `test_limit` bound the
+    images used (None: all). `schedule` is a schedule's class name and `schedule_arguments` its fields; LATS with
+    `final_threshold` alone gets its learning-rate sum from a dry run,
     and a schedule that is planned for a number of `steps` gets the run's.
     """
 
@@ -41,6 +37,7 @@ class Recipe:
     factory: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     time_steps: int = 4
+    folder: FolderOptions | None = None
     train_limit: int | None = None
     test_limit: int | None = None
     training: Hyperparameters = field(default_factory=Hyperparameters)
@@ -81,6 +78,28 @@ class Recipe:
         optimizer = self.training.optimizer(model)
         self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps)
 
+    @torch.no_grad()
+    def check_data(self, data: Images) -> None:
+        """Classify one image, so that a model that does not fit the data is found before any file is written.
+
+        Raises:
+            InvalidRecipe: the model does not take the images, or has fewer outputs than there are classes.
+        """
+        model = self.model().eval()
+        shape = tuple(data.sample_shape)
+        try:
+            image = data.as_input(torch.zeros(1, *shape, dtype=torch.uint8))
+            scores = predictor(model, self.time_steps)(model, image)
+        except Exception as error:  # whatever the user's own model raises is about the recipe
+            raise InvalidRecipe(
+                f"{self.name}: {self.factory} does not take images of shape {shape}: {error}"
+            ) from error
+        if scores.dim() != 2 or scores.shape[1] < data.classes:
+            raise InvalidRecipe(
+                f"{self.name}: {self.factory} gives scores of shape {tuple(scores.shape)} for one image, but the data"
+                f" has {data.classes} classes; set the model's number of classes in model.arguments"
+            )
+
     def pruner(
         self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
     ) -> SoftThresholdPruner:
@@ -105,6 +124,8 @@ class Recipe:
         try:
             if self.schedule == "LATS" and set(arguments) == {"final_threshold"}:
                 return LATS.from_dry_run(arguments["final_threshold"], scheduler, steps)
+            if "target_sparsity" in arguments and hasattr(kind, "for_sparsity"):
+                return cast(Schedule, kind.for_sparsity(scheduler=scheduler, steps=steps, **arguments))
             if "steps" in known:
                 arguments.setdefault("steps", steps)
             schedule: Schedule = kind(**arguments)
@@ -113,43 +134,39 @@ class Recipe:
         return schedule
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe with the tables [model], [data], [training] and [pruning].
+
+    Args:
+        path: the file.
+        changes: "table.key=value" to take instead of what the file says; values as in TOML, text also without quotes.
 
     Raises:
         InvalidRecipe: no such file, no TOML, or a key that is missing, unknown or of the wrong type.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise InvalidRecipe(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecipe(f"{path} is not valid TOML: {error}") from error
+    content = read_toml(path, changes)
     tables = {"name": str, "model": dict, "data": dict, "training": dict, "pruning": dict}
-    _check_keys(path, "", content, tables, required={"name", "model"})
-    model, data = content["model"], content.get("data", {})
-    _check_keys(path, "model.", model, {"factory": str, "arguments": dict, "time_steps": int}, required={"factory"})
-    _check_keys(path, "data.", data, {"train_limit": int, "test_limit": int})
+    check_keys(path, "", content, tables, required={"name", "model"})
+    model, data = content["model"], dict(content.get("data", {}))
+    check_keys(path, "model.", model, {"factory": str, "arguments": dict, "time_steps": int}, required={"factory"})
+    check_keys(path, "data.", data, {"train_limit": int, "test_limit": int, **field_types(FolderOptions)})
     training, pruning = content.get("training", {}), dict(content.get("pruning", {}))
-    known = {f.name: (int, float) if f.type == "float" else int for f in dataclasses.fields(Hyperparameters)}
-    _check_keys(path, "training.", training, known)
+    check_keys(path, "training.", training, field_types(Hyperparameters))
     schedule = pruning.pop("schedule", "LATS")
-    _check_keys(path, "pruning.", pruning, dict.fromkeys(pruning, (int, float)))
-    for where, values in (("model.", model), ("data.", data)):
+    check_keys(path, "pruning.", pruning, dict.fromkeys(pruning, (int, float)))
+    limits = {key: data.pop(key) for key in ("train_limit", "test_limit") if key in data}
+    for where, values in (("model.", model), ("data.", limits)):
         for key, value in values.items():
             if isinstance(value, int) and value < 1:
                 raise InvalidRecipe(f"{path}: {where}{key} must be at least 1, got {value}")
-    try:
-        hyper = Hyperparameters(**training)
-    except ValueError as error:
-        raise InvalidRecipe(f"{path}: training.{error}") from error
     return Recipe(
         name=content["name"],
-        training=hyper,
+        training=_build(path, "training.", Hyperparameters, training),
+        folder=_folder(path, data),
         schedule=schedule,
         schedule_arguments=pruning,
         **model,
-        **data,
+        **limits,
     )
 
 
@@ -157,39 +174,34 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as TOML that `load_recipe` reads back."""
     model = {"factory": recipe.factory, "time_steps": recipe.time_steps}
     data = {"train_limit": recipe.train_limit, "test_limit": recipe.test_limit}
-    lines = [f"name = {_toml(recipe.name)}"]
+    if recipe.folder is not None:
+        data |= dataclasses.asdict(recipe.folder)
+    lines = [f"name = {to_toml(recipe.name)}"]
     for table, values in (
         ("model", model),
         ("model.arguments", recipe.arguments),
-        ("data", {k: v for k, v in data.items() if v is not None}),
+        ("data", data),
         ("training", dataclasses.asdict(recipe.training)),
         ("pruning", {"schedule": recipe.schedule, **recipe.schedule_arguments}),
     ):
-        lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+        given = {key: value for key, value in values.items() if value is not None}
+        lines += ["", f"[{table}]", *(f"{key} = {to_toml(value)}" for key, value in given.items())]
     path.write_text("\n".join(lines) + "\n")
 
 
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(value)
+def _folder(path: str | Path, values: Mapping[str, Any]) -> FolderOptions | None:
+    """The image folder of [data], made absolute: a run folder's copy of the recipe is read from anywhere."""
+    if not values:
+        return None
+    if "folder" not in values:
+        raise InvalidRecipe(f"{path}: data.{next(iter(values))} is for image folders; set data.folder, too")
+    folder = str(Path(values["folder"]).expanduser().absolute())
+    options: FolderOptions = _build(path, "data.", FolderOptions, {**values, "folder": folder})
+    return options
 
 
-def _check_keys(
-    path: str | Path,
-    prefix: str,
-    table: Mapping[str, Any],
-    known: Mapping[str, Any],
-    required: frozenset[str] | set[str] = frozenset(),
-) -> None:
-    for key in sorted(required - set(table)):
-        raise InvalidRecipe(f"{path}: the key {prefix}{key} is missing")
-    for key, value in table.items():
-        if key not in known:
-            raise InvalidRecipe(f"{path}: unknown key {prefix}{key}; known are {sorted(known)}")
-        if not isinstance(value, known[key]) or isinstance(value, bool):
-            raise InvalidRecipe(f"{path}: {prefix}{key} has the wrong type: {value!r}")
+def _build(path: str | Path, prefix: str, kind: Any, values: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise InvalidRecipe(f"{path}: {prefix}{error}") from error

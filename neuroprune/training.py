@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn import functional as F
 
 from neuroprune._require import require
 from neuroprune.backends import backend_of
-from neuroprune.data import ImageSet, as_input
+from neuroprune.data import Images
+from neuroprune.hyperparameters import Hyperparameters
 from neuroprune.pruner import SoftThresholdPruner
+
+__all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch", "predictor", "progress_bar", "train"]
 
 #: Maps a model and images (N, C, H, W) to class scores (N, classes).
 Predict: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
-#: Receives one record per optimizer step: step, epoch, loss, lr, threshold, l1.
+#: Receives one record per optimizer step: step, epoch, loss, lr, threshold, l1; with AMP also skipped (0 or 1).
 Record: TypeAlias = Callable[[dict[str, float]], None]
 
 
@@ -29,57 +33,9 @@ def predictor(model: nn.Module, time_steps: int) -> Predict:
     return lambda network, images: backend.predict(network, images, time_steps)
 
 
-@dataclass(frozen=True)
-class Hyperparameters:
-    """Budget of a run: SGD with Nesterov momentum, linear warm-up, then a cosine to zero, both per step.
-
-    Raises:
-        ValueError: a value out of range; the message begins with its name.
-    """
-
-    epochs: int = 2
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    warmup_fraction: float = 0.1
-    label_smoothing: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for key, low in (("epochs", 1), ("batch_size", 1), ("lr", 0.0), ("momentum", 0.0), ("weight_decay", 0.0)):
-            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= low):
-                raise ValueError(f"{key} must be a finite number of at least {low}, got {getattr(self, key)}")
-        for key in ("warmup_fraction", "label_smoothing"):
-            if not 0.0 <= getattr(self, key) <= 1.0:
-                raise ValueError(f"{key} must lie in 0 … 1, got {getattr(self, key)}")
-
-    def steps(self, images: int) -> int:
-        """Optimizer steps of the run (incomplete batches are dropped)."""
-        return self.epochs * (images // self.batch_size)
-
-    def optimizer(self, model: nn.Module) -> torch.optim.SGD:
-        """SGD over all parameters; weight decay on those of two or more dimensions only."""
-        parameters = list(model.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0, "prune": False},
-        ]
-        return torch.optim.SGD(
-            [g for g in groups if g["params"]], lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0
-        )
-
-    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-        """Per-step learning rate; call `step()` after every optimizer step."""
-        warmup = max(1, round(self.warmup_fraction * steps))
-        rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0 / warmup, total_iters=warmup)
-        fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - warmup))
-        return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
-
-
 def train(
     model: nn.Module,
-    data: ImageSet,
+    data: Images,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     hyper: Hyperparameters,
@@ -90,31 +46,33 @@ def train(
     title: str = "training",
     bar_position: int = 0,
 ) -> None:
-    """Train in place for `hyper.epochs` over shuffled `data`.
+    """Train in place for `hyper.epochs` over shuffled `data`, on the device the model is on.
 
     A pruner attached to the optimizer does its work inside `optimizer.step()`; it is an argument only to be recorded.
-    `bar_position` is the terminal line of the progress bar, for runs side by side.
+    `bar_position` is the terminal line of the progress bar, for runs side by side. A step that AMP skips because its
+    gradients overflowed changes nothing: not the weights, not the threshold, not the learning rate.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite; the model is left as it was before that step.
     """
-    generator = torch.Generator().manual_seed(hyper.seed)
-    loss_of = nn.CrossEntropyLoss(label_smoothing=hyper.label_smoothing)
     device = next(model.parameters()).device
+    scaler = _grad_scaler(device, hyper)
+    steps, per_step = hyper.steps(len(data)), hyper.batch_size * hyper.accumulate
     model.train()
-    with progress_bar(hyper.steps(len(data)), title, bar_position) as bar:
-        for step, (epoch, chosen) in enumerate(_batches(len(data), hyper, generator)):
-            images, labels = as_input(data.images[chosen].to(device)), data.labels[chosen].to(device)
-            loss = loss_of(predict(model, images), labels)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"{title}: the loss is {loss.item()} at step {step}; lower the learning rate")
+    with progress_bar(steps, title, bar_position) as bar:
+        for step, (images, labels) in enumerate(data.training_batches(per_step, hyper.epochs, hyper.seed)):
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss = _backward(model, data, images, labels, hyper, predict, scaler)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"{title}: the loss is {loss} at step {step}; lower the learning rate")
             lr = float(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
+            skipped = _step(optimizer, scaler)
+            if not skipped:
+                scheduler.step()
             if record is not None:
-                row = {"step": step, "epoch": epoch, "loss": loss.item(), "lr": lr}
+                row = {"step": step, "epoch": step * hyper.epochs // steps, "loss": loss, "lr": lr}
+                if hyper.amp:
+                    row["skipped"] = int(skipped)
                 if pruner is not None:
                     row |= {"threshold": pruner.threshold, "l1": pruner.l1}
                 record(row)
@@ -123,21 +81,29 @@ def train(
 
 @torch.no_grad()
 def accuracy(
-    model: nn.Module, data: ImageSet, predict: Predict, *, batch_size: int = 500, title: str = "test"
+    model: nn.Module, data: Images, predict: Predict, *, batch_size: int | None = None, title: str = "test"
 ) -> float:
-    """Fraction of images classified correctly, in evaluation mode."""
+    """Fraction of images classified correctly, in evaluation mode.
+
+    `batch_size` None: 500, or fewer where images are large.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     correct = 0
     with progress_bar(len(data), title) as bar:
-        for start in range(0, len(data), batch_size):
-            part = data.subset(start, min(start + batch_size, len(data)))
-            scores = predict(model, as_input(part.images.to(device)))
-            correct += int((scores.argmax(1).cpu() == part.labels).sum())
-            bar.update(len(part))
+        for images, labels in data.batches(batch_size or evaluation_batch(data)):
+            scores = predict(model, data.as_input(images.to(device)))
+            correct += int((scores.argmax(1).cpu() == labels).sum())
+            bar.update(len(labels))
     model.train(was_training)
     return correct / len(data)
+
+
+def evaluation_batch(data: Images, at_most: int = 500) -> int:
+    """Images to evaluate at once: `at_most`, or as many as have 2²¹ pixels (41 of 224×224)."""
+    _, height, width = data.sample_shape
+    return max(1, min(at_most, (1 << 21) // (height * width)))
 
 
 def progress_bar(total: int | None, title: str, position: int = 0) -> Any:
@@ -146,8 +112,41 @@ def progress_bar(total: int | None, title: str, position: int = 0) -> Any:
     return require("tqdm", "train").tqdm(total=total, desc=title, **options)
 
 
-def _batches(images: int, hyper: Hyperparameters, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:
-    for epoch in range(hyper.epochs):
-        order = torch.randperm(images, generator=generator)
-        for batch in range(images // hyper.batch_size):
-            yield epoch, order[batch * hyper.batch_size : (batch + 1) * hyper.batch_size]
+def _backward(
+    model: nn.Module,
+    data: Images,
+    images: Tensor,
+    labels: Tensor,
+    hyper: Hyperparameters,
+    predict: Predict,
+    scaler: GradScaler,
+) -> float:
+    """Gradients of one optimizer step, added up over `hyper.accumulate` batches; returns the mean loss."""
+    device = next(model.parameters()).device
+    total = 0.0
+    for start in range(0, len(labels), hyper.batch_size):
+        part = slice(start, start + hyper.batch_size)
+        inputs = data.as_input(images[part].to(device, non_blocking=True))
+        with torch.autocast(device.type, enabled=hyper.amp):
+            scores = predict(model, inputs)
+        # The loss itself is always in full precision.
+        wanted = labels[part].to(device, non_blocking=True)
+        loss = F.cross_entropy(scores.float(), wanted, label_smoothing=hyper.label_smoothing)
+        total += loss.item() / hyper.accumulate
+        if not math.isfinite(total):
+            break
+        torch.autograd.backward(scaler.scale(loss / hyper.accumulate))
+    return total
+
+
+def _grad_scaler(device: torch.device, hyper: Hyperparameters) -> GradScaler:
+    """Float16 gradients (CUDA) underflow without scaling; bfloat16 ones (CPU) have float32's range."""
+    return GradScaler(device.type, enabled=hyper.amp and device.type == "cuda")
+
+
+def _step(optimizer: torch.optim.Optimizer, scaler: GradScaler) -> bool:
+    """One optimizer step; True if it was skipped because the gradients overflowed."""
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return bool(scaler.get_scale() < scale)

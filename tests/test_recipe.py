@@ -48,8 +48,8 @@ def test_a_schedule_that_needs_the_number_of_steps_gets_the_runs() -> None:
     [
         ("LATZ", {"l1": 1.0}, r"unknown pruning.schedule 'LATZ'; known are .*'LATS'"),
         ("LATS", {"l_1": 1.0}, r"LATS has no key pruning.l_1; its keys are .*'l1'"),
-        ("LATS", {}, r"give either l1 or final_threshold"),
-        ("PGH", {"l1": 1.0}, r"beta.*the keys of PGH are"),
+        ("LATS", {}, r"give exactly one of l1 or final_threshold or target_sparsity"),
+        ("PGH", {"l1": 1.0, "beta": 2.0}, r"beta.*the keys of PGH are"),
         ("LATS", {"l1": -1.0}, r"l1 must be a finite number >= 0, got -1.0"),
     ],
 )
