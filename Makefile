@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SIZE ?= full
 OUT ?= runs/demo
 
-.PHONY: install demo test test-slow test-gpu lint bench figures clean
+.PHONY: install demo test test-slow test-gpu lint bench frontier figures clean
 
 install: $(STAMP)
 
@@ -40,6 +40,12 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m examples.benchmarks
+
+# Accuracy against sparsity, method by method: quick on CPU cores, full on a GPU. It goes on where it was interrupted.
+frontier: SIZE = quick
+frontier: JOBS ?= 2
+frontier: $(STAMP)
+	$(BIN)/python -m examples.benchmarks.frontier --size $(SIZE) --jobs $(JOBS)
 
 figures: $(STAMP)
 	$(BIN)/python -m examples.benchmarks.readme

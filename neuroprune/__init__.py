@@ -1,5 +1,6 @@
 """Soft threshold pruning for spiking and ordinary PyTorch networks, and exact synaptic-operation counts."""
 
+from neuroprune.at_initialization import prune_at_initialization
 from neuroprune.functional import inverse_soft_threshold, soft_threshold
 from neuroprune.pruner import SoftThresholdPruner
 from neuroprune.schedules import (
@@ -33,5 +34,6 @@ __all__ = [
     "count_synops",
     "inverse_soft_threshold",
     "learning_rates",
+    "prune_at_initialization",
     "soft_threshold",
 ]

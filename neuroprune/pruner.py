@@ -116,6 +116,11 @@ class SoftThresholdPruner:
         """
         return self._l1[self._first_group()]
 
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """The parameters that are pruned."""
+        return tuple(parameter for _, parameter, _ in self._pruned())
+
     def sparsity(self) -> float:
         """Fraction of the prunable weights that are zero, in [0, 1]."""
         self._end_interrupted_step()

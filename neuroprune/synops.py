@@ -25,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from neuroprune._fan_out import FanOut
 from neuroprune._spikes import POOL_LIKE, integer_sum, pool_area, version_of
-from neuroprune.backends import backend_of
+from neuroprune.backends import backend_of, spikes_of
 
 __all__ = ["LayerSynOps", "SynOps", "SynOpsCounter", "count_synops"]
 
@@ -216,9 +216,10 @@ class SynOpsCounter:
         """Whether x is what neurons sent, untouched since: spikes by definition, which need no check."""
         return any(sent() is x and version == version_of(x) for sent, version in self._sent)
 
-    def _remember_spikes(self, _neuron: nn.Module, _args: Any, output: Tensor) -> None:
-        if not output.is_inference():
-            self._sent.append((weakref.ref(output), version_of(output)))
+    def _remember_spikes(self, _neuron: nn.Module, _args: Any, output: Any) -> None:
+        spikes = spikes_of(output)
+        if not spikes.is_inference():
+            self._sent.append((weakref.ref(spikes), version_of(spikes)))
 
     def _pooled(self, x: Tensor) -> _Pooled | None:
         """The pool whose output x is, or is a view of; a pool output modified in place is one no longer."""
@@ -235,7 +236,10 @@ class SynOpsCounter:
 
     def _fan_out(self, layer: nn.Module, inputs: Tensor) -> FanOut:
         weight: Tensor = layer.weight  # type: ignore[assignment]
-        key = (layer, inputs.shape[1 - weight.dim() :], inputs.device)
+        shape = inputs.shape[1 - weight.dim() :]
+        if inputs.dim() == 3 and weight.dim() == 5:  # slayer's synapses are Conv3d and take features (N, F, T) too
+            shape = torch.Size((inputs.shape[1], 1, 1, inputs.shape[2]))
+        key = (layer, shape, inputs.device)
         known = self._maps.get(key)
         if known is None or not known.holds_for(weight):
             known = self._maps[key] = FanOut.of(layer, self._names[layer], weight, key[1], inputs.device)

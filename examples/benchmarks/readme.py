@@ -46,12 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def updated(text: str, results: Path) -> str:
-    """README's text with both generated parts made anew.
+    """README's text with its generated parts made anew; the frontier's is optional.
 
     Raises:
         ReadmeError: a marker or a result is missing.
     """
     parts: dict[str, Callable[[Path], str]] = {"bench": bench_table, "demo": demo_table}
+    if "<!-- frontier:begin -->" in text:
+        parts["frontier"] = frontier_table
     for name, build in parts.items():
         text = _replace(text, name, build(results))
     return text
@@ -94,6 +96,20 @@ def demo_table(results: Path) -> str:
         return "\n".join(["| | dense | pruned | ratio |", "|:--|--:|--:|--:|", *_demo_rows(summary)])
     except KeyError as error:
         raise ReadmeError(f"{path} is no demo summary: it lacks {error}; run `make demo` again") from error
+
+
+def frontier_table(results: Path) -> str:
+    """Accuracy against sparsity, method by method: of the full runs, or of the quick ones where there are none."""
+    from examples.benchmarks.frontier import store, table  # needs SpikingJelly, which the other parts do not
+
+    paths = [results / name for name in ("frontier.jsonl", "frontier_quick.jsonl")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise ReadmeError(f"{paths[0]} and {paths[1].name} do not exist; run: make frontier")
+    try:
+        return table.markdown(store.read(path))
+    except store.ResultsError as error:
+        raise ReadmeError(str(error)) from error
 
 
 def _demo_rows(summary: dict[str, Any]) -> list[str]:

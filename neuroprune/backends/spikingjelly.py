@@ -1,7 +1,8 @@
-"""SpikingJelly 2.x (`activation_based`): IF and LIF neurons, single-step and multi-step."""
+"""SpikingJelly 2.x (`activation_based`): IF, LIF, PLIF and CUBA-LIF neurons, single-step and multi-step."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,17 +17,13 @@ layer = require("spikingjelly.activation_based.layer", "spikingjelly")
 neuron = require("spikingjelly.activation_based.neuron", "spikingjelly")
 
 _PLAIN_LAYERS = (
-    "Conv2d",
-    "Linear",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "MaxPool2d",
-    "AvgPool2d",
-    "AdaptiveAvgPool2d",
-    "Dropout",
-    "Dropout2d",
-    "Flatten",
+    *("Conv1d", "Conv2d", "Linear"),
+    *("BatchNorm1d", "BatchNorm2d"),
+    *("MaxPool1d", "MaxPool2d"),
+    *("AvgPool1d", "AvgPool2d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d"),
+    *("Dropout", "Dropout1d", "Dropout2d", "Flatten"),
 )
+_NEURONS = (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode)
 
 
 class SpikingJelly:
@@ -39,40 +36,54 @@ class SpikingJelly:
         return isinstance(module, (neuron.BaseNode, neuron.SimpleBaseNode))
 
     def sends_spikes(self, module: nn.Module) -> bool:
-        """IF and LIF neurons, unless their surrogate function was told to replace the step itself (`spiking=False`)."""
+        """Known neurons, unless their surrogate function was told to replace the step itself (`spiking=False`)."""
         surrogate = getattr(module, "surrogate_function", None)
-        return type(module) in (neuron.IFNode, neuron.LIFNode) and bool(getattr(surrogate, "spiking", False))
+        return type(module) in _NEURONS and bool(getattr(surrogate, "spiking", False))
 
     def is_plain_layer(self, module: nn.Module) -> bool:
         """SpikingJelly's own `layer.Conv2d`, `layer.Linear` and so on, which add the time axis alone."""
         plain = (getattr(layer, name, None) for name in _PLAIN_LAYERS)
         return type(module) in plain
 
-    def equation(self, module: nn.Module) -> NeuronEquation:
-        """IFNode: v ← v + x. LIFNode: v ← v + (x − (v − v_reset))/τ; without decay_input v ← v − (v − v_reset)/τ + x.
+    def one_step_layer(self, module: nn.Module, axes: int) -> nn.Module:  # noqa: ARG002 - asked of every backend
+        """The module itself: SpikingJelly's layers are torch's."""
+        return module
 
+    def equation(self, module: nn.Module) -> NeuronEquation:
+        """What an IFNode, LIFNode, ParametricLIFNode or CUBALIFNode computes.
+
+        IF: v ← v + x. LIF: v ← v + (x − (v − v_reset))/τ; without decay_input v ← v − (v − v_reset)/τ + x. PLIF is LIF
+        with 1/τ = sigmoid(w). CUBA: c ← c_decay·c + x; v ← v_decay·v + c (these two are what is kept). All fire at
+        v ≥ v_threshold and then reset to v_reset, or, if that is None, by subtracting v_threshold.
         The potential is counted from v_reset, which is also where it starts.
         """
         kind = type(module).__name__
-        if type(module) not in (neuron.IFNode, neuron.LIFNode):
-            raise UnsupportedNeuron(f"{kind} is not supported; use IFNode or LIFNode")
+        if type(module) not in _NEURONS:
+            raise UnsupportedNeuron(f"{kind} is not supported; use IFNode, LIFNode, ParametricLIFNode or CUBALIFNode")
         node: Any = module  # SpikingJelly's attributes have no types
-        if node.v_reset is None:
-            raise UnsupportedNeuron(
-                f"{kind}(v_reset=None) resets by subtraction, which the chip's neurons cannot do; train with a hard"
-                f" reset, {kind}(v_reset=0.0)"
-            )
-        v_reset = float(node.v_reset)
-        v_threshold = float(node.v_threshold) - v_reset
+        v_reset = 0.0 if node.v_reset is None else float(node.v_reset)
+        plain = NeuronEquation(
+            float(node.v_threshold) - v_reset,
+            reset="subtract" if node.v_reset is None else "zero",
+            hard_reset=f"{kind}(v_reset=0.0) instead of v_reset=None",
+        )
         if type(module) is neuron.IFNode:
-            return NeuronEquation(v_threshold)
-        decay = 1.0 / float(node.tau)
+            return plain
+        if type(module) is neuron.CUBALIFNode:
+            if v_reset != 0.0:
+                # v itself decays towards 0, not towards v_reset.
+                raise UnsupportedNeuron(f"{kind}(v_reset={v_reset}) decays towards 0; use v_reset=0.0")
+            return replace(plain, v_decay=1.0 - float(node.v_decay), i_decay=1.0 - float(node.c_decay))
+        decay = _leak(node)
         if node.decay_input and v_reset != 0.0:
             # v − v_reset then decays towards x, which is itself not counted from v_reset.
             raise UnsupportedNeuron(
                 f"{kind}(decay_input=True, v_reset={v_reset}) needs an extra constant current; use v_reset=0.0"
             )
-        return NeuronEquation(v_threshold, v_decay=decay, input_gain=decay if node.decay_input else 1.0)
+        return replace(plain, v_decay=decay, input_gain=decay if node.decay_input else 1.0)
+
+    def check_alignment(self, model: nn.Module) -> None:
+        """Nothing shifts spikes in time."""
 
     def reset(self, model: nn.Module) -> None:
         """`functional.reset_net`."""
@@ -86,6 +97,10 @@ class SpikingJelly:
             return scores
         return torch.stack([model(images) for _ in range(time_steps)]).mean(0)
 
+    def neuron_time_axis(self, model: nn.Module) -> int | None:
+        """That of the model: all modules are in one step mode."""
+        return self.time_axis(model)
+
     def time_axis(self, model: nn.Module) -> int | None:
         """0 for multi-step models, None for single-step ones."""
         modes = {getattr(m, "step_mode", "m") for m in model.modules() if isinstance(m, base.StepModule)}
@@ -95,6 +110,11 @@ class SpikingJelly:
                 " spikingjelly.activation_based.functional.set_step_mode(model, 'm') first"
             )
         return 0 if modes == {"m"} else None
+
+
+def _leak(node: Any) -> float:
+    """1/τ, in the precision the neuron computes it in."""
+    return float(node.w.detach().sigmoid()) if type(node) is neuron.ParametricLIFNode else 1.0 / float(node.tau)
 
 
 BACKEND = SpikingJelly()

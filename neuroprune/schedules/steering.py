@@ -4,7 +4,8 @@ Every growing threshold is d ← d + c·γ with a growth γ that the schedule fi
 one scale c (the L1 coefficient μ, the final threshold D). Let the gap y be what d lacks to zero the wanted fraction of
 the weights now, and G the growth still to come. The weights at that quantile drift outwards, q′ per unit of growth, and
 the harder the closer the threshold comes: q′ = f + H·(y₀ − y) to first order, a drift f and a stiffness H that are
-measured while training. The gap then follows y′ = q′ − c, and
+measured while training; f is taken to fade as the spread of a random walk does, ∝ 1/√(growth so far). The gap then
+follows y′ = q′ − c, and
 
     c = f + H·y / (1 − e^(−H·G))        (for H → 0: c = f + y/G)
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from neuroprune.schedules.base import Memory, Schedule, View, check_number, check_one_of, progress
 
 #: How far from its target a steered run may mean to end (a fraction of the weights).
-TOLERANCE = 6e-4
+TOLERANCE = 5e-4
 #: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
 MEASURE_EVERY = 1.0 / 64
 #: Window over which drift and stiffness are fitted, as a fraction of the growth so far.
@@ -38,6 +39,16 @@ def closing_scale(gap: float, drift: float, stiffness: float, left: float) -> fl
     h = stiffness * left
     rate = 1.0 / left if h < 1e-6 else stiffness / -math.expm1(-h)
     return max(0.0, drift + gap * rate)
+
+
+def mean_drift_to_come(drift: float, grown: float, left: float) -> float:
+    """Mean of the drift f over the growth to come, if a spread outwards goes on ∝ √growth: 2f/(1 + √(1 + left/grown)).
+
+    A drift inwards is taken to last.
+    """
+    if drift <= 0.0 or grown <= 0.0:
+        return min(drift, 0.0)
+    return 2.0 * drift / (1.0 + math.sqrt(1.0 + left / grown))
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,7 @@ class Steered(Schedule):
             passed = grown - memory["measured"]
             trend = trend.after(passed, (gap + memory["gap"]) / 2, (level - memory["level"]) / passed, WINDOW * grown)
         drift, stiffness = trend.fit(gap)
+        drift = mean_drift_to_come(drift, grown, left)
         scale = closing_scale(gap, drift, stiffness, left)
         if self.share(view.step, grown) >= 0.5:
             ends = [view.distance(min(max(target + t, 0.0), 1.0), pace) for t in (-TOLERANCE, TOLERANCE)]

@@ -1,0 +1,1 @@
+"""Accuracy against sparsity, method by method on one budget: `make frontier`."""
