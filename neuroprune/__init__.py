@@ -1,6 +1,7 @@
 """Soft threshold pruning for spiking and ordinary PyTorch networks, and exact synaptic-operation counts."""
 
 from neuroprune.at_initialization import prune_at_initialization
+from neuroprune.fan_in import Cap
 from neuroprune.functional import inverse_soft_threshold, soft_threshold
 from neuroprune.pruner import SoftThresholdPruner
 from neuroprune.schedules import (
@@ -22,6 +23,7 @@ __all__ = [
     "PGH",
     "SLATS",
     "STR",
+    "Cap",
     "ConstantThreshold",
     "EpochLATS",
     "LayerSynOps",

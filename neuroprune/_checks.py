@@ -6,6 +6,7 @@ import gc
 import math
 import weakref
 from collections.abc import Iterable
+from types import NoneType
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
+from neuroprune.fan_in import Cap
 from neuroprune.schedules import Schedule
 
 # Which pruner (by weak reference) holds a parameter. Two optimizers know nothing of each other, so that a parameter in
@@ -53,11 +55,11 @@ def is_prunable(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
 
 
-def check_arguments(optimizer: Optimizer, schedule: Schedule) -> None:
-    """Refuse anything but an optimizer that steps once per gradient, and a schedule.
+def check_arguments(optimizer: Optimizer, schedule: Schedule, fan_in: object) -> None:
+    """Refuse anything but an optimizer that steps once per gradient, a schedule, and a cap or None.
 
     Raises:
-        TypeError: either is something else.
+        TypeError: one of them is something else.
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
@@ -68,6 +70,8 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule) -> None:
         )
     if not isinstance(schedule, Schedule):
         raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")
+    if not isinstance(fan_in, (Cap, NoneType)):
+        raise TypeError(f"SoftThresholdPruner: expected fan_in=Cap(limit), got {type(fan_in).__name__}")
 
 
 def check_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from neuroprune._checks import (
-    check_arguments,
-    check_closure,
-    check_gradients,
-    check_rates,
-    claim,
-    is_prunable,
-    release,
-)
-from neuroprune._latent import Latent
-from neuroprune._magnitudes import Layer, capped_threshold, distance
-from neuroprune._state import check_state
-from neuroprune.schedules import STR, LearnedThreshold, Memory, Schedule, View, threshold_slope
+from neuroprune._checks import check_arguments, check_closure, check_gradients, check_rates, release
+from neuroprune._parameters import PrunedParameters
+from neuroprune._state import check_state, restore_latents, saved_latents
+from neuroprune.fan_in import Cap
+from neuroprune.schedules import STR, Memory, Schedule, View, threshold_slope
 
 
 class SoftThresholdPruner:
@@ -52,15 +44,16 @@ class SoftThresholdPruner:
     Args:
         optimizer: any optimizer that evaluates the gradient before `step()`.
         schedule: rule for the threshold, for example `LATS(l1=...)`.
+        fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
 
     Raises:
         TypeError: `optimizer` or `schedule` is something else, or the optimizer re-evaluates the model (LBFGS).
-        ValueError: nothing to prune, the optimizer or one of its parameters already has a pruner, or a sparsity that
-            the groups' `max_sparsity` puts out of reach.
+        ValueError: nothing to prune, a cap without planned steps, the optimizer or one of its parameters already has a
+            pruner, or a sparsity that the groups' `max_sparsity` puts out of reach.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
-        check_arguments(optimizer, schedule)
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, *, fan_in: Cap | None = None) -> None:
+        check_arguments(optimizer, schedule, fan_in)
         if any(
             isinstance(getattr(hook, "__self__", None), SoftThresholdPruner)
             for hook in optimizer._optimizer_step_pre_hooks.values()
@@ -71,18 +64,21 @@ class SoftThresholdPruner:
         self._step = 0
         self._thresholds: list[float] = []
         self._l1: list[float] = []
-        self._latents: dict[nn.Parameter, Latent] = {}
-        self._options: dict[nn.Parameter, dict[str, Any]] = {}
         self._memory: Memory = {}
         self._inside_step = False
         self._frozen = False
-        self._register()
-        if not self._latents:
-            raise ValueError(
-                "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
-                " parameters of two or more dimensions that require gradients, in groups without prune=False"
-            )
-        self._check_reach()
+        self._parameters = PrunedParameters(optimizer, self, schedule, fan_in)
+        try:
+            self._register()
+            if not self._parameters.latents:
+                raise ValueError(
+                    "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
+                    " parameters of two or more dimensions that require gradients, in groups without prune=False"
+                )
+            self._parameters.check_reach()
+        except ValueError:
+            release(self._parameters.latents)
+            raise
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -106,7 +102,7 @@ class SoftThresholdPruner:
     @property
     def threshold(self) -> float:
         """Threshold d of the first parameter group that is pruned."""
-        return self._thresholds[self._first_group()]
+        return self._thresholds[self._parameters.first_group()]
 
     @property
     def l1(self) -> float:
@@ -114,17 +110,17 @@ class SoftThresholdPruner:
 
         0 before any step, and after a step whose learning rate was 0.
         """
-        return self._l1[self._first_group()]
+        return self._l1[self._parameters.first_group()]
 
     @property
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """The parameters that are pruned."""
-        return tuple(parameter for _, parameter, _ in self._pruned())
+        return tuple(parameter for _, parameter, _ in self._parameters)
 
     def sparsity(self) -> float:
         """Fraction of the prunable weights that are zero, in [0, 1]."""
         self._end_interrupted_step()
-        parameters = list(self._latents)
+        parameters = list(self._parameters.latents)
         zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
         return zeros / max(1, sum(p.numel() for p in parameters))
 
@@ -141,7 +137,7 @@ class SoftThresholdPruner:
         """
         self._check_attached("freeze")
         self._settle()
-        for _, parameter, latent in self._pruned():
+        for _, parameter, latent in self._parameters:
             if latent.mask is None:
                 latent.freeze(parameter)
         self._frozen = True
@@ -152,8 +148,8 @@ class SoftThresholdPruner:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        release(self._latents)
-        for latent in self._latents.values():
+        release(self._parameters.latents)
+        for latent in self._parameters.latents.values():
             latent.theta, latent.mask = torch.empty(0), None
 
     @torch.no_grad()
@@ -161,7 +157,7 @@ class SoftThresholdPruner:
         """Take the parameters' present values as the weights, whoever wrote them; θ moves as little as possible."""
         self._check_attached("adopt_weights")
         self._end_interrupted_step()
-        for _, parameter, latent in self._pruned():
+        for _, parameter, latent in self._parameters:
             if latent.mask is None:
                 latent.adopt(parameter)
 
@@ -176,20 +172,12 @@ class SoftThresholdPruner:
         """
         self._check_attached("state_dict")
         self._settle()
-        position = self._positions()
         return {
             "step": self._step,
             "thresholds": list(self._thresholds),
             "l1": list(self._l1),
-            "latents": {position[p]: latent.saved(p) for p, latent in self._latents.items()},
-            "masks": {position[p]: latent.mask for p, latent in self._latents.items() if latent.mask is not None},
-            "applied": {position[p]: latent.threshold for p, latent in self._latents.items()},
-            "learned": {
-                position[p]: (latent.learned.s, latent.learned.velocity)
-                for p, latent in self._latents.items()
-                if latent.learned is not None
-            },
             "memory": dict(self._memory),
+            **saved_latents(self._parameters),
         }
 
     @torch.no_grad()
@@ -201,21 +189,13 @@ class SoftThresholdPruner:
         """
         self._check_attached("load_state_dict")
         self._settle()
-        position = self._positions()
-        by_index = {position[p]: p for p in self._latents}
-        check_state(state, by_index, len(self._thresholds))
+        check_state(state, self._parameters, len(self._thresholds))
         self._step = int(state["step"])
         self._thresholds = [float(d) for d in state["thresholds"]]
         self._l1 = [float(m) for m in state["l1"]]
         self._memory = {str(key): float(value) for key, value in state["memory"].items()}
-        masks = {int(index): mask for index, mask in state.get("masks", {}).items()}
-        applied = {int(index): threshold for index, threshold in state["applied"].items()}
-        learned = {int(index): LearnedThreshold(*values) for index, values in state["learned"].items()}
-        self._frozen = bool(masks)
-        for key, saved in state["latents"].items():
-            index, parameter = int(key), by_index[int(key)]
-            self._latents[parameter].learned = learned.get(index)
-            self._latents[parameter].restore(parameter, saved, masks.get(index), applied[index])
+        self._frozen = bool(state["masks"])
+        restore_latents(state, self._parameters)
 
     def _check_attached(self, call: str) -> None:
         if not self._handles:
@@ -223,75 +203,20 @@ class SoftThresholdPruner:
                 f"SoftThresholdPruner.{call}: the pruner was finalized and has no state left; save it before finalize()"
             )
 
-    def _first_group(self) -> int:
-        return next((index for index, _, _ in self._pruned()), 0)
-
-    def _positions(self) -> dict[nn.Parameter, int]:
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        return {p: index for index, p in enumerate(parameters)}
-
-    def _pruned(self, *, switched_off: bool = False) -> Iterator[tuple[int, nn.Parameter, Latent]]:
-        for index, group in enumerate(self._optimizer.param_groups):
-            for parameter in group["params"]:
-                if parameter in self._latents and (switched_off or self._is_on(group, parameter)):
-                    yield index, parameter, self._latents[parameter]
-
-    def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
-        # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
-        return group.get(key, self._options[parameter].get(key, default))
-
-    def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
-        return bool(self._option(group, parameter, "prune", True))
-
-    def _cap(self, index: int, parameter: nn.Parameter) -> float:
-        cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)
-        if not (isinstance(cap, (int, float)) and 0 <= cap <= 1):
-            raise ValueError(
-                f"SoftThresholdPruner: max_sparsity of parameter group {index} must lie in 0 … 1 (a fraction), got"
-                f" {cap}"
-            )
-        return float(cap)
-
     @torch.no_grad()
     def _register(self) -> None:
-        """Give every prunable parameter a latent value; also those of a group added since the last step."""
-        for index, group in enumerate(self._optimizer.param_groups):
-            if index == len(self._thresholds):
-                self._thresholds.append(self._schedule.initial_threshold)
-                self._l1.append(0.0)
-            for parameter in group["params"]:
-                kept: dict[str, Any] = {key: group[key] for key in ("prune", "max_sparsity") if key in group}
-                self._options.setdefault(parameter, kept)
-                if parameter in self._latents or not (self._is_on(group, parameter) and is_prunable(parameter)):
-                    continue
-                self._cap(index, parameter)
-                claim(parameter, self)
-                latent = self._latents[parameter] = Latent(parameter)
-                if isinstance(self._schedule, STR):
-                    latent.learned = LearnedThreshold(self._schedule.s_init)
-                latent.threshold = self._applied(index, parameter, latent)
-                if latent.threshold > 0:
-                    latent.write(parameter)
-
-    def _check_reach(self) -> None:
-        """A wanted sparsity must be possible under the caps."""
-        wanted = self._schedule.target_sparsity
-        if wanted is None:
-            return
-        size = sum(p.numel() for _, p, _ in self._pruned())
-        most = sum(math.floor(self._cap(index, p) * p.numel()) for index, p, _ in self._pruned()) / size
-        if most < wanted:
-            raise ValueError(
-                f"SoftThresholdPruner: target_sparsity {wanted} is out of reach, max_sparsity of the parameter groups"
-                f" leaves at most {most:.4f}; raise those or lower the target"
-            )
+        """Give every new prunable parameter a latent value; also those of a group added since the last step."""
+        for _ in range(len(self._thresholds), len(self._optimizer.param_groups)):
+            self._thresholds.append(self._schedule.initial_threshold)
+            self._l1.append(0.0)
+        self._parameters.register(self._thresholds)
 
     @torch.no_grad()
     def _settle(self) -> None:
         """Between steps: everything prunable is known, and what was written from outside is adopted."""
         self._end_interrupted_step()
         self._register()
-        for _, parameter, latent in self._pruned():
+        for _, parameter, latent in self._parameters:
             latent.adopt_if_written(parameter)
 
     @torch.no_grad()
@@ -312,14 +237,14 @@ class SoftThresholdPruner:
             self._schedule.check_plan(self._step, self._memory)
         self._register()
         self._true_gradients()
-        for _, parameter, latent in self._pruned():
+        for _, parameter, latent in self._parameters:
             latent.enter(parameter)
         self._inside_step = True
 
     def _true_gradients(self) -> None:
         """Learned thresholds take the true gradient of w = S_d(θ), while the parameters still hold w."""
         scale = getattr(self._optimizer, "grad_scale", None)  # a fused optimizer under GradScaler unscales for itself
-        for _, parameter, latent in self._pruned():
+        for _, parameter, latent in self._parameters:
             if parameter.grad is not None and latent.learned is not None and latent.mask is None:
                 latent.slope = float(threshold_slope(parameter.grad, parameter)) / (
                     1.0 if scale is None else float(scale)
@@ -341,7 +266,7 @@ class SoftThresholdPruner:
             self._leave()
 
     def _leave(self, *, unchanged: bool = False) -> None:
-        for _, parameter, latent in self._pruned():
+        for _, parameter, latent in self._parameters:
             latent.leave(parameter, unchanged=unchanged)
         self._inside_step = False
 
@@ -351,8 +276,11 @@ class SoftThresholdPruner:
             self._l1 = [0.0] * len(rates)
             self._step += 1
             return
-        view = View(self._step, rates, tuple(self._thresholds), self._first_group(), self._distance, self._memory)
+        view = View(
+            self._step, rates, tuple(self._thresholds), self._parameters.first_group(), self._distance, self._memory
+        )
         after, memory = self._schedule.advance(view)
+        self._learn(after, rates)
         bad = [d for d in after if not (math.isfinite(d) and d >= 0)]
         if bad:
             raise ValueError(
@@ -363,23 +291,18 @@ class SoftThresholdPruner:
         self._l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
         self._thresholds, self._memory = after, memory
         self._step += 1
-        # Also those switched off just now: what they become meanwhile is adopted under the threshold of its day.
-        for index, parameter, latent in self._pruned(switched_off=True):
-            if isinstance(self._schedule, STR) and latent.learned is not None:
-                latent.learned = self._schedule.learn(latent.learned, latent.slope, rates[index])
-            if latent.mask is None:
-                latent.threshold = self._applied(index, parameter, latent)
+        self._parameters.put_in_force(self._thresholds, self._step)
 
-    def _applied(self, index: int, parameter: nn.Parameter, latent: Latent) -> float | Tensor:
-        """The threshold in force for one parameter: its group's or its own, unless that goes over its cap."""
-        threshold = self._thresholds[index] if latent.learned is None else latent.learned.threshold
-        cap = self._cap(index, parameter)
-        return threshold if cap == 1 else capped_threshold(latent.theta, threshold, cap)
+    def _learn(self, thresholds: list[float], rates: Sequence[float]) -> None:
+        """Move learned thresholds, and report their mean as their group's."""
+        if not isinstance(self._schedule, STR):
+            return
+        for index, _, latent in self._parameters.known():
+            if latent.learned is not None:
+                latent.learned = self._schedule.learn(latent.learned, latent.slope, rates[index])
+        for index in range(len(thresholds)):
+            mean = self._parameters.mean_learned(index)
+            thresholds[index] = thresholds[index] if mean is None else mean
 
     def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
-        layers = [
-            Layer(latent.theta, self._thresholds[index], pace[index], self._cap(index, parameter))
-            for index, parameter, latent in self._pruned()
-            if latent.mask is None
-        ]
-        return distance(layers, sparsity)
+        return self._parameters.distance(self._thresholds, sparsity, pace)

@@ -1,0 +1,147 @@
+"""The parameters a pruner works on, with their latent values, their groups' options and the thresholds in force."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuroprune._checks import claim, is_prunable
+from neuroprune._latent import Latent
+from neuroprune._magnitudes import Layer, capped_threshold, distance
+from neuroprune.fan_in import Cap, row_thresholds
+from neuroprune.schedules import STR, LearnedThreshold, Schedule
+
+#: Keys of a parameter group that the pruner reads.
+OPTIONS = ("prune", "max_sparsity")
+
+
+class PrunedParameters:
+    """Prunable parameters of an optimizer's groups, in the optimizer's order.
+
+    Args:
+        optimizer: whose parameters.
+        owner: the pruner that holds them.
+        schedule: says what thresholds start from.
+        fan_in: limit on the synapses per neuron.
+    """
+
+    def __init__(self, optimizer: Optimizer, owner: object, schedule: Schedule, fan_in: Cap | None) -> None:
+        self.latents: dict[nn.Parameter, Latent] = {}
+        self._optimizer = optimizer
+        self._owner = owner
+        self._schedule = schedule
+        self._fan_in = fan_in
+        self._fan_in_steps = 0 if fan_in is None else fan_in.planned(schedule)
+        self._options: dict[nn.Parameter, dict[str, Any]] = {}
+
+    def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
+        """Group index, parameter and latent value of all that are pruned now."""
+        for index, parameter, latent in self.known():
+            if self._is_on(self._optimizer.param_groups[index], parameter):
+                yield index, parameter, latent
+
+    def known(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
+        """The same, with those whose group has been switched off."""
+        for index, group in enumerate(self._optimizer.param_groups):
+            for parameter in group["params"]:
+                if parameter in self.latents:
+                    yield index, parameter, self.latents[parameter]
+
+    def positions(self) -> dict[nn.Parameter, int]:
+        """Index of every parameter of the optimizer, counted over all groups as its state_dict does."""
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        return {p: index for index, p in enumerate(parameters)}
+
+    def first_group(self) -> int:
+        """Index of the first group with a pruned parameter."""
+        return next((index for index, _, _ in self), 0)
+
+    def register(self, thresholds: Sequence[float]) -> None:
+        """Give every new prunable parameter a latent value; `thresholds` are the groups'."""
+        for index, group in enumerate(self._optimizer.param_groups):
+            for parameter in group["params"]:
+                self._options.setdefault(parameter, {key: group[key] for key in OPTIONS if key in group})
+                if parameter in self.latents or not (self._is_on(group, parameter) and is_prunable(parameter)):
+                    continue
+                self._max_sparsity(index, parameter)
+                claim(parameter, self._owner)
+                latent = self.latents[parameter] = Latent(parameter)
+                if isinstance(self._schedule, STR):
+                    latent.learned = LearnedThreshold(self._schedule.s_init)
+                self._put_in_force(index, parameter, latent, thresholds[index], step=0)
+                if not isinstance(latent.threshold, float) or latent.threshold > 0:
+                    latent.write(parameter)
+
+    def check_reach(self) -> None:
+        """A wanted sparsity must be possible under the caps.
+
+        Raises:
+            ValueError: it is not.
+        """
+        wanted = self._schedule.target_sparsity
+        if wanted is None:
+            return
+        size = sum(p.numel() for _, p, _ in self)
+        most = sum(math.floor(self._max_sparsity(index, p) * p.numel()) for index, p, _ in self) / size
+        if most < wanted:
+            raise ValueError(
+                f"SoftThresholdPruner: target_sparsity {wanted} is out of reach, max_sparsity of the parameter groups"
+                f" leaves at most {most:.4f}; raise those or lower the target"
+            )
+
+    def put_in_force(self, thresholds: Sequence[float], step: int) -> None:
+        """Set the threshold of every parameter from its group's, before optimizer step number `step`."""
+        # Also of those switched off just now: what they become meanwhile is adopted under the threshold of its day.
+        for index, parameter, latent in self.known():
+            if latent.mask is None:
+                self._put_in_force(index, parameter, latent, thresholds[index], step)
+
+    def distance(self, thresholds: Sequence[float], sparsity: float, pace: Sequence[float]) -> float:
+        """See `View.distance`."""
+        layers = [
+            Layer(
+                latent.theta,
+                thresholds[index],
+                pace[index],
+                self._max_sparsity(index, parameter),
+                latent.theta.abs() <= latent.threshold if isinstance(latent.threshold, Tensor) else None,
+            )
+            for index, parameter, latent in self
+            if latent.mask is None
+        ]
+        return distance(layers, sparsity)
+
+    def mean_learned(self, index: int) -> float | None:
+        """Mean of the learned thresholds of a group, weighted by the parameters' sizes; None without any."""
+        found = [(p.numel(), latent.learned.threshold) for i, p, latent in self if i == index and latent.learned]
+        return sum(n * d for n, d in found) / sum(n for n, _ in found) if found else None
+
+    def _put_in_force(self, index: int, parameter: nn.Parameter, latent: Latent, group: float, step: int) -> None:
+        threshold = group if latent.learned is None else latent.learned.threshold
+        cap = self._max_sparsity(index, parameter)
+        latent.threshold = threshold if cap == 1 else capped_threshold(latent.theta, threshold, cap)
+        if self._fan_in is not None:
+            fan_in = parameter[0].numel()
+            allowed = self._fan_in.allowed(fan_in, step, self._fan_in_steps)
+            if allowed < fan_in:
+                latent.threshold = row_thresholds(latent.theta, latent.threshold, allowed)
+
+    def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
+        # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
+        return group.get(key, self._options[parameter].get(key, default))
+
+    def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
+        return bool(self._option(group, parameter, "prune", True))
+
+    def _max_sparsity(self, index: int, parameter: nn.Parameter) -> float:
+        cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)
+        if not (isinstance(cap, (int, float)) and 0 <= cap <= 1):
+            raise ValueError(
+                f"SoftThresholdPruner: max_sparsity of parameter group {index} must lie in 0 … 1 (a fraction), got"
+                f" {cap}"
+            )
+        return float(cap)
