@@ -33,7 +33,7 @@ from hw_targets.stages import (
     train_dense_and_pruned,
 )
 from hw_targets.versions import commit, versions
-from neuroprune.data import Split
+from neuroprune.data import Images, Split
 from neuroprune.recipe import Recipe
 from neuroprune.training import Hyperparameters, accuracy, predictor, progress_bar
 
@@ -103,12 +103,12 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
         summary = _software_summary(recipe, data, dense, pruned)
     with clock.stage("to chip integers, files, cores"):
         chips = tuple(load_chip(name) for name in CHIPS)
-        network = to_network(pruned.model, data.test.images, recipe.time_steps)
+        network = to_network(pruned.model, data.test.pixels(2), recipe.time_steps)
         chip_network = quantize(network, chips[0])
-        dense_chip_network = quantize(to_network(dense.model, data.test.images, recipe.time_steps), chips[0])
+        dense_chip_network = quantize(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0])
         export_netx(chip_network, folder.path / "model.net", overwrite=folder.overwrite)
         write_nir(network, folder.path / "model.nir", overwrite=folder.overwrite)
-        images = data.test.images[:MEASURED_IMAGES]
+        images = data.test.pixels(MEASURED_IMAGES)
         mapped = map_network(chip_network, chips, images)
         mapped_dense = map_network(dense_chip_network, chips, images)
         mapped.placements[CHIPS[0]].save(folder.path / "placement.npz", overwrite=folder.overwrite)
@@ -124,9 +124,9 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     print(f"\n{report} shows it in pictures; the other files are beside it.")
 
 
-def _software_summary(recipe: Recipe, data: Split, dense: Trained, pruned: Trained) -> dict[str, Any]:
+def _software_summary(recipe: Recipe, data: Split[Images], dense: Trained, pruned: Trained) -> dict[str, Any]:
     predict = predictor(dense.model, recipe.time_steps)
-    images = data.test.images[:MEASURED_IMAGES]
+    images = data.test.subset(0, MEASURED_IMAGES)
     with_zeros = measure_synops(dense.model, images, recipe.time_steps)
     without = measure_synops(pruned.model, images, recipe.time_steps)
     samples = len(images)
@@ -167,6 +167,8 @@ def _hardware_summary(dense: Mapped, pruned: Mapped, chips: tuple[Chip, ...]) ->
         "energy_parts": {name: e.energy_parts for name, e in estimates.items()},
         "energy_coefficients": {k: c._asdict() for k, c in estimates["pruned"].coefficients.items()},
         "energy_not_modelled": list(estimates["pruned"].not_modelled),
+        "time_dense_s": estimates["dense"].time,
+        "time_pruned_s": estimates["pruned"].time,
         "cores": {
             chip.name: {
                 "dense": dense.placements[chip.name].core_count,
@@ -179,7 +181,7 @@ def _hardware_summary(dense: Mapped, pruned: Mapped, chips: tuple[Chip, ...]) ->
     }
 
 
-def _lava_summary(network: ChipNetwork, folder: RunFolder, data: Split, samples: int) -> dict[str, Any]:
+def _lava_summary(network: ChipNetwork, folder: RunFolder, data: Split[Images], samples: int) -> dict[str, Any]:
     images = lava_images(data.test, samples)
     note, result = None, None
     try:

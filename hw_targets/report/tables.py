@@ -59,6 +59,10 @@ def headline(run: Run) -> str:
             fewer(*energy),
         ],
     ]
+    times = number(summary, "time_dense_s"), number(summary, "time_pruned_s")
+    if times != (None, None):
+        title = Noted("Time per image", f"estimated for {chip_of_energy}: steps of its slowest core")
+        rows.append([title, *map(words.duration, times), fewer(*times)])
     for chip in run.chips:
         cores = table(table(summary, "cores"), chip)
         used = number(cores, "dense"), number(cores, "pruned")

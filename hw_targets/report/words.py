@@ -37,14 +37,12 @@ def short(value: float | None) -> str:
 
 def joules(value: float | None) -> str:
     """1.5e-6 as '1.50 µJ'."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0 J"
-    for factor, unit in ((1, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
-        if abs(value) >= factor:
-            return f"{value / factor:.2f} {unit}"
-    return f"{value / 1e-12:.2f} pJ"
+    return _si(value, "J")
+
+
+def duration(value: float | None) -> str:
+    """4.1e-4 as '410.00 µs'."""
+    return _si(value, "s")
 
 
 def seconds(value: float | None) -> str:
@@ -84,6 +82,17 @@ def clip(name: str, most: int = 24) -> str:
     line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     head = (most - 1) // 2
     return line if len(line) <= most else f"{line[:head]}…{line[head + 1 - most :]}"
+
+
+def _si(value: float | None, unit: str) -> str:
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return f"0 {unit}"
+    for factor, prefix in ((1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
+        if abs(value) >= factor:
+            return f"{value / factor:.2f} {prefix}{unit}"
+    return f"{value / 1e-12:.2f} p{unit}"
 
 
 def _factor(ratio: float) -> str:
