@@ -10,8 +10,9 @@ from hw_targets.chip import Chip, available_chips, load_chip
 from hw_targets.errors import HardwareTargetError
 from hw_targets.estimate import Estimate, estimate
 from hw_targets.export.netx import export_netx
+from hw_targets.export.netx_reader import read_netx
 from hw_targets.lava_shim import lava_importable
-from hw_targets.mapping import Placement, load_placement, place
+from hw_targets.mapping import Placement, load_placement, place, remove_dead_neurons
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.quantize import dequantize, quantize
 from hw_targets.relays import insert_relays
@@ -19,14 +20,17 @@ from hw_targets.relays import insert_relays
 if TYPE_CHECKING:
     from hw_targets._emulate import emulate
     from hw_targets._from_torch import from_torch
+    from hw_targets._spike_check import SpikeDifference, spike_difference
     from hw_targets.lava_check import compare_with_lava
     from hw_targets.nir_io import to_nir
 
 #: Public names that need torch or nir, imported when first used.
 _LAZY = {
+    "SpikeDifference": "hw_targets._spike_check",
     "compare_with_lava": "hw_targets.lava_check",
     "emulate": "hw_targets._emulate",
     "from_torch": "hw_targets._from_torch",
+    "spike_difference": "hw_targets._spike_check",
     "to_nir": "hw_targets.nir_io",
 }
 
@@ -38,6 +42,7 @@ __all__ = [
     "HardwareTargetError",
     "Network",
     "Placement",
+    "SpikeDifference",
     "available_chips",
     "compare_with_lava",
     "dequantize",
@@ -51,6 +56,9 @@ __all__ = [
     "load_placement",
     "place",
     "quantize",
+    "read_netx",
+    "remove_dead_neurons",
+    "spike_difference",
     "to_nir",
 ]
 

@@ -1,7 +1,11 @@
-"""What torch's layers do to signals, one function per kind of layer: (name, module, signal, its output) → signal."""
+"""What torch's layers do to signals, one function per kind of layer: (module, signal, one step of its output) → signal.
+
+A signal along one axis, (C, L), is kept as (C, 1, L), and a one-dimensional layer as a two-dimensional one of height 1.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,24 +13,40 @@ from torch import Tensor, nn
 
 from hw_targets import signals
 from hw_targets.errors import UnsupportedModel
+from hw_targets.network import Conv2d, Pair, Shape
 from hw_targets.signals import AvgPool, Floats, Signal
 
 
-def unchanged(_name: str, _module: nn.Module, signal: Signal, _output: Tensor) -> Signal:
+def unchanged(_module: nn.Module, signal: Signal, _output: Tensor) -> Signal:
     return signal
 
 
-def flatten(_name: str, _module: nn.Module, signal: Signal, output: Tensor) -> Signal:
+def flatten(_module: nn.Module, signal: Signal, output: Tensor) -> Signal:
     return reshaped(signal, output)
 
 
-def refuse(_name: str, module: nn.Module, _signal: Signal, _output: Tensor) -> Signal:
+def refuse(module: nn.Module, _signal: Signal, _output: Tensor) -> Signal:
     raise UnsupportedModel(
         f"is a {type(module).__name__} with a forward of its own, so it may compute anything; use the plain layer"
     )
 
 
-def batch_norm(_name: str, module: Any, signal: Signal, _output: Tensor) -> Signal:
+def convolution(module: Any, signal: Signal, output: Tensor) -> Signal:
+    if module.padding_mode != "zeros":
+        raise UnsupportedModel(f"pads with {module.padding_mode}; only zero padding exists on the chip")
+    weight = array(module.weight)
+    kernel = weight.reshape(*weight.shape[:2], *[1] * (4 - weight.ndim), *weight.shape[2:])
+    op = Conv2d(kernel, pair(module.stride, 1), padding(module), pair(module.dilation, 1), module.groups)
+    return signals.conv(signal, op, optional(module.bias), grid_shape(module, output))
+
+
+def linear(module: nn.Linear, signal: Signal, _output: Tensor) -> Signal:
+    if len(signal.shape) != 1:
+        raise UnsupportedModel(f"takes an input of shape {signal.shape}; flatten it first")
+    return signals.dense(signal, array(module.weight), optional(module.bias))
+
+
+def batch_norm(module: Any, signal: Signal, _output: Tensor) -> Signal:
     """y = (x − mean)/√(var + ε)·γ + β, folded into what comes before."""
     if module.running_mean is None:
         raise UnsupportedModel("keeps no running statistics (track_running_stats=False), so it cannot be folded")
@@ -39,27 +59,78 @@ def batch_norm(_name: str, module: Any, signal: Signal, _output: Tensor) -> Sign
     return signals.scale(signal, gain, shift)
 
 
-def average_pool(_name: str, module: Any, signal: Signal, output: Tensor) -> Signal:
-    shape = tuple(output.shape[-3:])
-    if isinstance(module, nn.AdaptiveAvgPool2d):
+def average_pool(module: Any, signal: Signal, output: Tensor) -> Signal:
+    shape = grid_shape(module, output)
+    if isinstance(module, (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)):
         if any(n % m for n, m in zip(signal.shape[1:], shape[1:], strict=True)):
             raise UnsupportedModel(f"pools {signal.shape[1:]} to {shape[1:]} in windows of unequal size; use a divisor")
         kernel = (signal.shape[1] // shape[1], signal.shape[2] // shape[2])
         return signals.average_pool(signal, AvgPool(kernel, kernel), shape)
-    kernel, stride, padding = pair(module.kernel_size), pair(module.stride), pair(module.padding)
-    if module.divisor_override is not None or (any(padding) and not module.count_include_pad):
+    kernel, stride, around = window(module)
+    if getattr(module, "divisor_override", None) is not None or (any(around) and not module.count_include_pad):
         raise UnsupportedModel("divides by something other than its window's size; use the defaults of AvgPool2d")
     if (
-        tuple((n + 2 * p - k) // s + 1 for n, p, k, s in zip(signal.shape[1:], padding, kernel, stride, strict=True))
+        tuple((n + 2 * p - k) // s + 1 for n, p, k, s in zip(signal.shape[1:], around, kernel, stride, strict=True))
         != (shape[1:])
     ):
         raise UnsupportedModel("average-pools with ceil_mode; use windows that tile the input")
-    return signals.average_pool(signal, AvgPool(kernel, stride, padding), shape)
+    return signals.average_pool(signal, AvgPool(kernel, stride, around), shape)
+
+
+def any_spike(module: Any, signal: Signal, output: Tensor) -> Signal:
+    """The number of spikes in each window of a max-pool."""
+    channels, shape = signal.shape[0], grid_shape(module, output)
+    kernel, stride, around = window(module)
+    op = Conv2d(np.ones((channels, 1, *kernel)), stride, around, pair(module.dilation, 1), channels)
+    if op.output_shape(signal.shape) != shape:
+        raise UnsupportedModel("max-pools with ceil_mode; use a kernel that tiles the input")
+    return signals.conv(signal, op, None, shape)
+
+
+#: The first kind a module is an instance of decides. Max-pools need neurons, so they have no function here.
+LAYERS: tuple[tuple[type[nn.Module], Callable[[Any, Signal, Tensor], Signal]], ...] = (
+    (nn.Conv1d, convolution),
+    (nn.Conv2d, convolution),
+    (nn.Linear, linear),
+    (nn.BatchNorm1d, batch_norm),
+    (nn.BatchNorm2d, batch_norm),
+    (nn.BatchNorm3d, batch_norm),
+    (nn.AvgPool1d, average_pool),
+    (nn.AvgPool2d, average_pool),
+    (nn.AdaptiveAvgPool1d, average_pool),
+    (nn.AdaptiveAvgPool2d, average_pool),
+    (nn.Identity, unchanged),
+    (nn.Dropout, unchanged),
+    (nn.Dropout1d, unchanged),
+    (nn.Dropout2d, unchanged),
+    (nn.Flatten, flatten),
+)
+MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
+#: Layers with weights, which name a readout.
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
+
+
+def is_plain(module: nn.Module, vouched: bool) -> bool:
+    """Whether a layer computes what its torch class does, or its framework vouches that it does."""
+    kinds: list[type[nn.Module]] = [*MAX_POOLS, *(kind for kind, _ in LAYERS)]
+    return vouched or any(isinstance(module, k) and type(module).forward is k.forward for k in kinds)
+
+
+def apply(module: nn.Module, vouched: bool, signal: Signal, output: Tensor) -> Signal:
+    """What a layer does to a signal; `output` is what it returned, of one step where time comes last.
+
+    Raises:
+        UnsupportedModel: it has no counterpart on the chip.
+    """
+    if not is_plain(module, vouched):
+        return refuse(module, signal, output)
+    handler = next(handler for kind, handler in LAYERS if isinstance(module, kind))
+    return handler(module, signal, output)
 
 
 def reshaped(signal: Signal, result: Tensor) -> Signal:
     trailing = tuple(result.shape[-len(signal.shape) :])
-    if trailing == signal.shape:
+    if trailing == signal.shape or is_along_one_axis(signal.shape, result):
         return signal
     flat = signals.flatten(signal)
     if result.shape[-1] == flat.shape[0]:
@@ -70,19 +141,43 @@ def reshaped(signal: Signal, result: Tensor) -> Signal:
     )
 
 
-def padding(module: nn.Conv2d) -> tuple[int, int]:
+def is_along_one_axis(shape: Shape, tensor: Tensor) -> bool:
+    """Whether a signal (C, 1, L) is a tensor (…, C, L)."""
+    return len(shape) == 3 and shape[1] == 1 and tuple(tensor.shape[-2:]) == (shape[0], shape[2])
+
+
+def grid_shape(module: nn.Module, output: Tensor) -> Shape:
+    """(C, H, W) of a layer's output, (C, 1, L) for a one-dimensional layer."""
+    if isinstance(module, (nn.Conv1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool1d)):
+        return (int(output.shape[-2]), 1, int(output.shape[-1]))
+    return tuple(output.shape[-3:])
+
+
+def padding(module: Any) -> Pair:
     if module.padding == "valid":
         return (0, 0)
     if module.padding == "same":
         spans = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         if any(span % 2 for span in spans):
             raise UnsupportedModel(f"pads 'same' with an even kernel {module.kernel_size}, unequally; use an odd one")
-        return (spans[0] // 2, spans[1] // 2)
-    return pair(module.padding)
+        return pair(tuple(span // 2 for span in spans), 0)
+    return pair(module.padding, 0)
 
 
-def pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+def window(module: Any) -> tuple[Pair, Pair, Pair]:
+    """Kernel, stride and padding of a pool."""
+    flat = isinstance(module, (nn.AvgPool1d, nn.MaxPool1d))
+    kernel, stride, around = (
+        (v,) if flat and isinstance(v, int) else v for v in (module.kernel_size, module.stride, module.padding)
+    )
+    return pair(kernel, 1), pair(stride, 1), pair(around, 0)
+
+
+def pair(value: Any, filler: int) -> Pair:
+    """Two numbers from one for both axes, one for each, or, of one axis, a tuple of one: then `filler` comes first."""
+    if isinstance(value, int):
+        return (value, value)
+    return (filler, int(value[0])) if len(value) == 1 else (int(value[0]), int(value[1]))
 
 
 def array(tensor: Any) -> Floats:

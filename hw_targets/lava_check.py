@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets._emulate import emulate
+from hw_targets._emulate import Timing, emulate
 from hw_targets.errors import HardwareTargetError, InvalidFile
 from hw_targets.export.netx import NetxLayer, netx_layers
+from hw_targets.export.safe_hdf5 import open_safely
 from hw_targets.lava_runner import UNAVAILABLE
 from hw_targets.network import Accumulator, ChipNetwork
 from hw_targets.relays import insert_relays
+from hw_targets.timing import arrival_steps
 
 
 class LavaUnavailable(ImportError):
@@ -51,11 +53,15 @@ def compare_with_lava(
     path: str | os.PathLike[str],
     images: npt.NDArray[Any],
     *,
+    timing: Timing = "aligned",
+    reset_offset: int | None = None,
     waiting: Callable[[], object] = lambda: None,
 ) -> SpikeComparison:
-    """Run integer inputs (N, *shape), one sample after the other, through the netx file `path` and through `emulate`.
+    """Run integer inputs, one sample after the other, through the netx file `path` and through `emulate`.
 
-    `waiting` is called twice a second while Lava runs.
+    `images` is (N, *shape), or (T, N, *shape) with T the network's time steps. With `timing="netx"` every chip step is
+    compared, those before the first sample arrives included. `reset_offset` as in `emulate`. `waiting` is called twice
+    a second while Lava runs.
 
     Raises:
         LavaUnavailable: Lava is not installed; the message says how.
@@ -63,36 +69,33 @@ def compare_with_lava(
     """
     sequential = insert_relays(network)
     layers = netx_layers(sequential)
-    steps = network.time_steps
+    steps, per_step = network.time_steps, images.ndim == len(network.inputs[0].shape) + 2
     readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
-    trace = run_lava(path, images, steps, readouts, waiting=waiting)
-    ours = emulate(sequential, images)
+    trace = run_lava(path, images, steps, readouts, per_step=per_step, reset_offset=reset_offset, waiting=waiting)
+    ours = emulate(sequential, images, timing=timing, reset_offset=reset_offset if timing == "netx" else None)
+    arrivals = arrival_steps(sequential)
+    samples, length = ours.samples, steps * ours.samples
     positions = compared = differences = readout = 0
-    for depth, (layer, lava) in enumerate(zip(layers, trace, strict=True)):
-        for population, theirs in zip(layer.populations, _unstack(layer, lava, depth, steps, len(images)), strict=True):
+    for layer, lava in zip(layers, trace, strict=True):
+        for population, theirs in zip(layer.populations, _unstack(layer, lava), strict=True):
+            first = arrivals[population.name]
             if isinstance(population.neuron, Accumulator):
-                readout += int((theirs[-1].reshape(len(images), -1) >> 6 != ours.output).sum())
+                ends = theirs[first + steps - 1 : first + length : steps]
+                readout += int((ends.reshape(samples, -1) >> 6 != ours.output).sum())
                 continue
-            mine = ours.spikes[population.name].astype(bool)
-            theirs = theirs.astype(bool)
+            mine = ours.chip_steps(population.name).astype(bool)
+            theirs = theirs[first + length - len(mine) : first + length].astype(bool)
             positions += mine.size
             compared += int((mine | theirs).sum())
             differences += int((mine != theirs).sum())
-    return SpikeComparison(len(images), positions, compared, differences, readout)
+    return SpikeComparison(samples, positions, compared, differences, readout)
 
 
-def _unstack(
-    layer: NetxLayer, lava: npt.NDArray[Any], depth: int, steps: int, samples: int
-) -> Iterator[npt.NDArray[Any]]:
-    """Split a layer's trace (neurons, all steps) into its populations' (T, N, *shape), time aligned.
-
-    The input of step t reaches layer `depth` (from 0) in step t + 1 + depth.
-    """
-    aligned = lava[:, 1 + depth : 1 + depth + steps * samples]
-    by_sample = aligned.reshape(len(lava), samples, steps).transpose(2, 1, 0)
+def _unstack(layer: NetxLayer, lava: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Split a layer's trace (neurons, all steps) into its populations' (all steps, *shape)."""
     start = 0
     for population in layer.populations:
-        yield by_sample[:, :, start : start + population.size].reshape(steps, samples, *population.shape)
+        yield lava[start : start + population.size].T.reshape(-1, *population.shape)
         start += population.size
 
 
@@ -102,6 +105,9 @@ def run_lava(
     steps: int,
     readouts: Sequence[bool],
     *,
+    per_step: bool = False,
+    reset: bool = True,
+    reset_offset: int | None = None,
     waiting: Callable[[], object] = lambda: None,
 ) -> list[npt.NDArray[np.int64]]:
     """Traces of every netx layer, (neurons in (C, H, W) order, steps·N + layers + 1): spikes, or a readout's potential.
@@ -111,6 +117,9 @@ def run_lava(
         images: integer inputs (N, *shape), each shown for `steps` steps, one after the other, states reset between.
         steps: T.
         readouts: for each layer, whether to record its potential instead of its spikes.
+        per_step: `images` is (T, N, *shape) instead.
+        reset: whether states are cleared every T steps.
+        reset_offset: netx's argument of that name; by default what clears each layer as its next sample arrives.
         waiting: called twice a second while Lava runs.
 
     Raises:
@@ -118,22 +127,71 @@ def run_lava(
         InvalidFile: `path` does not exist.
         HardwareTargetError: Lava failed; the message ends with its last words.
     """
-    if not Path(path).is_file():
-        raise InvalidFile(f"{path} does not exist; write it with export_netx first")
+    return run_lava_jobs([LavaJob(path, images, steps, tuple(readouts), per_step, reset, reset_offset)], waiting)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class LavaJob:
+    """One run of `run_lava`: its arguments."""
+
+    path: str | os.PathLike[str]
+    images: npt.NDArray[Any]
+    steps: int
+    readouts: tuple[bool, ...]
+    per_step: bool = False
+    reset: bool = True
+    reset_offset: int | None = None
+
+    def save(self, file: Path) -> None:
+        """Write what the runner needs: the input of every step, and when to reset."""
+        shown = self.images if self.per_step else np.repeat(self.images[None], self.steps, axis=0)
+        frames = shown.swapaxes(0, 1).reshape(-1, *shown.shape[2:]).astype(np.int32)
+        offset = (0 if _has_entry_neurons(self.path) else 1) if self.reset_offset is None else self.reset_offset
+        interval = self.steps if self.reset else 0
+        np.savez(file, frames=frames, readouts=np.array(self.readouts), reset_interval=interval, reset_offset=offset)
+
+
+def run_lava_jobs(
+    jobs: Sequence[LavaJob], waiting: Callable[[], object] = lambda: None
+) -> list[list[npt.NDArray[np.int64]]]:
+    """Several runs in one process of Lava, which takes seconds to start; traces and errors as `run_lava`."""
+    for job in jobs:
+        _check_exists(job.path)
     with tempfile.TemporaryDirectory() as folder:
-        job, result = Path(folder, "job.npz"), Path(folder, "result.npz")
-        np.savez(job, images=images, steps=steps, readouts=np.array(readouts))
-        command = [sys.executable, "-m", "hw_targets.lava_runner", str(path), str(job), str(result)]
+        arguments: list[str] = []
+        for index, job in enumerate(jobs):
+            description, result = Path(folder, f"job{index}.npz"), Path(folder, f"result{index}.npz")
+            job.save(description)
+            arguments += [str(job.path), str(description), str(result)]
+        command = [sys.executable, "-m", "hw_targets.lava_runner", *arguments]
         status, last_words = _run(command, Path(folder, "errors.txt"), waiting)
         if status == UNAVAILABLE:
             raise LavaUnavailable(
                 f"Lava cannot be imported ({last_words}); install it with: pip install --no-deps"
                 " --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
             )
-        if status or not result.is_file():
-            raise HardwareTargetError(f"Lava could not run {path}: {last_words}")
-        with np.load(result) as traces:
-            return [traces[str(i)].astype(np.int64) for i in range(len(readouts))]
+        results = [Path(result) for result in arguments[2::3]]
+        for job, result in zip(jobs, results, strict=True):
+            if not result.is_file():
+                raise HardwareTargetError(f"Lava could not run {job.path}: {last_words}")
+        return [_traces(result, len(job.readouts)) for job, result in zip(jobs, results, strict=True)]
+
+
+def _traces(result: Path, layers: int) -> list[npt.NDArray[np.int64]]:
+    with np.load(result) as traces:
+        return [traces[str(i)].astype(np.int64) for i in range(layers)]
+
+
+def _check_exists(path: str | os.PathLike[str]) -> None:
+    if not Path(path).is_file():
+        raise InvalidFile(f"{path} does not exist; write it with export_netx first")
+
+
+def _has_entry_neurons(path: str | os.PathLike[str]) -> bool:
+    """Whether the file's input layer has neurons: it is then the first of Lava's layers, one step before the others."""
+    with open_safely(path) as root:
+        first = root.subgroup("layer").subgroup("0")
+        return first.text("type") == "input" and first.holds("neuron")
 
 
 def _run(command: list[str], errors: Path, waiting: Callable[[], object]) -> tuple[int, str]:

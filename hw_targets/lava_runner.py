@@ -1,4 +1,4 @@
-"""Runs a netx file in Lava, as a process of its own: `python -m hw_targets.lava_runner FILE.net JOB.npz RESULT.npz`."""
+"""Netx files in Lava, in a process of its own: `python -m hw_targets.lava_runner FILE.net JOB.npz RESULT.npz …`."""
 
 from __future__ import annotations
 
@@ -16,31 +16,50 @@ from hw_targets.lava_shim import lava_importable
 UNAVAILABLE = 3
 
 
-def main(path: str, job_path: str, result_path: str) -> int:
-    """Read the job, run it, write one trace per layer."""
-    with np.load(job_path) as job:
-        images, steps, readouts = job["images"], int(job["steps"]), [bool(r) for r in job["readouts"]]
+def main(*arguments: str) -> int:
+    """For each (file, job, result) read the job, run it, write one trace per layer.
+
+    A job's `frames` are (steps, *shape), what the input is in each step; nothing is shown afterwards. A
+    `reset_interval` of 0 never resets.
+    """
     try:
         lava = _import_lava()
     except ImportError as error:
         print(error, file=sys.stderr)
         return UNAVAILABLE
-    traces = _run(lava, path, images, steps, readouts)
-    np.savez_compressed(result_path, **{str(i): trace for i, trace in enumerate(traces)})
+    for path, job_path, result_path in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
+        traces = _traces(lava, path, job_path)
+        np.savez_compressed(result_path, **{str(i): trace for i, trace in enumerate(traces)})
     return 0
 
 
+def _traces(lava: _Lava, path: str, job_path: str) -> list[npt.NDArray[np.int32]]:
+    with np.load(job_path) as job:
+        frames, readouts = job["frames"], [bool(r) for r in job["readouts"]]
+        interval, offset = int(job["reset_interval"]), int(job["reset_offset"])
+    return _run(lava, path, frames, readouts, interval, offset)
+
+
 def _run(
-    lava: _Lava, path: str, images: npt.NDArray[Any], steps: int, readouts: list[bool]
+    lava: _Lava, path: str, frames: npt.NDArray[Any], readouts: list[bool], interval: int, offset: int
 ) -> list[npt.NDArray[np.int32]]:
-    total = steps * len(images) + len(readouts) + 1
-    # Lava's arrays are (W, H, C, time); the image of a sample stays for all its steps.
-    data = np.zeros((*images.shape[1:][::-1], total), np.int32)
-    shown = np.repeat(images.astype(np.int32), steps, axis=0)
-    data[..., : len(shown)] = shown.transpose(*range(shown.ndim - 1, 0, -1), 0)
-    net = lava.Network(path, input_message_bits=_message_bits(path), reset_interval=steps, reset_offset=1)
-    source = lava.Source(data=data)
-    source.s_out.connect(net.inp)
+    total = len(frames) + len(readouts) + 1
+    shown = np.zeros((total, *frames.shape[1:]), np.int32)
+    shown[: len(frames)] = frames
+    resets = {"reset_interval": interval, "reset_offset": offset} if interval else {}
+    net = lava.Network(path, input_message_bits=_message_bits(path), **resets)
+    entry = net.inp
+    if hasattr(net.in_layer, "transform"):
+        # An input layer's neurons have no input port: the caller scales the input and writes it to their bias, which
+        # is the same as a current that lasts one step.
+        shown = shown * int(net.in_layer.transform["weight"]) + int(net.in_layer.transform["bias"])
+        entry = net.in_layer.neuron.a_in
+        net.in_layer.neuron.du.init = 4095
+    if len(net.inp.shape) == 1:
+        shown = shown.reshape(total, -1)
+    # Lava's arrays are (W, H, C, time).
+    source = lava.Source(data=shown.transpose(*range(shown.ndim - 1, 0, -1), 0))
+    source.s_out.connect(entry)
     probes = [_probe(lava, process, readout, total) for process, readout in zip(net.layers, readouts, strict=True)]
     net.run(condition=lava.RunSteps(num_steps=total), run_cfg=lava.Loihi2SimCfg(select_tag="fixed_pt"))
     traces = [np.asarray(probe()) for probe in probes]
@@ -64,7 +83,7 @@ def _message_bits(path: str) -> int:
     import h5py
 
     with h5py.File(path, "r") as file:
-        return int(file.attrs.get("input_message_bits", 8))
+        return int(file.attrs.get("input_message_bits", 0))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ threshold and one decay, so `quantize` needs the same numbering as `export_netx`
 
 from __future__ import annotations
 
-from hw_targets.network import Conv2d, Graph, Shape
+from hw_targets.network import Conv2d, Graph, Shape, Synapses
 
 
 def assign_layers(graph: Graph) -> dict[str, int]:
@@ -18,15 +18,15 @@ def assign_layers(graph: Graph) -> dict[str, int]:
     """
     earliest: dict[str, int] = {}
     for name in graph.order:
-        earliest[name] = max((earliest[s.source] + 1 for s in graph.incoming(name)), default=0)
+        earliest[name] = max((earliest[s.source] + 1 for s in _forward(graph.incoming(name))), default=0)
     depth = max(earliest.values())
     latest: dict[str, int] = {}
     for name in reversed(graph.order):
-        latest[name] = min((latest[s.target] - 1 for s in graph.outgoing(name)), default=depth)
+        latest[name] = min((latest[s.target] - 1 for s in _forward(graph.outgoing(name))), default=depth)
     grids = {earliest[n]: grid(graph, n) for n in graph.order if earliest[n] == latest[n]}
     layers: dict[str, int] = {}
     for name in graph.order:
-        first = max((layers[s.source] + 1 for s in graph.incoming(name)), default=0)
+        first = max((layers[s.source] + 1 for s in _forward(graph.incoming(name))), default=0)
         if graph[name].is_input:
             layers[name] = 0
             continue
@@ -36,9 +36,14 @@ def assign_layers(graph: Graph) -> dict[str, int]:
     return layers
 
 
+def _forward(synapses: tuple[Synapses, ...]) -> tuple[Synapses, ...]:
+    """Without those that lead back to their own population, and so to their own layer."""
+    return tuple(s for s in synapses if not s.is_recurrent)
+
+
 def grid(graph: Graph, name: str) -> Shape:
     """Positions (H, W) of a population's neurons; () for one that a dense layer feeds."""
-    population, incoming = graph[name], graph.incoming(name)
+    population, incoming = graph[name], _forward(graph.incoming(name))
     if incoming and isinstance(incoming[0].op, Conv2d):
         return incoming[0].op.output_shape(graph[incoming[0].source].shape)[1:]
     return population.shape[1:]

@@ -25,6 +25,9 @@ Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 Array: TypeAlias = npt.NDArray[Any]
 
+#: Steps; the longest delay that lava-dl 0.6.0 loads (`netx/hdf5.py`), of Loihi's 6 bits.
+MAX_DELAY = 62
+
 
 @dataclass(frozen=True)
 class GradedInput:
@@ -43,11 +46,16 @@ class SpikeInput:
 class LIF:
     """Leaky integrate-and-fire, hard reset to zero, real-valued.
 
-    v ← (1 − v_decay)·v + x + bias;  s = [v ≥ v_threshold];  v ← 0 where s.  `v_decay = 0` is integrate-and-fire.
+    u ← (1 − i_decay)·u + x;  v ← (1 − v_decay)·v + u + bias;  s = [v ≥ v_threshold], or [v > v_threshold] where
+    `strict`;  v ← 0 where s.  `v_decay = 0` is integrate-and-fire, `i_decay = 1` a current that lasts one step.
+    `unit` is the integer that stood for 1.0 where the network was trained in integers; `quantize` keeps it if it fits.
     """
 
     v_threshold: float
     v_decay: float = 0.0
+    i_decay: float = 1.0
+    strict: bool = False
+    unit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,11 @@ Neuron: TypeAlias = GradedInput | SpikeInput | LIF | CubaLIF | Accumulator
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons of one kind. `bias` is (C,) or (F,), added in every step, in the unit of the incoming weights."""
+    """Neurons of one kind.
+
+    `bias` is added in every step, in the unit of the incoming weights: one value per channel, (C,) or (F,), or one per
+    neuron, (C·H·W,) in C order.
+    """
 
     name: str
     shape: Shape
@@ -90,6 +102,11 @@ class Population:
     def is_input(self) -> bool:
         """Whether spikes come from outside the chip."""
         return isinstance(self.neuron, (GradedInput, SpikeInput))
+
+    @property
+    def has_neuron_biases(self) -> bool:
+        """Whether neurons of one channel have biases of their own."""
+        return self.bias is not None and self.bias.shape == (self.size,) != (self.shape[0],)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,16 +146,33 @@ Op: TypeAlias = Conv2d | Dense
 
 @dataclass(frozen=True, eq=False)
 class Synapses:
-    """All synapses from one population to another."""
+    """All synapses from one population to another, or (recurrent) back to the same one, one step later.
+
+    `delay` holds the further steps a current takes, 0 … 62: integers that broadcast to (targets, sources), so (F, 1) is
+    one delay per target and (1, F) one per source (axonal); dense synapses only. `immediate` marks the current of an
+    input layer's own neurons, which on the chip arrives in the step it is sent instead of one later.
+    """
 
     source: str
     target: str
     op: Op
+    delay: Array | None = None
+    immediate: bool = False
 
     @property
     def name(self) -> str:
         """`source→target`."""
         return f"{self.source}→{self.target}"
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the synapses lead back to their own population."""
+        return self.source == self.target
+
+    @property
+    def longest_delay(self) -> int:
+        """The largest of `delay`, 0 without delays."""
+        return 0 if self.delay is None else int(self.delay.max(initial=0))
 
 
 def _is_graded(population: Population) -> bool:
@@ -168,12 +202,32 @@ def _equal(a: Op, b: Op) -> bool:
     return type(a) is type(b) and np.array_equal(a.weight, b.weight)
 
 
+def _check_delay(synapses: Synapses, shape: Shape) -> None:
+    """Delays are whole steps, 0 … MAX_DELAY, that broadcast to `shape` (targets, sources)."""
+    delay = synapses.delay
+    if delay is None:
+        return
+    fits = isinstance(synapses.op, Dense) and delay.ndim == 2
+    fits = fits and all(d in (1, n) for d, n in zip(delay.shape, shape, strict=False))
+    if not fits or not np.issubdtype(delay.dtype, np.integer):
+        raise InvalidNetwork(
+            f"synapses {synapses.name}: delays must be integers that broadcast to {shape} (targets, sources) of a dense"
+            f" layer; got {delay.dtype} {delay.shape}"
+        )
+    low, high = int(delay.min(initial=0)), int(delay.max(initial=0))
+    if low < 0 or high > MAX_DELAY:
+        raise InvalidNetwork(
+            f"synapses {synapses.name}: delays span {low} … {high} steps, 6 bits hold 0 … {MAX_DELAY}; shorten them"
+        )
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """Topology shared by `Network` and `ChipNetwork`, validated on construction.
 
     Raises:
-        InvalidNetwork: duplicate or unknown names, shapes that do not match, a cycle, non-finite weights.
+        InvalidNetwork: duplicate or unknown names, shapes that do not match, a cycle through several populations,
+            non-finite weights, delays out of range.
     """
 
     populations: tuple[Population, ...]
@@ -207,6 +261,12 @@ class Graph:
             raise InvalidNetwork(
                 f"synapses {synapses.name}: weight {weight.shape} does not take {source.shape} to {target.shape}"
             )
+        _check_delay(synapses, (target.size, source.size))
+        if synapses.is_recurrent and not isinstance(source.neuron, (LIF, CubaLIF)):
+            raise InvalidNetwork(
+                f"synapses {synapses.name}: only spiking neurons can feed themselves, {source.name} is"
+                f" {type(source.neuron).__name__}"
+            )
         if not np.isfinite(weight).all():
             raise InvalidNetwork(
                 f"synapses {synapses.name}: {int((~np.isfinite(weight)).sum())} of {weight.size} weights are NaN or"
@@ -235,19 +295,25 @@ class Graph:
     def shared_ops(self, name: str) -> list[tuple[Op, list[str]]]:
         """Incoming ops, each with the sources seen through it: the terms of a SEW ADD share one, their spikes add up.
 
-        An image is never put together with spikes, nor sources of different shapes.
+        An image is never put together with spikes, nor sources of different shapes. Recurrent synapses and delays are
+        for the caller to look at: `shared_synapses` has them.
         """
-        groups: list[tuple[Op, list[str]]] = []
+        return [(first.op, sources) for first, sources in self.shared_synapses(name)]
+
+    def shared_synapses(self, name: str) -> list[tuple[Synapses, list[str]]]:
+        """As `shared_ops`, each with the first of its synapses; recurrent or delayed ones share with no others."""
+        groups: list[tuple[Synapses, list[str]]] = []
         for s in self.incoming(name):
             source = self[s.source]
-            for op, sources in groups:
-                first = self[sources[0]]
-                alike = first.shape == source.shape and not (_is_graded(first) or _is_graded(source))
-                if alike and _equal(op, s.op):
+            for first, sources in groups:
+                other = self[first.source]
+                alike = other.shape == source.shape and not (_is_graded(other) or _is_graded(source))
+                alike = alike and not any(g.is_recurrent or g.delay is not None or g.immediate for g in (first, s))
+                if alike and _equal(first.op, s.op):
                     sources.append(s.source)
                     break
             else:
-                groups.append((s.op, [s.source]))
+                groups.append((s, [s.source]))
         return groups
 
     def outgoing(self, name: str) -> tuple[Synapses, ...]:
@@ -256,8 +322,9 @@ class Graph:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Population names, each after all its sources (those on a cycle are missing)."""
-        waiting = {p.name: {s.source for s in self.synapses if s.target == p.name} for p in self.populations}
+        """Population names, each after all its sources but itself (those on a cycle are missing)."""
+        forward = [s for s in self.synapses if not s.is_recurrent]
+        waiting = {p.name: {s.source for s in forward if s.target == p.name} for p in self.populations}
         done: list[str] = []
         while ready := [name for name, sources in waiting.items() if sources <= set(done)]:
             done += ready
@@ -272,18 +339,20 @@ class Graph:
 
     @property
     def outputs(self) -> tuple[Population, ...]:
-        """Populations nobody listens to."""
-        return tuple(p for p in self.populations if not self.outgoing(p.name))
+        """Populations nobody listens to, but perhaps themselves."""
+        return tuple(p for p in self.populations if all(s.is_recurrent for s in self.outgoing(p.name)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Network(Graph):
     """Real-valued network; neurons are GradedInput, SpikeInput, LIF or Accumulator.
 
-    `time_steps` is T, the steps one sample lasts.
+    `time_steps` is T, the steps one sample lasts. `notes` says, a sentence each, where it was made to differ from the
+    model it was read from; empty means nowhere.
     """
 
     time_steps: int = 1
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -291,9 +360,10 @@ class ChipNetwork(Graph):
     """Integer network; neurons are GradedInput, SpikeInput, CubaLIF or Accumulator, weights and biases are integers.
 
     `scales[name]` is the integer that stands for 1.0 of membrane potential in that population, so that
-    real value ≈ integer / scale.
+    real value ≈ integer / scale. `notes` are the `Network`'s, and the decays that 1/4096 does not hold exactly.
     """
 
     chip: str = ""
     time_steps: int = 1
     scales: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

@@ -23,13 +23,14 @@ def to_nir(network: Network) -> Any:
     """A `nir.NIRGraph` of a real-valued network: one node per distinct op, edges that end in one node add.
 
     Raises:
-        UnsupportedModel: several inputs or outputs.
+        UnsupportedModel: several inputs or outputs, recurrence, delays, a bias for each neuron of a grid.
         ImportError: nir is not installed.
     """
     check_type("to_nir", network, Network, "the network that from_torch gives, before quantize")
     nir = require("nir", "nir")
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise UnsupportedModel("to_nir: the network must have one input and one output population")
+    _refuse_extras(network)
     entry, end = network.inputs[0], network.outputs[0]
     nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(entry.shape)})}
     edges: list[tuple[str, str]] = []
@@ -53,6 +54,17 @@ def to_nir(network: Network) -> Any:
     nodes["output"] = nir.Output({"output": np.array(end.shape)})
     edges.append((node_of[end.name], "output"))
     return nir.NIRGraph(nodes, edges, metadata={"dt": 1.0, "time_steps": network.time_steps})
+
+
+def _refuse_extras(network: Network) -> None:
+    """NIR's discrete meaning is stated here for feed-forward steps and one bias per channel only."""
+    for s in network.synapses:
+        if s.is_recurrent or s.delay is not None or s.immediate:
+            what = "recurrent" if s.is_recurrent else "delayed" if s.delay is not None else "those of an input layer"
+            raise UnsupportedModel(f"to_nir: synapses {s.name} are {what}, which is not written to NIR; export netx")
+    for p in network.populations:
+        if p.has_neuron_biases:
+            raise UnsupportedModel(f"to_nir: {p.name} has a bias per neuron, NIR's layers one per channel; export netx")
 
 
 def write_nir(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -85,6 +97,11 @@ def _neurons(nir: Any, population: Population) -> Any:
     if isinstance(neuron, Accumulator):
         return nir.I(r=np.ones(shape))
     assert isinstance(neuron, LIF)
+    if neuron.i_decay != 1.0:
+        raise UnsupportedModel(
+            f"to_nir: {population.name} has a current that lasts over steps (i_decay {neuron.i_decay:g}), which is not"
+            " written to NIR; export netx instead"
+        )
     threshold, zero = np.full(shape, neuron.v_threshold), np.zeros(shape)
     if neuron.v_decay == 0:
         return nir.IF(r=np.ones(shape), v_threshold=threshold, v_reset=zero)

@@ -1,12 +1,13 @@
 """Real weights to a chip's integers.
 
 Each population has one scale, the integer that stands for 1.0 of membrane potential: weights, bias and threshold are
-rounded on it, and zeros stay zero. It is the largest for which every integer still fits the chip.
+rounded on it, and zeros stay zero. It is the largest for which every integer still fits the chip, or the one the
+network was trained on (`LIF.unit`), where all integers of a layer fit on that. Decays are rounded to 1/4096.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +61,7 @@ def quantize(network: Network, chip: Chip) -> ChipNetwork:
         chip=chip.name,
         time_steps=network.time_steps,
         scales={**{p.name: _input_scale(p) for p in network.inputs}, **scales},
+        notes=(*network.notes, *(note for p in network.populations for note in _rounded_decays(p))),
     )
 
 
@@ -71,15 +73,15 @@ def dequantize(network: ChipNetwork) -> Network:
         neuron = p.neuron
         if isinstance(neuron, CubaLIF):
             # Half a unit of v below the smallest value that fires, so that the rounding of reals cannot matter.
-            level = neuron.v_threshold + (0.5 / 64 if neuron.v_decay else 0.5)
-            neuron = LIF(level / scale, neuron.v_decay / DECAY_UNITY)
+            level = neuron.v_threshold + (0.5 / 64 if _has_fractions(neuron) else 0.5)
+            neuron = LIF(level / scale, neuron.v_decay / DECAY_UNITY, i_decay=neuron.i_decay / DECAY_UNITY)
         bias = None if p.bias is None else p.bias.astype(np.float64) / scale
         populations.append(replace(p, neuron=neuron, bias=bias))
     synapses = []
     for s in network.synapses:
         unit = network.scales[s.target] / _input_scale(network[s.source])
         synapses.append(replace(s, op=replace(s.op, weight=s.op.weight.astype(np.float64) / unit)))
-    return Network(tuple(populations), tuple(synapses), time_steps=network.time_steps)
+    return Network(tuple(populations), tuple(synapses), time_steps=network.time_steps, notes=network.notes)
 
 
 def _layer_scales(
@@ -89,7 +91,9 @@ def _layer_scales(
     firing = {p.name: p.neuron.v_threshold for p in members if isinstance(p.neuron, LIF)}
     limits = {p.name: _largest_scale(network, p, weight_limit) for p in members}
     scales = {name: _shrunk(network, network[name], limit) for name, limit in limits.items() if name not in firing}
-    if firing:
+    if firing and not has_relays and _fits_as_trained(network, firing, limits):
+        scales |= {name: float(_unit(network[name])) for name in firing}
+    elif firing:
         top = min(float(THRESHOLD_LIMIT), *(limits[name] * threshold for name, threshold in firing.items()))
         level = int(min(top, weight_limit - 1) if has_relays else top)
         while level >= 1 and not all(_current_fits(network, network[n], level / t) for n, t in firing.items()):
@@ -114,6 +118,18 @@ def _largest_scale(network: Network, population: Population, weight_limit: int) 
     return min(weight_limit / weight if weight else 1e6, BIAS_LIMIT / bias if bias else 1e6, 1e6)
 
 
+def _fits_as_trained(network: Network, firing: dict[str, float], limits: dict[str, float]) -> bool:
+    """Whether all firing populations of a layer fit on the integers they were trained on, with one threshold."""
+    units = {name: _unit(network[name]) for name in firing}
+    levels = {round(units[name] * threshold) for name, threshold in firing.items()}
+    fit = all(0 < unit <= limits[name] and _current_fits(network, network[name], unit) for name, unit in units.items())
+    return fit and len(levels) == 1 and 1 <= max(levels) <= THRESHOLD_LIMIT
+
+
+def _unit(population: Population) -> int:
+    return population.neuron.unit or 0 if isinstance(population.neuron, LIF) else 0
+
+
 def _shrunk(network: Network, population: Population, scale: float) -> float:
     """`scale`, or the next smaller one (in steps of 3 %) for which the current fits."""
     while not _current_fits(network, population, scale):
@@ -124,7 +140,7 @@ def _shrunk(network: Network, population: Population, scale: float) -> float:
 def _current_fits(network: Network, population: Population, scale: float) -> bool:
     """Whether no input whatever makes the rounded weights' sum leave the state's bits.
 
-    One step's current for neurons that fire; for accumulators the sum, bias included, of all steps of a sample.
+    The current of neurons that fire, at its largest; for accumulators the sum, bias included, of all steps of a sample.
     """
     excitation, inhibition = 0.0, 0.0
     for s in network.incoming(population.name):
@@ -138,7 +154,13 @@ def _current_fits(network: Network, population: Population, scale: float) -> boo
         if population.bias is not None:
             current += float(np.abs(np.rint(population.bias * scale)).max())
         current *= network.time_steps
-    return current < STATE_LIMIT - 1
+    return current * _lasting(population, network.time_steps) < STATE_LIMIT - 1
+
+
+def _lasting(population: Population, steps: int) -> float:
+    """Σ (1 − i_decay)^t over a sample's steps: what a current of 1 in every step grows to."""
+    keep = 1.0 - population.neuron.i_decay if isinstance(population.neuron, LIF) else 0.0
+    return float(steps) if keep == 1.0 else (1.0 - keep**steps) / (1.0 - keep)
 
 
 def _check_weights_survive(network: Network, population: Population, scale: float, weight_limit: int) -> None:
@@ -152,6 +174,7 @@ def _check_weights_survive(network: Network, population: Population, scale: floa
         * (_largest_value(network[s.source]) / _input_scale(network[s.source]))
         for s in incoming
     )
+    drive *= _lasting(population, network.time_steps)
     threshold = population.neuron.v_threshold if isinstance(population.neuron, LIF) else 0.0
     if any(s.op.weight.any() for s in incoming) and drive * network.time_steps >= threshold:
         raise _no_scale(population.name, weight_limit)
@@ -181,12 +204,26 @@ def _population(population: Population, scales: dict[str, float]) -> Population:
     scale = scales[population.name]
     if isinstance(neuron, LIF):
         level = round(neuron.v_threshold * scale)
-        decay = round(neuron.v_decay * DECAY_UNITY)
-        # v counts in 1/64: without leak it is a multiple of 64, and v ≥ level means v > level − 1. With leak,
+        chip = CubaLIF(level, v_decay=round(neuron.v_decay * DECAY_UNITY), i_decay=round(neuron.i_decay * DECAY_UNITY))
+        # v counts in 1/64: without decays it is a multiple of 64, and v ≥ level means v > level − 1. With them,
         # v > level differs from v ≥ level only where the two are equal, v > level − 1 by a whole unit.
-        neuron = CubaLIF(level if decay else level - 1, v_decay=decay)
+        neuron = chip if neuron.strict or _has_fractions(chip) else replace(chip, v_threshold=level - 1)
     bias = None if population.bias is None else _integers(population.bias * scale)
     return replace(population, neuron=neuron, bias=bias)
+
+
+def _has_fractions(neuron: CubaLIF) -> bool:
+    """Whether a potential is not always a whole number of the weights' unit."""
+    return neuron.v_decay not in (0, DECAY_UNITY) or neuron.i_decay not in (0, DECAY_UNITY)
+
+
+def _rounded_decays(population: Population) -> Iterator[str]:
+    neuron = population.neuron
+    if isinstance(neuron, LIF):
+        for kind, decay in (("potential", neuron.v_decay), ("current", neuron.i_decay)):
+            units = round(decay * DECAY_UNITY)
+            if units / DECAY_UNITY != decay:
+                yield f"{population.name}: the decay of its {kind}, {decay:.7g}, is {units}/4096 on the chip"
 
 
 def _synapses(network: Network, synapses: Synapses, scales: dict[str, float]) -> Synapses:

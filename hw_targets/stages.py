@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,8 @@ def map_network(network: ChipNetwork, chips: tuple[Chip, ...], images: Tensor) -
     """Place a network, relays included, on each chip and estimate what the images cost there."""
     sequential = insert_relays(network)
     activity = emulate(sequential, images)
-    placements = {chip.name: place(sequential, chip, activity) for chip in chips}
+    # The integers are those of the first chip; all have weights of equal width, so they are each chip's own.
+    placements = {chip.name: place(replace(sequential, chip=chip.name), chip, activity) for chip in chips}
     estimates = {chip.name: estimate(placements[chip.name], activity, chip) for chip in chips}
     return Mapped(sequential, activity, placements, estimates)
 

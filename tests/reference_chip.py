@@ -99,9 +99,10 @@ def loihi_step(u: int, v: int, a: int, bias: int, neuron: CubaLIF) -> tuple[int,
 
 
 def real_step(v: float, x: float, neuron: LIF) -> tuple[float, int]:
-    """(v, spike) of one real-valued neuron after one step."""
+    """(v, spike) of one real-valued neuron after one step in which the current x reaches its potential."""
     v = (1.0 - neuron.v_decay) * v + x
-    return (0.0, 1) if v >= neuron.v_threshold else (v, 0)
+    fires = v > neuron.v_threshold if neuron.strict else v >= neuron.v_threshold
+    return (0.0, 1) if fires else (v, 0)
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _neurons(population: Population, current: Array, network: ChipNetwork | Netw
     lost, neuron = 0, population.neuron
     for n in range(samples):
         for i in range(size):
-            u, v, x = 0, 0, 0.0
+            u, v, x, lasting = 0, 0, 0.0, 0.0
             for t in range(steps):
                 if isinstance(network, ChipNetwork):
                     # An accumulator's threshold lies beyond every potential.
@@ -185,7 +186,8 @@ def _neurons(population: Population, current: Array, network: ChipNetwork | Netw
                     lost += one
                 else:
                     kind_real = neuron if isinstance(neuron, LIF) else LIF(float("inf"))
-                    x, fired[t, n, i] = real_step(x, float(current[t, n, i]) + float(bias[i]), kind_real)
+                    lasting = (1.0 - kind_real.i_decay) * lasting + float(current[t, n, i])
+                    x, fired[t, n, i] = real_step(x, lasting + float(bias[i]), kind_real)
                     trace[t, n, i] = x
     return trace, fired, lost
 

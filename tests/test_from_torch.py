@@ -522,9 +522,9 @@ def twice() -> nn.Module:
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "soft reset": (lambda: classifier(conv(2, 3), features=108, v_reset=None), ("1 ", "v_reset=None", "hard reset")),
-    "parametric LIF": (
-        lambda: nn.Sequential(conv(2, 3), neuron.ParametricLIFNode(), layer.Flatten(), layer.Linear(108, 3)),
-        ("1 ", "ParametricLIFNode"),
+    "KLIF": (
+        lambda: nn.Sequential(conv(2, 3), neuron.KLIFNode(), layer.Flatten(), layer.Linear(108, 3)),
+        ("1 ", "KLIFNode", "ParametricLIFNode"),
     ),
     "LIF with decaying input and a reset value": (
         lambda: nn.Sequential(conv(2, 3), neuron.LIFNode(v_reset=-0.1), layer.Flatten(), layer.Linear(108, 3)),
@@ -532,9 +532,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     ),
     "ReLU": (lambda: nn.Sequential(conv(2, 3), nn.ReLU(), spiking(), layer.Flatten(), layer.Linear(108, 3)), ("relu",)),
     "functional multiplication": (lambda: middle(Doubled()), ("mul",)),
-    "SEW AND": (
-        lambda: body(lambda m, x: m.fc(((a := _front(m, x)) * m.s2(m.c2(a))).flatten(2)), c2=conv(3, 3), s2=spiking()),
-        ("mul",),
+    "spikes times currents": (
+        lambda: body(lambda m, x: m.fc(((a := _front(m, x)) * m.c2(a)).flatten(2)), c2=conv(3, 3)),
+        ("multiplies", "currents"),
     ),
     "indexing": (lambda: body(lambda m, x: m.fc(_front(m, x)[:, :, :, 0:6].flatten(2))), ("getitem",)),
     "transposition": (lambda: body(lambda m, x: m.fc(_front(m, x).transpose(3, 4).flatten(2))), ("transpose",)),

@@ -8,21 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from hw_targets._emulate import emulate
-from hw_targets.chip import available_chips, load_chip
+from hw_targets.chip import Chip, available_chips, load_chip
+from hw_targets.cli.netx_files import is_netx, map_file, verify_file
 from hw_targets.cli.tables import percent, quantity, table
 from hw_targets.errors import DoesNotFit
 from hw_targets.estimate import estimate
 from hw_targets.export.netx import export_netx
-from hw_targets.fit import check_fit
+from hw_targets.export.sanafe import export_sanafe
+from hw_targets.fit import check_fit, cores_needed
 from hw_targets.lava_check import compare_with_lava
 from hw_targets.mapping import place
+from hw_targets.mapping.limits import check_system
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.nir_io import write_nir
 from hw_targets.quantize import quantize
 from hw_targets.relays import insert_relays
 from hw_targets.report import write_report
 from hw_targets.run_folder import RunFolder
-from hw_targets.stages import emulated_accuracy, lava_images, load_data, measure_synops, to_network, train_recipe
+from hw_targets.stages import (
+    available_device,
+    chip_images,
+    emulated_accuracy,
+    lava_images,
+    load_data,
+    measure_synops,
+    to_network,
+    train_recipe,
+)
 from neuroprune.recipe import load_recipe
 from neuroprune.training import accuracy, predictor, progress_bar
 
@@ -33,6 +45,8 @@ def add_parsers(subparsers: Any) -> None:
     train.add_argument("recipe", type=Path, help="recipe file (.toml)")
     train.add_argument("--out", type=Path, required=True, help="new run folder")
     train.add_argument("--dense", action="store_true", help="do not prune")
+    train.add_argument("--device", default="cpu", help="where to train, such as cuda (default: %(default)s)")
+    _set_argument(train)
     train.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
 
     synops = _parser(subparsers, "synops", _synops, "count synaptic operations exactly")
@@ -43,10 +57,11 @@ def add_parsers(subparsers: Any) -> None:
 
     fit = _parser(subparsers, "fit", _fit, "say, before training, which layers exceed a chip's limits")
     fit.add_argument("recipe", type=Path, help="recipe file (.toml) or run folder")
+    _set_argument(fit)
     _chip_argument(fit)
 
     mapping = _parser(subparsers, "map", _map, "lay a run's network on a chip's cores")
-    _run_argument(mapping)
+    _run_argument(mapping, "run folder, or netx file (.net)")
     _chip_argument(mapping)
     mapping.add_argument(
         "--images", type=_positive, default=100, help="test images for the energy (default: %(default)s)"
@@ -57,8 +72,10 @@ def add_parsers(subparsers: Any) -> None:
     export = _parser(subparsers, "export", _export, "write a run's network for other tools")
     _run_argument(export)
     _chip_argument(export)
-    export.add_argument("--format", choices=("netx", "nir"), default="netx", help="default: %(default)s (Lava, Loihi)")
-    export.add_argument("--out", type=Path, help="file (default: model.net or model.nir in the run folder)")
+    formats = ("netx", "nir", "sanafe")
+    export.add_argument("--format", choices=formats, default="netx", help="default: %(default)s (Lava, Loihi)")
+    names = "model.net, model.nir or the folder sanafe"
+    export.add_argument("--out", type=Path, help=f"file, or folder for sanafe (default: {names} in the run folder)")
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
     emulation = _parser(subparsers, "emulate", _emulate, "classify the test set in the chip's integers")
@@ -66,7 +83,7 @@ def add_parsers(subparsers: Any) -> None:
     _chip_argument(emulation)
 
     verify = _parser(subparsers, "verify", _verify, "compare every spike with Lava's own simulator (Lava installed)")
-    _run_argument(verify)
+    _run_argument(verify, "run folder, or netx file (.net), which gets random inputs")
     _chip_argument(verify)
     verify.add_argument("--images", type=_positive, default=3, help="test images (default: %(default)s)")
 
@@ -84,8 +101,18 @@ def _parser(subparsers: Any, name: str, run: Any, title: str) -> argparse.Argume
     return parser
 
 
-def _run_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+def _run_argument(parser: argparse.ArgumentParser, what: str = "run folder") -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help=what)
+
+
+def _set_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="take this instead of what the recipe says, as in --set training.epochs=1; may be repeated",
+    )
 
 
 def _chip_argument(parser: argparse.ArgumentParser) -> None:
@@ -100,14 +127,21 @@ def _positive(text: str) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    recipe = load_recipe(options.recipe)
+    device = available_device(options.device)
+    recipe = load_recipe(options.recipe, options.set)
     data = load_data(recipe)
     recipe.check(len(data.train))
-    folder = RunFolder.create(options.out, recipe, overwrite=options.overwrite)
+    recipe.check_data(data.train)
+    folder = RunFolder.prepare(options.out, overwrite=options.overwrite)
     with folder.metrics() as record:
         result = train_recipe(
-            recipe, data.train, pruned=not options.dense, record=record("dense" if options.dense else "pruned")
+            recipe,
+            data.train,
+            pruned=not options.dense,
+            record=record("dense" if options.dense else "pruned"),
+            device=device,
         )
+    folder.save_recipe(recipe)
     folder.save_model(result.model)
     validation = accuracy(result.model, data.validation, predictor(result.model, recipe.time_steps), title="validation")
     folder.add_to_summary({"name": recipe.name, "validation_accuracy": validation, "sparsity": result.sparsity})
@@ -117,7 +151,7 @@ def _train(options: argparse.Namespace) -> None:
 def _synops(options: argparse.Namespace) -> None:
     folder = RunFolder.open(options.folder)
     recipe = folder.recipe
-    images = load_data(recipe).test.images[: options.images]
+    images = load_data(recipe).test.subset(0, options.images)
     counted = measure_synops(folder.load_model(), images, recipe.time_steps)
     n = len(images)
     rows = [
@@ -130,34 +164,47 @@ def _synops(options: argparse.Namespace) -> None:
 
 def _fit(options: argparse.Namespace) -> None:
     path: Path = options.recipe
-    recipe = load_recipe(path / "recipe.toml" if path.is_dir() else path)
+    recipe = load_recipe(path / "recipe.toml" if path.is_dir() else path, options.set)
     data = load_data(recipe)
-    network = to_network(recipe.model(), data.test.images, recipe.time_steps)
+    network = to_network(recipe.model(), data.test.pixels(2), recipe.time_steps)
     chip = load_chip(options.chip)
     rows = check_fit(network, chip)
     print(table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"]))
-    if any(r.excess for r in rows):
-        worst = max(rows, key=lambda r: r.excess)
-        raise DoesNotFit(worst.advice(chip))
+    if cores := cores_needed(network, chip):
+        print(f"\nits neurons alone fill {cores} cores, {-(-cores // chip.cores_per_chip)} {chip.name} chip(s)")
+        check_system(cores, chip)
+    if too_large := [r for r in rows if r.excess]:
+        raise DoesNotFit("\n".join(r.advice(chip) for r in too_large))
 
 
 def _map(options: argparse.Namespace) -> None:
+    if is_netx(options.folder):
+        map_file(options)
+        return
     folder = RunFolder.open(options.folder)
     chip = load_chip(options.chip)
     _, network = _networks(folder, options.chip)
     sequential = insert_relays(network)
-    activity = emulate(sequential, load_data(folder.recipe).test.images[: options.images])
+    activity = emulate(sequential, chip_images(folder.recipe).pixels(options.images))
     placement = place(sequential, chip, activity)
     out = options.out or folder.path / "placement.npz"
     placement.save(out, overwrite=options.overwrite)
     cost = estimate(placement, activity, chip)
-    populations = [usage.population for usage in placement.usage]
-    rows = [[name, str(sequential[name].size), str(populations.count(name))] for name in dict.fromkeys(populations)]
+    populations = list(placement.cores)
+    rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
     print(table(rows, ["population", "neurons", "cores"]))
     energy = (
         quantity(cost.energy, "J") if cost.energy is not None else "unknown (its cost per operation is unpublished)"
     )
-    print(f"\n{placement.core_count} cores on {placement.chips} {chip.name} chip(s); energy per image {energy}")
+    print(
+        f"\n{placement.core_count} cores (at least {placement.lower_bound}) on {placement.chips} {chip.name} chip(s);"
+        f" energy per image {energy}"
+    )
+    count = cost.per_sample
+    print(
+        f"per image: {quantity(count['synaptic_events'])} synaptic events, {quantity(count['messages'])} messages to"
+        f" cores, {quantity(cost.hops)} hops; time {quantity(cost.time, 's')}"
+    )
     if any("@" in name for name in populations):
         print("note: `name@k` relays the spikes of `name` through layer k, as netx needs it")
     for note in placement.not_enforced:
@@ -171,16 +218,27 @@ def _export(options: argparse.Namespace) -> None:
     if options.format == "nir":
         out = options.out or folder.path / "model.nir"
         write_nir(network, out, overwrite=options.overwrite)
+    elif options.format == "sanafe":
+        out = options.out or folder.path / "sanafe"
+        _export_sanafe(folder, chip_network, load_chip(options.chip), out, overwrite=options.overwrite)
     else:
         out = options.out or folder.path / "model.net"
         export_netx(chip_network, out, overwrite=options.overwrite)
     print(f"written to {out}")
 
 
+def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Path, *, overwrite: bool) -> None:
+    """The first test image on the cores that `map` finds."""
+    sequential = insert_relays(network)
+    activity = emulate(sequential, chip_images(folder.recipe).pixels(1))
+    entry = sequential.inputs[0].name
+    export_sanafe(place(sequential, chip), activity.spikes[entry][:, 0], out, overwrite=overwrite)
+
+
 def _emulate(options: argparse.Namespace) -> None:
     folder = RunFolder.open(options.folder)
     _, network = _networks(folder, options.chip)
-    data = load_data(folder.recipe).test
+    data = chip_images(folder.recipe)
     exact = emulated_accuracy(network, data, title="chip")
     model = folder.load_model()
     real = accuracy(model, data, predictor(model, folder.recipe.time_steps))
@@ -188,9 +246,12 @@ def _emulate(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    if is_netx(options.folder):
+        verify_file(options)
+        return
     folder = RunFolder.open(options.folder)
     _, network = _networks(folder, options.chip)
-    images = lava_images(load_data(folder.recipe).test, options.images)
+    images = lava_images(chip_images(folder.recipe), options.images)
     with tempfile.TemporaryDirectory() as temporary, progress_bar(None, "Lava") as bar:
         export_netx(network, Path(temporary, "model.net"))
         result = compare_with_lava(network, Path(temporary, "model.net"), images, waiting=bar.update)
@@ -209,13 +270,13 @@ def _chips(options: argparse.Namespace) -> None:
         print("\n".join(available_chips()))
         return
     chip = load_chip(options.name)
-    rows = [[f.key, f"{f.value:,}", f.unit, f.source] for f in chip.facts]
+    rows = [[f.key, f.text, f.unit, f.source] for f in chip.facts]
     print(table(rows, [chip.name, "value", "unit", "source"], left=(0, 2, 3)))
-    print(f"\nunknown (nobody published it): {', '.join(chip.unknown) or 'nothing'}")
+    print(f"\nunknown (unpublished, or this chip has no such thing): {', '.join(chip.unknown) or 'nothing'}")
 
 
 def _networks(folder: RunFolder, chip: str) -> tuple[Network, ChipNetwork]:
     recipe = folder.recipe
-    images = load_data(recipe).test.images
+    images = chip_images(recipe).pixels(2)
     network = to_network(folder.load_model(), images, recipe.time_steps)
     return network, quantize(network, load_chip(chip))
