@@ -52,7 +52,7 @@ class Task:
         return values
 
 
-_SEW_QUICK = Hyperparameters(epochs=3, batch_size=64, lr=0.3)
+_SEW_QUICK = Hyperparameters(epochs=2, batch_size=64, lr=0.3)
 # Learning rates: the best dense validation accuracy (seed 0, quick size) among 0.1, 0.3, 0.5 for the spiking networks
 # and 0.05, 0.1, 0.2 for the CNN.
 _QUICK = (
