@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import groupby
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,11 +29,30 @@ UNITS: Mapping[str, str] = {
     "input_axons_per_core": "axons",
     "output_axons_per_core": "axons",
     "synaptic_bits_per_core": "bits",
+    "core_memory_bits": "bits, of neurons and synapses together",
+    "populations_per_core": "populations",
+    "synapse_formats_per_core": "formats",
+    "inputs_per_neuron": "synapses",
+    "synapses_out_per_neuron": "synapses",
+    "destinations_per_neuron": "cores",
+    "input_neurons": "neurons",
+    "output_neurons": "neurons",
+    "kernel_words_per_core": "words, one number per core",
+    "neuron_words_per_core": "words, one number per core",
+    "largest_system_chips": "chips",
+    "mesh_columns": "routers of a chip",
+    "mesh_rows": "routers of a chip",
+    "cores_per_router": "cores",
     "word_bits": "bits",
     "weight_bits": "bits",
     "index_bits": "bits",
+    "index_bits_min": "bits",
+    "skip_bits": "bits",
+    "skip_bits_min": "bits",
+    "delay_bits": "bits",
     "entry_synapses": "synapses",
     "entry_header_bits": "bits",
+    "list_tail_bits": "bits",
     "threshold_mantissa_bits": "bits",
     "bias_mantissa_bits": "bits, signed",
     "decay_bits": "bits",
@@ -46,7 +66,10 @@ UNITS: Mapping[str, str] = {
     "hop_north_south_pj": "pJ",
 }
 """Unit of every fact a chip may state; those in pJ are real numbers, the others whole numbers, all above zero."""
-REQUIRED = ("cores_per_chip", "neurons_per_core")
+REQUIRED = ("cores_per_chip",)
+PER_CORE = ("kernel_words_per_core", "neuron_words_per_core")
+"""Facts that are one number for each core of a chip, as its cores differ."""
+MESH = ("mesh_columns", "mesh_rows", "cores_per_router")
 ENTRY_FORMAT = ("weight_bits", "index_bits", "entry_synapses", "entry_header_bits")
 
 
@@ -54,9 +77,17 @@ class Fact(NamedTuple):
     """One published number of a chip; `source` is empty for a chip built by hand."""
 
     key: str
-    value: float
+    value: float | tuple[int, ...]
     unit: str
     source: str
+
+    @property
+    def text(self) -> str:
+        """The value as one prints it: 1,024, or 16,384 × 3, 32,768 × 2 for one number per core."""
+        if not isinstance(self.value, tuple):
+            return f"{self.value:,}"
+        runs = [(value, len(list(same))) for value, same in groupby(self.value)]
+        return ", ".join(f"{value:,} × {count}" for value, count in runs)
 
 
 @dataclass(frozen=True)
@@ -65,23 +96,45 @@ class Chip:
 
     Units are in `UNITS`, and `sources[key]` says where a number comes from.
     A core's synaptic memory stores, per input axon, entries of at most `entry_synapses` synapses behind a header of
-    `entry_header_bits`; an index takes `index_bits`, a list of synapses is rounded up to words of `word_bits`.
+    `entry_header_bits`; an index takes `index_bits_min` to `index_bits`, a skip `skip_bits_min` to `skip_bits`, a list
+    of synapses ends with `list_tail_bits` and is rounded up to words of `word_bits`. `populations_per_core` is how many
+    kinds of neuron a core can hold. Routers form a mesh of `mesh_columns` × `mesh_rows`, each with `cores_per_router`.
 
     Raises:
-        InvalidChip: a number that is not above zero, not finite, or of the wrong type (the message names the key).
+        InvalidChip: a number that is not above zero, not finite, or of the wrong type, or numbers that contradict each
+            other (the message names the key).
     """
 
     name: str
     cores_per_chip: int
-    neurons_per_core: int
+    neurons_per_core: int | None = None
     input_axons_per_core: int | None = None
     output_axons_per_core: int | None = None
     synaptic_bits_per_core: int | None = None
+    core_memory_bits: int | None = None
+    populations_per_core: int | None = None
+    synapse_formats_per_core: int | None = None
+    inputs_per_neuron: int | None = None
+    synapses_out_per_neuron: int | None = None
+    destinations_per_neuron: int | None = None
+    input_neurons: int | None = None
+    output_neurons: int | None = None
+    kernel_words_per_core: tuple[int, ...] | None = None
+    neuron_words_per_core: tuple[int, ...] | None = None
+    largest_system_chips: int | None = None
+    mesh_columns: int | None = None
+    mesh_rows: int | None = None
+    cores_per_router: int | None = None
     word_bits: int | None = None
     weight_bits: int | None = None
     index_bits: int | None = None
+    index_bits_min: int | None = None
+    skip_bits: int | None = None
+    skip_bits_min: int | None = None
+    delay_bits: int | None = None
     entry_synapses: int | None = None
     entry_header_bits: int | None = None
+    list_tail_bits: int | None = None
     threshold_mantissa_bits: int | None = None
     bias_mantissa_bits: int | None = None
     decay_bits: int | None = None
@@ -100,13 +153,39 @@ class Chip:
         for key in UNITS:
             value = getattr(self, key)
             if value is not None or key in REQUIRED:
-                _check_number(f"chip {self.name!r}", key, value)
-        given = [key for key in ENTRY_FORMAT[1:] if getattr(self, key) is not None]
-        missing = [key for key in ENTRY_FORMAT if getattr(self, key) is None]
+                _check_value(f"chip {self.name!r}", key, value)
+        self._check_together(
+            ENTRY_FORMAT, ENTRY_FORMAT[1:], "describe how synapses are stored", ", or weight_bits alone"
+        )
+        self._check_together(MESH, MESH, "describe the mesh of routers", "")
+        for narrow, wide in (("index_bits_min", "index_bits"), ("skip_bits_min", "skip_bits")):
+            low, high = getattr(self, narrow), getattr(self, wide)
+            if low is not None and (high is None or low > high):
+                raise InvalidChip(f"chip {self.name!r}: {narrow} is {low}, above {wide} ({high}); swap or correct them")
+        for key in PER_CORE:
+            if (words := getattr(self, key)) is not None and len(words) != self.cores_per_chip:
+                raise InvalidChip(
+                    f"chip {self.name!r}: {key} has {len(words)} numbers for {self.cores_per_chip} cores; give one each"
+                )
+        self._check_mesh()
+
+    def _check_together(self, keys: tuple[str, ...], mark: tuple[str, ...], what: str, instead: str) -> None:
+        """Refuse a description of which some facts are given and others are absent."""
+        given = [key for key in mark if getattr(self, key) is not None]
+        missing = [key for key in keys if getattr(self, key) is None]
         if given and missing:
             raise InvalidChip(
-                f"chip {self.name!r}: {given} describe how synapses are stored, but {missing} are absent;"
-                f" give all of {list(ENTRY_FORMAT)}, or weight_bits alone"
+                f"chip {self.name!r}: {given} {what}, but {missing} are absent; give all of {list(keys)}{instead}"
+            )
+
+    def _check_mesh(self) -> None:
+        if self.mesh_columns is None or self.mesh_rows is None or self.cores_per_router is None:
+            return
+        places = self.mesh_columns * self.mesh_rows * self.cores_per_router
+        if places < self.cores_per_chip:
+            raise InvalidChip(
+                f"chip {self.name!r}: cores_per_chip is {self.cores_per_chip}, but a mesh of {self.mesh_columns} ×"
+                f" {self.mesh_rows} routers with {self.cores_per_router} cores each holds {places}; correct one of them"
             )
 
     @property
@@ -173,10 +252,12 @@ def _parse(table: dict[str, Any], where: str) -> Chip:
         if not isinstance(fact, dict):
             raise InvalidChip(f'{here}: is {fact!r}; write {key} = {{ value = …, source = "…" }}')
         _check_keys(here, fact, ("value", "source"), ("value", "source"))
-        _check_number(f"chip file {where!r}", f"facts.{key}", fact["value"], is_real=key.endswith("_pj"))
+        _check_value(f"chip file {where!r}", f"facts.{key}", fact["value"])
         if not isinstance(fact["source"], str) or not fact["source"].strip():
             raise InvalidChip(f"{here}: source is {fact['source']!r}; say where the number was published")
-        values[key], sources[key] = fact["value"], fact["source"]
+        value = fact["value"]
+        values[key] = tuple(value) if key in PER_CORE else value
+        sources[key] = fact["source"]
     return Chip(name=table["name"], description=table.get("description", ""), sources=sources, **values)
 
 
@@ -188,14 +269,22 @@ def _check_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...], re
         raise InvalidChip(f"{where}: required key {', '.join(missing)} is missing; add it")
 
 
-def _check_number(where: str, key: str, value: object, *, is_real: bool | None = None) -> None:
-    """Refuse what is not a number above zero; whole unless the key is an energy."""
-    is_real = key.endswith("_pj") if is_real is None else is_real
+def _check_value(where: str, key: str, value: object) -> None:
+    """Refuse what is not a number above zero (whole unless it is an energy), or a list of them where one is due."""
+    if key.removeprefix("facts.") in PER_CORE:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise InvalidChip(f"{where}: {key} is {value!r}, but must be a list of whole numbers, one for each core")
+        for word in value:
+            _check_number(where, key, word)
+    else:
+        _check_number(where, key, value)
+
+
+def _check_number(where: str, key: str, value: object) -> None:
+    is_real = key.endswith("_pj")
     kind = "a number" if is_real else "a whole number"
     accepted = (int, float) if is_real else (int,)
     if isinstance(value, bool) or not isinstance(value, accepted) or not isfinite(value) or value <= 0:
-        raise InvalidChip(
-            f"{where}: {key} is {value!r}, but must be {kind} above 0; leave it out if it is not published"
-            if key.removeprefix("facts.") not in REQUIRED
-            else f"{where}: {key} is {value!r}, but must be {kind} above 0"
-        )
+        optional = key.removeprefix("facts.") not in REQUIRED
+        hint = "; leave it out if it is not published" if optional else ""
+        raise InvalidChip(f"{where}: {key} is {value!r}, but must be {kind} above 0{hint}")

@@ -19,7 +19,7 @@ neurons_per_core = { value = 8, source = "a paper" }
 
 
 def test_builtin_chips() -> None:
-    assert available_chips() == ("loihi1", "loihi2")
+    assert available_chips() == ("dynapse2", "loihi1", "loihi2", "speck", "spinnaker2", "truenorth", "xylo")
     for name in available_chips():
         assert load_chip(name).name == name
 
@@ -38,14 +38,16 @@ def test_loihi1_limits() -> None:
     chip = load_chip("loihi1")
     limits = (chip.neurons_per_core, chip.input_axons_per_core, chip.output_axons_per_core, chip.cores_per_chip)
     assert limits == (1024, 4096, 4096, 128)
-    assert (chip.synaptic_bits_per_core, chip.word_bits) == (16384 * 64, 64)
+    assert (chip.synaptic_bits_per_core, chip.word_bits) == (16383 * 64, 64)
     assert (chip.weight_bits, chip.index_bits, chip.entry_synapses, chip.entry_header_bits) == (8, 10, 60, 10)
     assert (chip.threshold_mantissa_bits, chip.bias_mantissa_bits, chip.decay_bits) == (17, 13, 12)
     assert (chip.state_bits, chip.max_delay) == (24, 62)
     assert (chip.synop_pj, chip.active_update_pj, chip.inactive_update_pj) == (23.6, 81, 52)
     assert (chip.spike_in_tile_pj, chip.hop_east_west_pj, chip.hop_north_south_pj) == (1.7, 3.0, 4.0)
     assert chip.knows_entry_format
-    assert chip.unknown == ()
+    of_other_chips = {"core_memory_bits", "inputs_per_neuron", "synapses_out_per_neuron", "destinations_per_neuron",
+                      "input_neurons", "output_neurons", "kernel_words_per_core", "neuron_words_per_core"}  # fmt: skip
+    assert set(chip.unknown) == of_other_chips
 
 
 def test_loihi2_leaves_the_unpublished_absent() -> None:
@@ -68,7 +70,7 @@ def test_loads_a_path(tmp_path: Path) -> None:
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(InvalidChip, match=r"unknown chip 'loihi9': known are loihi1, loihi2; .*\.toml"):
+    with pytest.raises(InvalidChip, match=r"unknown chip 'loihi9': known are dynapse2, loihi1, .*, xylo; .*\.toml"):
         load_chip("loihi9")
 
 
@@ -92,6 +94,18 @@ BROKEN = {
     "facts.synop_pj is inf,": MINIMAL + 'synop_pj = { value = inf, source = "x" }\n',
     "facts.synop_pj is -1.0,": MINIMAL + 'synop_pj = { value = -1.0, source = "x" }\n',
     "['index_bits'] describe how": MINIMAL + 'index_bits = { value = 10, source = "x" }\n',
+    "facts.cores_per_chip is 0,": MINIMAL.replace("value = 4", "value = 0"),
+    "facts.kernel_words_per_core is 4,": MINIMAL + 'kernel_words_per_core = { value = 4, source = "x" }\n',
+    "facts.kernel_words_per_core is -1,": MINIMAL + 'kernel_words_per_core = { value = [4, -1], source = "x" }\n',
+    "kernel_words_per_core has 2 numbers for 4 cores": MINIMAL
+    + 'kernel_words_per_core = { value = [4, 4], source = "x" }\n',
+    "index_bits_min is 4, above index_bits (None)": MINIMAL + 'index_bits_min = { value = 4, source = "x" }\n',
+    "['mesh_rows'] describe the mesh": MINIMAL + 'mesh_rows = { value = 4, source = "x" }\n',
+    "a mesh of 1 × 3 routers with 1 cores each holds 3": MINIMAL
+    + "".join(
+        f'{k} = {{ value = {v}, source = "x" }}\n'
+        for k, v in (("mesh_columns", 1), ("mesh_rows", 3), ("cores_per_router", 1))
+    ),
     "required key name is missing": MINIMAL.replace('name = "tiny"', ""),
     "name must be text": MINIMAL.replace('"tiny"', "3"),
     "facts must be a table": 'name = "tiny"\nfacts = 3\n',

@@ -170,11 +170,14 @@ def _fit(options: argparse.Namespace) -> None:
     chip = load_chip(options.chip)
     rows = check_fit(network, chip)
     print(table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"]))
-    if cores := cores_needed(network, chip):
+    cores = cores_needed(network, chip)
+    if cores is not None:
         print(f"\nits neurons alone fill {cores} cores, {-(-cores // chip.cores_per_chip)} {chip.name} chip(s)")
-        check_system(cores, chip)
     if too_large := [r for r in rows if r.excess]:
-        raise DoesNotFit("\n".join(r.advice(chip) for r in too_large))
+        for row in too_large:
+            print(row.advice(chip))
+        raise DoesNotFit(max(too_large, key=lambda r: r.excess).advice(chip))
+    check_system(cores or 0, chip)
 
 
 def _map(options: argparse.Namespace) -> None:

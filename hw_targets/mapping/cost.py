@@ -1,43 +1,48 @@
-"""What a set of neurons costs on one core: the exact count of every limited resource.
+"""What neurons cost on one core: the exact count of every limited resource.
 
-A core receives, per source neuron (input axon) and group of synapses, one list of synapses. A list of n synapses whose
-targets span m neurons of the core takes, with w weight bits, i index bits, h header bits and entries of k synapses,
-
-    SPARSE: n·(w + i) + ⌈n/k⌉·h      DENSE: m·w + ⌈m/k⌉·(h + i), the gaps filled with zeros
-
-and the cheaper one is stored, rounded up to whole words. Lists with the same weights at the same offsets from their
-first target are stored once per core: this is how positions of an image share a convolution kernel.
-Sources: NxTF `data_structures.py` (entry format), nengo-loihi `SynapseConfig.bits_per_axon` (sharing of weights).
-Where a chip's entry format is unpublished, the weights of the distinct lists alone are counted: a lower bound.
+A core receives, per source neuron (input axon) and group of synapses, one list of synapses (see `formats`). Neurons of
+a core are numbered population by population in the network's order, and within one in `core_order`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hw_targets.chip import Chip
 from hw_targets.connectivity import Edges, Ints, edges
-from hw_targets.network import Array, ChipNetwork, Population
+from hw_targets.mapping.formats import Lists, distinct_lists, total_bits
+from hw_targets.network import Array, ChipNetwork, Population, Synapses
 
 
 @dataclass(frozen=True)
 class CoreUsage:
-    """What one core holds: neurons of one population, and the resources they take.
+    """What one core holds, and the resources that takes.
 
-    `input_axons` are distinct source neurons; `output_axons` the (neuron, destination core) pairs; `synapses` the
-    non-zero weights; `synaptic_bits` their memory (None if the chip's weight width is unknown).
+    `neurons_of` names each population on the core with its neurons there. `input_axons` are distinct source neurons;
+    `output_axons` the (neuron, destination core) pairs; `synapses` the non-zero weights; `synaptic_bits` their memory
+    (None if the chip's weight width is unknown).
     """
 
-    population: str
-    neurons: int
+    neurons_of: tuple[tuple[str, int], ...]
     input_axons: int
     output_axons: int
     synapses: int
     synaptic_bits: int | None
+
+    @property
+    def population(self) -> str:
+        """Name of the population on the core; of several, joined by " + "."""
+        return " + ".join(name for name, _ in self.neurons_of)
+
+    @property
+    def neurons(self) -> int:
+        """Neurons on the core."""
+        return sum(count for _, count in self.neurons_of)
 
     def exceeded(self, chip: Chip) -> tuple[tuple[str, int, int], ...]:
         """Limits of a core that are exceeded: (name of the chip's fact, measured value, limit). Unknown limits pass."""
@@ -46,18 +51,88 @@ class CoreUsage:
             ("input_axons_per_core", self.input_axons, chip.input_axons_per_core),
             ("output_axons_per_core", self.output_axons, chip.output_axons_per_core),
             ("synaptic_bits_per_core", self.synaptic_bits, chip.synaptic_bits_per_core),
+            ("populations_per_core", len(self.neurons_of), chip.populations_per_core),
         )
         return tuple(
             (key, used, limit) for key, used, limit in pairs if used is not None and limit is not None and used > limit
         )
 
 
-def core_order(population: Population) -> Ints:
-    """Flat neuron indices in the order cores are filled and number their neurons: pixel by pixel, channels together.
+class Reach(Protocol):
+    """Source neurons that some neurons of a core listen to."""
 
-    A convolution connects all channels of neighbouring pixels. A core that holds a patch of pixels therefore needs
-    few input axons and each source reaches few cores; cores filled channel by channel need the whole image each
-    (measured on a 2.4 million synapse network: 57 Loihi cores in this order, 674 in flattened (C, H, W) order).
+    @property
+    def source(self) -> str:
+        """Population the neurons belong to."""
+
+    def neurons(self) -> Ints:
+        """Their flat indices, ascending, without repeats."""
+
+    def add_to(self, counts: Ints) -> None:
+        """Add one to `counts` (flat, one value per neuron of the source) for each."""
+
+
+class Sources:
+    """A `Reach` by plain indices."""
+
+    def __init__(self, source: str, neurons: Ints) -> None:
+        self.source = source
+        self._neurons = neurons.astype(np.int32)
+
+    def neurons(self) -> Ints:
+        """Flat indices."""
+        return self._neurons.astype(np.int64)
+
+    def add_to(self, counts: Ints) -> None:
+        """Count each once."""
+        counts[self._neurons] += 1
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Neurons of one population that share a core: flat indices in `core_order`, and what they listen to.
+
+    `synapses` counts non-zero weights, `lists` are the distinct lists of synapses with their cost.
+    """
+
+    population: str
+    neurons: Ints
+    input_axons: int
+    synapses: int
+    lists: Lists
+    reach: tuple[Reach, ...]
+
+    def usage(self, output_axons: int, chip: Chip) -> CoreUsage:
+        """Usage of a core that holds this part alone; `output_axons` is what its neurons send to."""
+        held = ((self.population, self.neurons.size),)
+        return CoreUsage(held, self.input_axons, output_axons, self.synapses, total_bits(self.lists.bits, chip))
+
+
+def usage_of(parts: Sequence[Part], destinations: Mapping[str, Ints], chip: Chip) -> CoreUsage:
+    """Exact usage of a core that holds parts of different populations: equal lists and common sources count once."""
+    sends = sum(int(destinations[part.population][part.neurons].sum()) for part in parts)
+    if len(parts) == 1:
+        return parts[0].usage(sends, chip)
+    _, first = np.unique(np.concatenate([part.lists.signature for part in parts]), return_index=True)
+    bits = np.concatenate([part.lists.bits for part in parts])[first]
+    axons = sum(neurons.size for neurons in joint_sources(parts).values())
+    held = tuple((part.population, part.neurons.size) for part in parts)
+    return CoreUsage(held, axons, sends, sum(part.synapses for part in parts), total_bits(bits, chip))
+
+
+def joint_sources(parts: Sequence[Part]) -> dict[str, Ints]:
+    """Distinct source neurons of several parts, by population."""
+    found: dict[str, list[Ints]] = {}
+    for part in parts:
+        for reach in part.reach:
+            found.setdefault(reach.source, []).append(reach.neurons())
+    return {name: np.unique(np.concatenate(lists)) for name, lists in found.items()}
+
+
+def core_order(population: Population) -> Ints:
+    """Flat neuron indices in the order cores number their neurons: pixel by pixel, channels together.
+
+    A convolution connects all channels of neighbouring pixels, so that this order leaves few gaps in a list.
     """
     flat: Ints = np.arange(population.size, dtype=np.int64).reshape(population.shape)
     return np.moveaxis(flat, 0, -1).reshape(-1) if flat.ndim == 3 else flat.reshape(-1)
@@ -78,67 +153,74 @@ class Window:
         self._output_axons = np.concatenate(([0], np.cumsum(output_axons[self.targets])))
         groups = network.incoming(population)
         self._sources = _numbered([group.source for group in groups], network)
-        self._sort([edges(group, network, self.targets) for group in groups], [group.source for group in groups])
+        self._sort(groups, [edges(group, network, self.targets) for group in groups])
 
-    def _sort(self, found: list[Edges], names: list[str]) -> None:
-        """Sort synapses by (list, target); keep each list's bounds and axon, and the running hash."""
-        bases = [self._sources[name][0] for name in names]
+    def _sort(self, groups: Sequence[Synapses], found: list[Edges]) -> None:
+        """Sort synapses by (list, target) and keep where each list begins."""
+        bases = [self._sources[group.source][0] for group in groups]
         axon = _joined([edge.source + base for edge, base in zip(found, bases, strict=True)])
-        group = np.repeat(np.arange(len(found)), [edge.source.size for edge in found])
+        which = np.repeat(np.arange(len(found)), [edge.source.size for edge in found])
         ascending = np.argsort(self.targets)
         target = _joined([edge.target for edge in found])
         position = ascending[np.searchsorted(self.targets[ascending], target)]
-        order = np.argsort((axon * max(1, len(found)) + group) * (self.targets.size + 1) + position, kind="stable")
-        axon, group, self._position = axon[order], group[order], position[order]
-        weight = _joined([edge.weight for edge in found])[order]
-        self._start = np.flatnonzero((np.diff(axon, prepend=-1) != 0) | (np.diff(group, prepend=-1) != 0))
-        self._stop = np.append(self._start[1:], axon.size)[: self._start.size]
-        first = self._position[self._start]
-        offset = self._position - np.repeat(first, self._stop - self._start)
-        self._hash = np.concatenate((np.zeros(1, np.uint64), np.cumsum(_mix(offset, weight), dtype=np.uint64)))
-        by_axon = np.lexsort((first, axon[self._start]))
-        self._axon, first = axon[self._start][by_axon], first[by_axon]
-        is_first = np.diff(self._axon, prepend=-1) != 0
-        self._axon, self._axon_position = self._axon[is_first], first[is_first]
-        self._axon_sorted = np.sort(self._axon_position)
+        order = np.argsort((axon * max(1, len(found)) + which) * (self.targets.size + 1) + position, kind="stable")
+        self._position = position[order]
+        self._content = _joined([content(g, e) for g, e in zip(groups, found, strict=True)])[order]
+        self._list = axon[order] * max(1, len(found)) + which[order]
+        self._axon = axon[order]
+        first = np.full(sum(size for _, size in self._sources.values()), self.targets.size + 1, dtype=np.int64)
+        np.minimum.at(first, self._axon, self._position)
+        self._axon_position = first
+        self._axon_sorted = np.sort(first)
+
+    def most(self) -> int:
+        """Leading targets that the chip's neurons and axons allow, whatever their synapses take; at least one."""
+        most, chip = self.targets.size, self._chip
+        if chip.neurons_per_core is not None:
+            most = min(most, chip.neurons_per_core)
+        if chip.input_axons_per_core is not None and self._axon_sorted.size > chip.input_axons_per_core:
+            most = min(most, int(self._axon_sorted[chip.input_axons_per_core]))
+        if chip.output_axons_per_core is not None:
+            most = min(most, int(np.searchsorted(self._output_axons, chip.output_axons_per_core, side="right")) - 1)
+        return max(1, most)
 
     def cost(self, neurons: int) -> CoreUsage:
         """Exact usage of a core that holds the first `neurons` targets of this window."""
-        kept = np.concatenate(([0], np.cumsum(self._position < neurons)))
-        length = kept[self._stop] - kept[self._start]
-        used = length > 0
-        start, length = self._start[used], length[used]
-        signature = self._hash[start + length] - self._hash[start]
-        _, distinct = np.unique(signature, return_index=True)
-        span = self._position[start + length - 1] - self._position[start] + 1
-        return CoreUsage(
-            population=self._population,
-            neurons=neurons,
+        return self._costed(neurons)[0]
+
+    def _costed(self, neurons: int) -> tuple[CoreUsage, Lists]:
+        kept = self._position < neurons
+        start = np.flatnonzero(np.diff(self._list[kept], prepend=-1))
+        lists = distinct_lists(self._position[kept], self._content[kept], start, self._chip)
+        usage = CoreUsage(
+            ((self._population, neurons),),
             input_axons=int(np.searchsorted(self._axon_sorted, neurons)),
             output_axons=int(self._output_axons[neurons]),
-            synapses=int(length.sum()),
-            synaptic_bits=list_bits(length[distinct], span[distinct], self._chip),
+            synapses=int(np.count_nonzero(kept)),
+            synaptic_bits=total_bits(lists.bits, self._chip),
         )
+        return usage, lists
 
-    def sources(self, neurons: int) -> Mapping[str, Ints]:
-        """Source neurons, per population, that reach the first `neurons` targets of this window."""
-        axon = self._axon[self._axon_position < neurons]
-        return {
-            name: axon[(axon >= base) & (axon < base + size)] - base for name, (base, size) in self._sources.items()
-        }
+    def part(self, neurons: int) -> Part:
+        """The first `neurons` targets of this window as a part of a core."""
+        usage, lists = self._costed(neurons)
+        reach = tuple(
+            Sources(name, np.flatnonzero(self._axon_position[base : base + size] < neurons))
+            for name, (base, size) in self._sources.items()
+        )
+        targets = self.targets[:neurons]
+        return Part(self._population, targets, usage.input_axons, usage.synapses, lists, reach)
 
 
-def list_bits(synapses: Ints, span: Ints, chip: Chip) -> int | None:
-    """Bits that lists of `synapses` non-zero weights over `span` neighbouring targets take, words rounded up."""
-    if chip.weight_bits is None:
-        return None
-    if chip.index_bits is None or chip.entry_synapses is None or chip.entry_header_bits is None:
-        return int(synapses.sum()) * chip.weight_bits
-    header, entry = chip.entry_header_bits, chip.entry_synapses
-    sparse = synapses * (chip.weight_bits + chip.index_bits) + -(-synapses // entry) * header
-    dense = span * chip.weight_bits + -(-span // entry) * (header + chip.index_bits)
-    word = chip.word_bits or 1
-    return int((-(-np.minimum(sparse, dense) // word) * word).sum())
+def content(group: Synapses, edge: Edges) -> Ints:
+    """What a list stores per synapse, as one integer: the weight, and the delay above it."""
+    weight = edge.weight.astype(np.int64)
+    if group.delay is None:
+        return weight
+    rows, columns = group.delay.shape
+    delay = group.delay[edge.target if rows > 1 else 0, edge.source if columns > 1 else 0].astype(np.int64)
+    stored: Ints = weight + (delay << 32)
+    return stored
 
 
 def _numbered(names: list[str], network: ChipNetwork) -> Mapping[str, tuple[int, int]]:
@@ -154,16 +236,3 @@ def _numbered(names: list[str], network: ChipNetwork) -> Mapping[str, tuple[int,
 def _joined(parts: list[npt.NDArray[np.int64]] | list[Array]) -> Ints:
     """Integer arrays end to end, as int64; empty if there are none."""
     return np.concatenate([np.zeros(0, np.int64), *(part.astype(np.int64) for part in parts)])
-
-
-def _mix(offset: Ints, weight: Ints) -> npt.NDArray[np.uint64]:
-    """64-bit hash of (offset, weight); a list's hash is the sum over its synapses, modulo 2^64.
-
-    The finaliser of splitmix64 (Steele et al., OOPSLA 2014): chance of one collision among n lists ≈ n²/2^65.
-    """
-    z = offset.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z ^= weight.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)
-    z += np.uint64(0x632BE59BD9B4E019)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from hw_targets.activity import Activity
 from hw_targets.connectivity import Ints
 from hw_targets.errors import HardwareTargetError
+from hw_targets.mapping.cost import Part, joint_sources
+from hw_targets.mapping.mesh import Links
 from hw_targets.network import Accumulator, Array, GradedInput, Graph, Population
 
 
@@ -40,6 +42,29 @@ def events_sent(activity: Activity, network: Graph) -> dict[str, Ints]:
 def messages_sent(events: Mapping[str, Ints], destinations: Mapping[str, Ints]) -> dict[str, int]:
     """Messages per sending population: each event goes once to every core that holds a target of the neuron."""
     return {name: int(count @ destinations[name]) for name, count in events.items()}
+
+
+def core_links(
+    cores: Sequence[Sequence[Part]], core_of: Mapping[str, npt.NDArray[np.int32]], events: Mapping[str, Ints] | None
+) -> Links:
+    """Messages between cores: the events of each neuron (one, without an activity) to each core that listens to it.
+
+    Inputs live off chip and are left out.
+    """
+    found: list[tuple[Ints, Ints, npt.NDArray[np.float64]]] = []
+    for receiver, parts in enumerate(cores):
+        count = np.zeros(len(cores))
+        for name, neurons in joint_sources(parts).items():
+            if name in core_of:
+                weights = None if events is None else events[name][neurons]
+                count += np.bincount(core_of[name][neurons], weights, len(cores))
+        count[receiver] = 0.0
+        sender = np.flatnonzero(count)
+        found.append((sender, np.full(sender.size, receiver, np.int64), count[sender]))
+    if not found:
+        return Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    senders, receivers, messages = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Links(senders, receivers, messages)
 
 
 def _count(spikes: Array, population: Population, batch: tuple[int, ...]) -> Ints:

@@ -1,0 +1,90 @@
+"""A lower bound on cores: for each resource what the whole network needs of it, over what one core has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hw_targets.chip import Chip
+from hw_targets.connectivity import Ints, edges, fan_out
+from hw_targets.mapping.formats import distinct_lists, total_bits
+from hw_targets.network import ChipNetwork, Conv2d, Synapses
+
+
+def totals(network: ChipNetwork, chip: Chip) -> dict[str, int]:
+    """What the network needs at least of each resource that the chip limits, by the name of the chip's fact.
+
+    Neurons: all that live on the chip. Axons: one per source neuron that has synapses, more where its targets exceed
+    the neurons of a core. Memory: each source's synapses to a population as one list, each kernel of a convolution
+    once, in the cheapest format. The first three hold for every placement; lists cut in pieces can, rarely, take less
+    memory than whole ones.
+    """
+    on_chip = [p for p in network.populations if not p.is_input]
+    found = {"neurons_per_core": sum(p.size for p in on_chip)}
+    axons = {p.name: _axons(network, p.name, chip) for p in network.populations}
+    found["input_axons_per_core"] = sum(axons.values())
+    found["output_axons_per_core"] = sum(axons[p.name] for p in on_chip)
+    if chip.weight_bits is not None:
+        found["synaptic_bits_per_core"] = sum(_bits(network, p.name, chip) for p in on_chip)
+    return {key: need for key, need in found.items() if getattr(chip, key) is not None}
+
+
+def lower_bound(network: ChipNetwork, chip: Chip) -> int:
+    """Largest of `totals` over the limit of one core, rounded up: no resource alone allows fewer cores."""
+    return max(cores_by_resource(totals(network, chip), chip).values(), default=0)
+
+
+def cores_by_resource(need: Mapping[str, int], chip: Chip) -> dict[str, int]:
+    """Cores that each resource alone asks for."""
+    return {key: -(-count // getattr(chip, key)) for key, count in need.items()}
+
+
+def _axons(network: ChipNetwork, name: str, chip: Chip) -> int:
+    """Axons that lead from a population at least."""
+    assert chip.neurons_per_core is not None
+    by_target: dict[str, Ints] = {}
+    for group in network.outgoing(name):
+        count = fan_out(group, network).reshape(-1)
+        by_target[group.target] = np.maximum(by_target.get(group.target, np.zeros_like(count)), count)
+    reached = sum(by_target.values(), np.zeros(1, np.int64))
+    return int((-(-reached // chip.neurons_per_core)).sum())
+
+
+def _bits(network: ChipNetwork, name: str, chip: Chip) -> int:
+    """Memory of a population's synapses, each list (or kernel, by source channel) whole and stored once."""
+    lists, positions, contents = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    base = 0
+    for group in network.incoming(name):
+        which, position, weight = _lists(group, network)
+        lists.append(which + base)
+        positions.append(position)
+        contents.append(weight)
+        base += network[group.source].size
+    which, position, content = np.concatenate(lists), np.concatenate(positions), np.concatenate(contents)
+    order = np.lexsort((position, which))
+    start = np.flatnonzero(np.diff(which[order], prepend=-1))
+    return total_bits(distinct_lists(position[order], content[order], start, chip).bits, chip) or 0
+
+
+def _lists(group: Synapses, network: ChipNetwork) -> tuple[Ints, Ints, Ints]:
+    """(list, position, weight) of a group's synapses; of a convolution one list per source channel."""
+    op = group.op
+    if not isinstance(op, Conv2d):
+        found = edges(group, network)
+        return found.source, found.target, found.weight.astype(np.int64)
+    source = network[group.source].shape
+    meets = np.zeros(op.weight.shape[2:], dtype=bool)
+    meets[np.ix_(*(_taps_inside(op, k, source[1 + k], op.output_shape(source)[1 + k]) for k in (0, 1)))] = True
+    out, within, row, column = np.nonzero((op.weight != 0) & meets)
+    which = out // (op.weight.shape[0] // op.groups) * op.weight.shape[1] + within
+    # Each channel of a grouped convolution reaches its own, at the same place of its list.
+    position = (row * op.weight.shape[3] + column) * op.weight.shape[0] + (out if op.groups == 1 else 0)
+    return which, position, op.weight[out, within, row, column].astype(np.int64)
+
+
+def _taps_inside(op: Conv2d, dimension: int, size: int, targets: int) -> Ints:
+    """Taps along rows (0) or columns (1) that fall into the image for some target."""
+    kernel, k = op.weight.shape[2 + dimension], dimension
+    place = np.arange(targets)[:, None] * op.stride[k] + np.arange(kernel) * op.dilation[k] - op.padding[k]
+    return np.flatnonzero(((place >= 0) & (place < size)).any(0))

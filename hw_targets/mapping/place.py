@@ -1,0 +1,134 @@
+"""`place`: tiles for every population, remnants packed together, cores on the mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hw_targets.activity import Activity
+from hw_targets.chip import Chip
+from hw_targets.connectivity import Ints, fan_in
+from hw_targets.errors import DoesNotFit, InvalidNetwork, check_type
+from hw_targets.mapping.clusters import by_shared_sources, common_sources
+from hw_targets.mapping.convolution import Convolution, is_convolution
+from hw_targets.mapping.cost import Part, core_order
+from hw_targets.mapping.grid import Pressure, best_tiles
+from hw_targets.mapping.limits import check_chip, check_neurons, check_system
+from hw_targets.mapping.packing import count_destinations, pack
+from hw_targets.mapping.placement import Placement, assembled, placed_populations
+from hw_targets.mapping.tiling import sequential
+from hw_targets.mapping.traffic import events_sent
+from hw_targets.network import ChipNetwork, Dense
+
+SMALL, FEW = 1_000_000, 64
+"""Synapses and cores up to which a convolution is also tiled sequentially."""
+CLUSTERED = (4096, 4_000_000)
+"""Neurons and synapses up to which a dense layer's neurons are also sorted by shared sources."""
+MANY, ALIKE = 4, 0.25
+"""Neurons per core, or part of their sources that neurons share, from which on that is tried."""
+ROUNDS = 8
+"""Attempts at cutting a recurrent population, whose own cores decide how many it sends to."""
+
+
+def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = None) -> Placement:
+    """Lay a network out on the cores of a chip; more than one chip's worth of cores is allowed (`Placement.chips`).
+
+    Each population is cut into parts that fit a core exactly: a convolution into tiles of rows, columns and channels,
+    anything else into runs of neurons, in order or sorted by shared sources, whichever takes fewer cores. Populations
+    are cut from the output backwards, because a neuron's output axons depend on how its targets were cut. Then parts
+    of different populations that leave room share cores, and cores are laid on the mesh, if the chip's is published.
+    Inputs stay off chip. `activity` does not influence the cores: it weights the traffic that `positions` keep short,
+    and `Placement.messages` is counted from it.
+
+    Raises:
+        DoesNotFit: a single neuron that exceeds a limit, or a network larger than the largest system of the chip.
+        InvalidChip: a chip whose cores are not described in a way that neurons can be counted on them.
+        InvalidNetwork: weights that are not integers, or integers made for another chip.
+        HardwareTargetError: an activity of another network, or one with values that are NaN, negative or fractional.
+    """
+    check_type("place", chip_network, ChipNetwork, "the network that quantize gives")
+    check_type("place", chip, Chip, "what load_chip(name) gives")
+    check_chip(chip_network, chip)
+    for synapses in chip_network.synapses:
+        if not np.issubdtype(synapses.op.weight.dtype, np.integer):
+            raise InvalidNetwork(
+                f"synapses {synapses.name} have {synapses.op.weight.dtype} weights, but a chip stores integers;"
+                " quantize the network first"
+            )
+    check_neurons(chip_network, chip)
+    events = None if activity is None else events_sent(activity, chip_network)
+    sizes = {p.name: p.size for p in chip_network.populations}
+    sends = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+    by_population: dict[str, list[Part]] = {}
+    for population in reversed(placed_populations(chip_network)):
+        found = _cut(chip_network, population.name, sends, chip)
+        by_population[population.name] = found
+        for part in found:
+            for reach in part.reach:
+                reach.add_to(sends[reach.source])
+    parts = [part for p in placed_populations(chip_network) for part in by_population[p.name]]
+    cores = pack(parts, count_destinations([[part] for part in parts], sizes), chip)
+    check_system(len(cores), chip)
+    return assembled(chip_network, chip, cores, events)
+
+
+def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) -> list[Part]:
+    """Parts of a population; `sends` counts the cores its neurons send to in populations that are cut already."""
+    if any(group.is_recurrent for group in network.incoming(name)):
+        return _cut_recurrent(network, name, sends[name], chip)
+    synapses = sum(int(fan_in(group, network).sum()) for group in network.incoming(name))
+    options: list[list[Part]] = []
+    if is_convolution(network, name):
+        convolution = Convolution(network, name, chip)
+        tiles = best_tiles(convolution, sends[name], chip, _pressure(network, name, sends, chip))
+        if tiles is not None:
+            options.append([convolution.part(tile) for tile in tiles])
+    if not options or (synapses <= SMALL and len(options[0]) <= FEW):
+        options.append(sequential(network, name, core_order(network[name]), sends[name], chip))
+    if _worth_sorting(network, name, synapses, options[0]):
+        order = by_shared_sources(network, name, chip)
+        options.append(sequential(network, name, order, sends[name], chip))
+    return min(options, key=lambda parts: (len(parts), sum(part.input_axons for part in parts)))
+
+
+def _worth_sorting(network: ChipNetwork, name: str, synapses: int, parts: list[Part]) -> bool:
+    """Whether another order of a dense layer's neurons could save cores, and can be found in time."""
+    ops = [group.op for group in network.incoming(name)]
+    sparse = bool(ops) and all(isinstance(op, Dense) for op in ops) and synapses < sum(op.weight.size for op in ops) / 2
+    if not sparse or len(parts) == 1 or network[name].size > CLUSTERED[0] or synapses > CLUSTERED[1]:
+        return False
+    # Cores of few neurons gain only where sources are really shared, and cutting them again takes long.
+    return network[name].size >= MANY * len(parts) or common_sources(network, name) >= ALIKE
+
+
+def _pressure(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) -> Pressure:
+    """Output axons that the sources of a population have to spare on the cores their neurons fill in any case."""
+    limit = chip.output_axons_per_core
+    assert chip.neurons_per_core is not None
+    room = {}
+    for source in {group.source for group in network.incoming(name) if limit is not None}:
+        population = network[source]
+        if not population.is_input and limit is not None:
+            spent = int(sends[source].sum())
+            cores = max(population.size / chip.neurons_per_core, spent / limit)
+            room[source] = max(0.0, cores * limit - spent)
+    return Pressure(room, limit)
+
+
+def _cut_recurrent(network: ChipNetwork, name: str, sends: Ints, chip: Chip) -> list[Part]:
+    """Cut a population that sends to itself: assume where its spikes go, cut, and cut again until that holds."""
+    assumed = np.zeros_like(sends)
+    order = core_order(network[name])
+    for _ in range(ROUNDS):
+        parts = sequential(network, name, order, sends + assumed, chip)
+        own = np.zeros_like(sends)
+        for part in parts:
+            for reach in part.reach:
+                if reach.source == name:
+                    reach.add_to(own)
+        if not any(part.usage(int((sends + own)[part.neurons].sum()), chip).exceeded(chip) for part in parts):
+            return parts
+        assumed = np.maximum(assumed, own)
+    raise DoesNotFit(
+        f"population {name!r}: its recurrent synapses need more output axons with every core it is cut into"
+        f" (output_axons_per_core {chip.output_axons_per_core} of {chip.name}); prune them, or narrow the layer"
+    )
