@@ -11,6 +11,7 @@ from hw_targets.errors import HardwareTargetError
 from hw_targets.estimate import Estimate, estimate
 from hw_targets.export.netx import export_netx
 from hw_targets.export.netx_reader import read_netx
+from hw_targets.export.sanafe import export_sanafe
 from hw_targets.lava_shim import lava_importable
 from hw_targets.mapping import Placement, load_placement, place, remove_dead_neurons
 from hw_targets.network import ChipNetwork, Network
@@ -20,6 +21,7 @@ from hw_targets.relays import insert_relays
 if TYPE_CHECKING:
     from hw_targets._emulate import emulate
     from hw_targets._from_torch import from_torch
+    from hw_targets._nir_read import from_nir
     from hw_targets._spike_check import SpikeDifference, spike_difference
     from hw_targets.lava_check import compare_with_lava
     from hw_targets.nir_io import to_nir
@@ -29,6 +31,7 @@ _LAZY = {
     "SpikeDifference": "hw_targets._spike_check",
     "compare_with_lava": "hw_targets.lava_check",
     "emulate": "hw_targets._emulate",
+    "from_nir": "hw_targets._nir_read",
     "from_torch": "hw_targets._from_torch",
     "spike_difference": "hw_targets._spike_check",
     "to_nir": "hw_targets.nir_io",
@@ -49,6 +52,8 @@ __all__ = [
     "emulate",
     "estimate",
     "export_netx",
+    "export_sanafe",
+    "from_nir",
     "from_torch",
     "insert_relays",
     "lava_importable",

@@ -2,7 +2,8 @@
 
 NIR speaks of continuous time, so the discrete-time meaning must be stated: one simulation step is dt = 1, and a leaky
 neuron v ← (1 − d)·v + x is the forward-Euler step of τ·v̇ = −v + R·I with τ = R = 1/d. NIR compares v > threshold, this
-package v ≥ threshold; the two differ only where they are equal.
+package mostly v ≥ threshold; the two differ only where they are equal. What NIR has no place for (dt, the number of
+steps, the comparison, the kind of input, names that HDF5 does not allow) goes into metadata, where `from_nir` finds it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.files import new_file
-from hw_targets.network import LIF, Accumulator, Conv2d, Network, Op, Population
+from hw_targets.network import LIF, Accumulator, Conv2d, GradedInput, Network, Op, Population
 from hw_targets.signals import Floats
 from neuroprune._require import require
 
@@ -23,7 +24,7 @@ def to_nir(network: Network) -> Any:
     """A `nir.NIRGraph` of a real-valued network: one node per distinct op, edges that end in one node add.
 
     Raises:
-        UnsupportedModel: several inputs or outputs, recurrence, delays, a bias for each neuron of a grid.
+        UnsupportedModel: several inputs or outputs, recurrence on a grid, delays, a bias for each neuron of a grid.
         ImportError: nir is not installed.
     """
     check_type("to_nir", network, Network, "the network that from_torch gives, before quantize")
@@ -32,18 +33,19 @@ def to_nir(network: Network) -> Any:
         raise UnsupportedModel("to_nir: the network must have one input and one output population")
     _refuse_extras(network)
     entry, end = network.inputs[0], network.outputs[0]
-    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(entry.shape)})}
+    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(entry.shape)}, metadata=_metadata(entry, "input"))}
     edges: list[tuple[str, str]] = []
     node_of = {p.name: _node_name(p.name) for p in network.populations} | {entry.name: "input"}
     for name in network.order:
         population = network[name]
         if population.is_input:
             continue
-        nodes[node_of[name]] = _neurons(nir, population)
+        nodes[node_of[name]] = _neurons(nir, population, _metadata(population, node_of[name]))
         for index, (op, sources) in enumerate(network.shared_ops(name)):
             key = f"{node_of[name]}_in{index}"
-            # The bias enters once per step, however many groups of synapses there are.
-            nodes[key] = _synapses(nir, op, network[sources[0]], population if index == 0 else None)
+            # The bias enters once per step, however many groups of synapses there are, or through the leak.
+            biased = population if index == 0 and not _is_lasting(population) else None
+            nodes[key] = _synapses(nir, op, network[sources[0]], biased)
             edges.append((key, node_of[name]))
             starts = [node_of[s] for s in sources]
             if not isinstance(op, Conv2d) and len(network[sources[0]].shape) > 1:
@@ -59,8 +61,9 @@ def to_nir(network: Network) -> Any:
 def _refuse_extras(network: Network) -> None:
     """NIR's discrete meaning is stated here for feed-forward steps and one bias per channel only."""
     for s in network.synapses:
-        if s.is_recurrent or s.delay is not None or s.immediate:
-            what = "recurrent" if s.is_recurrent else "delayed" if s.delay is not None else "those of an input layer"
+        on_grid = s.is_recurrent and len(network[s.target].shape) > 1
+        if on_grid or s.delay is not None or s.immediate:
+            what = "recurrent on a grid" if on_grid else "delayed" if s.delay is not None else "those of an input layer"
             raise UnsupportedModel(f"to_nir: synapses {s.name} are {what}, which is not written to NIR; export netx")
     for p in network.populations:
         if p.has_neuron_biases:
@@ -92,21 +95,46 @@ def _ungrouped(weight: Floats, groups: int) -> Floats:
     return whole.reshape(outs, groups * ins, *taps)
 
 
-def _neurons(nir: Any, population: Population) -> Any:
+def _metadata(population: Population, node: str) -> dict[str, Any]:
+    """What `from_nir` needs to know of a population beyond its NIR node."""
+    neuron, known = population.neuron, dict[str, Any]()
+    if population.name != node:
+        known["name"] = population.name
+    if isinstance(neuron, GradedInput):
+        known |= {"bits": neuron.bits, "scale": neuron.scale}
+    if isinstance(neuron, LIF):
+        known["strict"] = neuron.strict
+        known |= {} if neuron.unit is None else {"unit": neuron.unit}
+    return known
+
+
+def _is_lasting(population: Population) -> bool:
+    """Whether its synaptic current lasts over steps."""
+    return isinstance(population.neuron, LIF) and population.neuron.i_decay != 1.0
+
+
+def _neurons(nir: Any, population: Population, metadata: dict[str, Any]) -> Any:
     shape, neuron = population.shape, population.neuron
     if isinstance(neuron, Accumulator):
-        return nir.I(r=np.ones(shape))
+        return nir.I(r=np.ones(shape), metadata=metadata)
     assert isinstance(neuron, LIF)
-    if neuron.i_decay != 1.0:
-        raise UnsupportedModel(
-            f"to_nir: {population.name} has a current that lasts over steps (i_decay {neuron.i_decay:g}), which is not"
-            " written to NIR; export netx instead"
-        )
     threshold, zero = np.full(shape, neuron.v_threshold), np.zeros(shape)
+    common = {"v_threshold": threshold, "v_reset": zero, "metadata": metadata}
+    if _is_lasting(population):
+        if not (neuron.i_decay and neuron.v_decay):
+            raise UnsupportedModel(
+                f"to_nir: {population.name} has a current (i_decay {neuron.i_decay:g}) or a potential (v_decay"
+                f" {neuron.v_decay:g}) that never decays; NIR's CubaLIF has time constants for both: export netx"
+            )
+        tau_syn, tau_mem = np.full(shape, 1.0 / neuron.i_decay), np.full(shape, 1.0 / neuron.v_decay)
+        # A bias goes to the potential, which in NIR only the leak reaches.
+        bias = np.zeros(shape[0]) if population.bias is None else population.bias
+        leak = zero + bias.reshape(-1, *[1] * (len(shape) - 1)) / neuron.v_decay
+        return nir.CubaLIF(tau_syn=tau_syn, tau_mem=tau_mem, r=tau_mem, v_leak=leak, w_in=tau_syn, **common)
     if neuron.v_decay == 0:
-        return nir.IF(r=np.ones(shape), v_threshold=threshold, v_reset=zero)
+        return nir.IF(r=np.ones(shape), **common)
     tau = np.full(shape, 1.0 / neuron.v_decay)
-    return nir.LIF(tau=tau, r=tau, v_leak=zero, v_threshold=threshold, v_reset=zero)
+    return nir.LIF(tau=tau, r=tau, v_leak=zero, **common)
 
 
 def _synapses(nir: Any, op: Op, source: Population, biased: Population | None) -> Any:

@@ -1,10 +1,12 @@
-"""NIR files: read back with nir itself, and run by an interpreter written from NIR's equations."""
+"""NIR files: read back with nir itself, run by an interpreter written from NIR's equations, and damaged."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hw_targets import from_torch
-from hw_targets.errors import InvalidFile
+from hw_targets import HardwareTargetError, from_nir, from_torch
+from hw_targets.errors import InvalidFile, UnsupportedModel
+from hw_targets.network import LIF, Dense, Network, Population, SpikeInput, Synapses
 from hw_targets.nir_io import to_nir, write_nir
 from neuroprune.models.sew_resnet import SmallSEWResNet
 
@@ -101,3 +104,111 @@ def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="exists already"):
         write_nir(network, path)
     assert path.read_bytes() == b"precious"
+
+
+def small_network(**options: Any) -> Network:
+    neuron = LIF(1.0, **{"v_decay": 0.5, **options})
+    populations = (Population("input", (3,), SpikeInput()), Population("n", (4,), neuron))
+    weight = np.random.default_rng(0).normal(size=(4, 3))
+    return Network(populations, (Synapses("input", "n", Dense(weight)),), time_steps=4)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A fine file."""
+    write_nir(small_network(), tmp_path / "model.nir")
+    return tmp_path / "model.nir"
+
+
+@pytest.mark.parametrize("decays", [{"i_decay": 0.0}, {"i_decay": 0.5, "v_decay": 0.0}])
+def test_currents_that_never_decay_are_not_written(decays: dict[str, float]) -> None:
+    with pytest.raises(UnsupportedModel, match=r"n has a current .* that never decays"):
+        to_nir(small_network(**decays))
+
+
+def put(key: str, value: Any) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        if key in file:
+            del file[key]
+        file.create_dataset(key, data=value)
+
+    return change
+
+
+def drop(key: str) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        del file[key]
+
+    return change
+
+
+def link(key: str, target: Any) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        del file[key]
+        file[key] = target
+
+    return change
+
+
+WEIGHT = "node/nodes/n_in0/weight"
+DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
+    "no graph": (drop("node"), "no group 'node', so it is no NIR file"),
+    "no type": (drop("node/nodes/n/type"), "node/nodes/n/type is missing"),
+    "no edges": (drop("node/edges"), "node/edges is missing"),
+    "no weight": (drop(WEIGHT), "n_in0/weight is missing"),
+    "other type": (put("node/nodes/n/type", "Izhikevich"), "n is a 'Izhikevich'; known are"),
+    "no root graph": (put("node/type", "LIF"), "is a LIF, expected a NIRGraph"),
+    "NaN": (put(WEIGHT, np.full((4, 3), np.nan)), "n_in0/weight: 12 of 12 values are NaN"),
+    "text for numbers": (put(WEIGHT, "many"), "n_in0/weight holds text, expected numbers"),
+    "wrong shape": (put(WEIGHT, np.ones((4, 5))), r"n_in0 \(Affine\) takes 5 features, but gets .*\(3,\)"),
+    "wrong axes": (put(WEIGHT, np.ones(12)), r"n_in0 \(Affine\) has a weight of shape \(12,\)"),
+    "wrong parameters": (
+        put("node/nodes/n/tau", np.ones(7)),
+        r"n \(LIF\) has tau of shape \(7,\), but gets a signal of shape \(4,\)",
+    ),
+    "numbers for names": (put("node/edges", np.ones((2, 2))), "node/edges holds float64"),
+    "names of no node": (put("node/edges", [("input", "ghost")]), "names 'ghost', which is no node"),
+    "pairs of three": (put("node/edges", [("input", "n", "output")]), r"edges holds object \(1, 3\)"),
+    "external link": (link(WEIGHT, h5py.ExternalLink("other.h5", "/x")), "is a link to another place"),
+    "soft link": (link("node/nodes/n", h5py.SoftLink("/node")), "is a link to another place"),
+    "graph in itself": (lambda file: file["node/nodes"].__setitem__("deep", file["node"]), "nests more than 8"),
+    "array for dt": (put("node/metadata/dt", np.ones(3)), "arrays where single numbers belong"),
+    "huge input": (put("node/nodes/input/shape", [1 << 40]), "input has shape|takes 3 features"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_bad_file_is_refused_with_the_place(damage: Callable[[Any], None], message: str, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(HardwareTargetError, match=message):
+        from_nir(path)
+
+
+def test_what_is_no_nir_file_at_all(tmp_path: Path, path: Path) -> None:
+    for wrong in (tmp_path / "none.nir", tmp_path):
+        with pytest.raises(InvalidFile, match="is no file"):
+            from_nir(wrong)
+    (tmp_path / "text.nir").write_text("graph")
+    with pytest.raises(InvalidFile, match="no HDF5 file"):
+        from_nir(tmp_path / "text.nir")
+    whole = path.read_bytes()
+    for size in (0, 100, len(whole) // 2, len(whole) - 100):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InvalidFile, match="no HDF5 file, or a truncated one"):
+            from_nir(path)
+
+
+def test_flipped_bytes_never_crash(path: Path, tmp_path: Path) -> None:
+    """Either the file is refused, or it reads as some network."""
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for trial in range(120):
+        damaged = bytearray(whole)
+        for position in rng.integers(0, len(whole), 12):
+            damaged[position] = rng.integers(0, 256)
+        (tmp_path / f"{trial}.nir").write_bytes(damaged)
+        try:
+            from_nir(tmp_path / f"{trial}.nir")
+        except HardwareTargetError:
+            refused += 1
+    assert 0 < refused < 120
