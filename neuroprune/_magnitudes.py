@@ -39,25 +39,33 @@ def distance(layers: Sequence[Layer], sparsity: float) -> float:
 
 def _reach(layer: Layer) -> Tensor:
     """(|θ| − d)/pace, flat: the x that prunes each weight."""
-    magnitude = layer.theta.detach().abs().flatten().float()
+    magnitude = _magnitude(layer.theta)
     if layer.pace > 0:
         reach = (magnitude - layer.threshold) / layer.pace
     else:
         reach = torch.where(magnitude <= layer.threshold, -math.inf, math.inf)
-    if layer.pruned is not None:
-        reach = torch.where(layer.pruned.flatten(), -math.inf, reach)
     if layer.max_sparsity < 1:
         limit = capped_threshold(layer.theta, math.inf, layer.max_sparsity)
         reach = torch.where(magnitude <= limit, reach, math.inf)
+    if layer.pruned is not None:
+        reach = torch.where(layer.pruned.flatten(), -math.inf, reach)
     return reach
 
 
 def capped_threshold(theta: Tensor, threshold: float, max_sparsity: float) -> float:
-    """The threshold, or if it would zero more than `max_sparsity` of θ, the largest one that does not."""
-    magnitude = theta.detach().abs().flatten()
-    keep = math.floor(max_sparsity * magnitude.numel())
-    if int(torch.count_nonzero(magnitude <= threshold)) <= keep:
+    """The threshold, or if it would zero more than `max_sparsity` of θ, the largest magnitude |θ| that does not.
+
+    Where even the smallest one would (many weights of equal magnitude), 0.
+    """
+    magnitude = _magnitude(theta)
+    room = math.floor(max_sparsity * magnitude.numel())
+    if int(torch.count_nonzero(magnitude <= threshold)) <= room:
         return threshold
-    if keep == 0:
-        return 0.0
-    return float(torch.kthvalue(magnitude.float(), keep).values)
+    first_kept = torch.kthvalue(magnitude, room + 1).values
+    return float(torch.where(magnitude < first_kept, magnitude, 0.0).max())
+
+
+def _magnitude(theta: Tensor) -> Tensor:
+    """|θ|, flat, in single precision or better: half precision has no kthvalue on every device."""
+    magnitude = theta.detach().abs().flatten()
+    return magnitude.float() if magnitude.element_size() < 4 else magnitude

@@ -72,3 +72,4 @@ def prune_at_initialization(
 def _rewind(model: nn.Module, optimizer: Optimizer, weights: dict[str, torch.Tensor], state: dict[str, object]) -> None:
     model.load_state_dict(weights)
     optimizer.load_state_dict(state)
+    optimizer.zero_grad()  # the search's last gradients, which the first step of the training would add to its own

@@ -14,6 +14,7 @@ from torch import nn
 
 from neuroprune._toml import InvalidRecipe, check_keys, field_types, read_toml, to_toml
 from neuroprune.data import Images
+from neuroprune.fan_in import Cap
 from neuroprune.image_folder import FolderOptions
 from neuroprune.pruner import SoftThresholdPruner
 from neuroprune.schedules import LATS, SCHEDULES, Schedule
@@ -28,9 +29,9 @@ class Recipe:
 
     `factory` is "package.module:callable" that builds the model from `arguments`; `time_steps` is T for spiking models.
     `folder` says which image folder to train on; None is Fashion-MNIST. `train_limit` and `test_limit` bound the
-    images used (None: all). `schedule` is a schedule's class name and `schedule_arguments` its fields; LATS with
-    `final_threshold` alone gets its learning-rate sum from a dry run,
-    and a schedule that is planned for a number of `steps` gets the run's.
+    images used (None: all). `schedule` is a schedule's class name and `schedule_arguments` its fields; sums of the
+    learning rate come from a dry run, and a schedule that is planned for a number of `steps` gets the run's. `fan_in`
+    caps the synapses per neuron (None: no cap).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recipe:
     training: Hyperparameters = field(default_factory=Hyperparameters)
     schedule: str = "LATS"
     schedule_arguments: Mapping[str, Any] = field(default_factory=dict)
+    fan_in: int | None = None
 
     def model(self) -> nn.Module:
         """Build the model, its weights drawn from the recipe's seed.
@@ -108,7 +110,12 @@ class Recipe:
         Raises:
             InvalidRecipe: unknown schedule or arguments.
         """
-        return SoftThresholdPruner(optimizer, self._schedule(scheduler, steps))
+        schedule = self._schedule(scheduler, steps)
+        try:
+            cap = None if self.fan_in is None else Cap(self.fan_in, steps)
+            return SoftThresholdPruner(optimizer, schedule, fan_in=cap)
+        except ValueError as error:
+            raise InvalidRecipe(f"{self.name}: pruning.fan_in or the schedule cannot be used: {error}") from error
 
     def _schedule(self, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int) -> Schedule:
         kind: Any = SCHEDULES.get(self.schedule)
@@ -153,7 +160,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     training, pruning = content.get("training", {}), dict(content.get("pruning", {}))
     check_keys(path, "training.", training, field_types(Hyperparameters))
     schedule = pruning.pop("schedule", "LATS")
-    check_keys(path, "pruning.", pruning, dict.fromkeys(pruning, (int, float)))
+    check_keys(path, "pruning.", pruning, {**dict.fromkeys(pruning, (int, float)), "fan_in": int})
+    fan_in = pruning.pop("fan_in", None)
     limits = {key: data.pop(key) for key in ("train_limit", "test_limit") if key in data}
     for where, values in (("model.", model), ("data.", limits)):
         for key, value in values.items():
@@ -165,6 +173,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         folder=_folder(path, data),
         schedule=schedule,
         schedule_arguments=pruning,
+        fan_in=fan_in,
         **model,
         **limits,
     )
@@ -182,7 +191,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
         ("model.arguments", recipe.arguments),
         ("data", data),
         ("training", dataclasses.asdict(recipe.training)),
-        ("pruning", {"schedule": recipe.schedule, **recipe.schedule_arguments}),
+        ("pruning", {"schedule": recipe.schedule, "fan_in": recipe.fan_in, **recipe.schedule_arguments}),
     ):
         given = {key: value for key, value in values.items() if value is not None}
         lines += ["", f"[{table}]", *(f"{key} = {to_toml(value)}" for key, value in given.items())]

@@ -12,7 +12,16 @@ from examples.benchmarks.common import RESULTS, Report, ratio_text
 from hw_targets.cli.tables import table
 
 #: Modules with `run(quick=...) → Report`.
-BENCHMARKS = ("training_step", "counting", "emulation")
+BENCHMARKS = (
+    "training_step",
+    "method_steps",
+    "counting",
+    "emulation",
+    "sanafe",
+    "placement",
+    "target_sparsity",
+    "chip_truth",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

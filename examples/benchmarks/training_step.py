@@ -150,7 +150,8 @@ def _available(report: Report) -> list[str]:
     return [name for name in _BUILDERS if name not in report.skipped]
 
 
-def _build(name: str, mode: Literal["m", "s"], batch: int) -> Variant:
+def build(name: str, mode: Literal["m", "s"], batch: int) -> Variant:
+    """A variant by name, in multi-step or single-step mode."""
     torch.manual_seed(0)
     model = SmallSEWResNet(step_mode=mode)
     optimizer, keep = _BUILDERS[name][1](model)
@@ -160,7 +161,7 @@ def _build(name: str, mode: Literal["m", "s"], batch: int) -> Variant:
 def _measure_time(
     report: Report, mode: Literal["m", "s"], title: str, names: list[str], batch: int, rounds: int
 ) -> None:
-    variants = {name: _build(name, mode, batch) for name in names}
+    variants = {name: build(name, mode, batch) for name in names}
     steps = {name: variant.step for name, variant in variants.items()}
     report.samples[title] = interleave(steps, rounds, title=f"training step, {title}")
     for name in names[1:]:
@@ -175,7 +176,7 @@ def _measure_memory(report: Report, names: list[str], batch: int) -> None:
         if name == "plain again":
             continue
         before = _live_bytes()
-        variant = _build(name, "m", batch)
+        variant = build(name, "m", batch)
         for _ in range(2):
             variant.step()
         variant.forget()

@@ -74,6 +74,12 @@ class LATS(Steered):
         """Ση."""
         return self.lr_sum or 0.0
 
+    def check_plan(self, step: int, memory: Memory) -> None:
+        """Refuse a steered run past its planned steps, if they are known, and past its Ση."""
+        if self.target_sparsity is not None and self.steps is not None:
+            progress(self, step, self.steps)
+        super().check_plan(step, memory)
+
     def growth(self, step: int, lr: float) -> float:  # noqa: ARG002 - Steered's signature
         """η."""
         return lr

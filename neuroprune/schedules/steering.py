@@ -22,8 +22,10 @@ from dataclasses import dataclass
 
 from neuroprune.schedules.base import Memory, Schedule, View, check_number, check_one_of, progress
 
-#: How far from its target a steered run may mean to end (a fraction of the weights).
-TOLERANCE = 5e-4
+#: How far from its target a steered run may mean to end (a fraction of the weights) before its scale is moved: within a
+#: band around the scale reached half-way, and beyond it.
+INNER, OUTER = 2e-4, 7e-4
+BAND = .2
 #: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
 MEASURE_EVERY = 1.0 / 64
 #: Window over which drift and stiffness are fitted, as a fraction of the growth so far.
@@ -39,6 +41,11 @@ def closing_scale(gap: float, drift: float, stiffness: float, left: float) -> fl
     h = stiffness * left
     rate = 1.0 / left if h < 1e-6 else stiffness / -math.expm1(-h)
     return max(0.0, drift + gap * rate)
+
+
+def clamp(value: float, bounds: tuple[float, float]) -> float:
+    """The value, or the bound it is beyond."""
+    return min(max(value, bounds[0]), bounds[1])
 
 
 def mean_drift_to_come(drift: float, grown: float, left: float) -> float:
@@ -130,6 +137,8 @@ class Steered(Schedule):
             return memory
         pace = [g / lead for g in growths]
         gap = view.distance(target, pace) if target > 0 else -view.thresholds[view.lead]
+        if not math.isfinite(gap):
+            return self._rest(target, gap, view, memory)
         level = view.thresholds[view.lead] + gap
         trend = Trend(*(memory.get(f"trend_{i}", 0.0) for i in range(5)))
         if grown > memory.get("measured", math.inf):
@@ -139,12 +148,32 @@ class Steered(Schedule):
         drift = mean_drift_to_come(drift, grown, left)
         scale = closing_scale(gap, drift, stiffness, left)
         if self.share(view.step, grown) >= 0.5:
-            ends = [view.distance(min(max(target + t, 0.0), 1.0), pace) for t in (-TOLERANCE, TOLERANCE)]
-            low, high = (closing_scale(end, drift, stiffness, left) for end in ends)
-            scale = min(max(memory.get("scale", scale), low), high)
+            outer, inner = (self._bracket(t, view, pace, drift, stiffness, left) for t in (OUTER, INNER))
+            scale = clamp(memory.get("scale", scale), inner)
+            center = memory.setdefault("center", scale)
+            scale = clamp(clamp(scale, (center * (1 - BAND), center * (1 + BAND))), outer)
         sums = (trend.weight, trend.gap, trend.gap_squared, trend.drift, trend.product)
         saved = {f"trend_{i}": value for i, value in enumerate(sums)}
         return {**memory, **saved, "measured": grown, "gap": gap, "level": level, "scale": scale}
+
+    def _bracket(
+        self, tolerance: float, view: View, pace: Sequence[float], drift: float, stiffness: float, left: float
+    ) -> tuple[float, float]:
+        """Scales that would end below and above the target by `tolerance`."""
+        target = self.target_sparsity or 0.0
+        ends = [view.distance(clamp(target + t, (0.0, 1.0)), pace) for t in (-tolerance, tolerance)]
+        low, high = (closing_scale(end, drift, stiffness, left) for end in ends)
+        return low, high
+
+    def _rest(self, target: float, gap: float, view: View, memory: dict[str, float]) -> dict[str, float]:
+        """A gap of −∞: no weight waits for this threshold, all groups are switched off; measured anew when one does."""
+        if gap > 0:
+            raise ValueError(
+                f"{type(self).__name__}: target_sparsity {target} is out of reach at step {view.step}: max_sparsity and"
+                " learning rates of 0 leave too few weights to prune; raise them or lower the target"
+            )
+        kept = {key: value for key, value in memory.items() if key not in ("measured", "gap", "level")}
+        return {**kept, "scale": 0.0}
 
 
 @dataclass(frozen=True)
