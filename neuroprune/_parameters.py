@@ -61,7 +61,11 @@ class PrunedParameters:
         return next((index for index, _, _ in self), 0)
 
     def register(self, thresholds: Sequence[float]) -> None:
-        """Give every new prunable parameter a latent value; `thresholds` are the groups'."""
+        """Give every new prunable parameter a latent value; `thresholds` are the groups'.
+
+        Nothing is written before all of them are found to be in order and free.
+        """
+        new: list[tuple[int, nn.Parameter, Latent]] = []
         for index, group in enumerate(self._optimizer.param_groups):
             for parameter in group["params"]:
                 self._options.setdefault(parameter, {key: group[key] for key in OPTIONS if key in group})
@@ -69,28 +73,32 @@ class PrunedParameters:
                     continue
                 self._max_sparsity(index, parameter)
                 claim(parameter, self._owner)
-                latent = self.latents[parameter] = Latent(parameter)
-                if isinstance(self._schedule, STR):
-                    latent.learned = LearnedThreshold(self._schedule.s_init)
-                self._put_in_force(index, parameter, latent, thresholds[index], step=0)
-                if not isinstance(latent.threshold, float) or latent.threshold > 0:
-                    latent.write(parameter)
+                self.latents[parameter] = Latent(parameter)
+                new.append((index, parameter, self.latents[parameter]))
+        if new:
+            self._check_reach()
+        for index, parameter, latent in new:
+            if isinstance(self._schedule, STR):
+                latent.learned = LearnedThreshold(self._schedule.s_init)
+            self._put_in_force(index, parameter, latent, thresholds[index], step=0)
+            if not isinstance(latent.threshold, float) or latent.threshold > 0:
+                latent.write(parameter)
 
-    def check_reach(self) -> None:
+    def _check_reach(self) -> None:
         """A wanted sparsity must be possible under the caps.
 
         Raises:
             ValueError: it is not.
         """
         wanted = self._schedule.target_sparsity
-        if wanted is None:
-            return
         size = sum(p.numel() for _, p, _ in self)
+        if wanted is None or size == 0:
+            return
         most = sum(math.floor(self._max_sparsity(index, p) * p.numel()) for index, p, _ in self) / size
-        if most < wanted:
+        if most + 1.0 / size < wanted:  # a sparsity is only ever reached to a weight
             raise ValueError(
                 f"SoftThresholdPruner: target_sparsity {wanted} is out of reach, max_sparsity of the parameter groups"
-                f" leaves at most {most:.4f}; raise those or lower the target"
+                f" leaves at most {most:.6g}; raise those or lower the target"
             )
 
     def put_in_force(self, thresholds: Sequence[float], step: int) -> None:

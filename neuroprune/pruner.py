@@ -75,7 +75,6 @@ class SoftThresholdPruner:
                     "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
                     " parameters of two or more dimensions that require gradients, in groups without prune=False"
                 )
-            self._parameters.check_reach()
         except ValueError:
             release(self._parameters.latents)
             raise
@@ -244,6 +243,8 @@ class SoftThresholdPruner:
     def _true_gradients(self) -> None:
         """Learned thresholds take the true gradient of w = S_d(θ), while the parameters still hold w."""
         scale = getattr(self._optimizer, "grad_scale", None)  # a fused optimizer under GradScaler unscales for itself
+        for _, _, latent in self._parameters.known():
+            latent.slope = 0.0
         for _, parameter, latent in self._parameters:
             if parameter.grad is not None and latent.learned is not None and latent.mask is None:
                 latent.slope = float(threshold_slope(parameter.grad, parameter)) / (

@@ -25,7 +25,7 @@ from neuroprune.schedules.base import Memory, Schedule, View, check_number, chec
 #: How far from its target a steered run may mean to end (a fraction of the weights) before its scale is moved: within a
 #: band around the scale reached half-way, and beyond it.
 INNER, OUTER = 2e-4, 7e-4
-BAND = .2
+BAND = 0.2
 #: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
 MEASURE_EVERY = 1.0 / 64
 #: Window over which drift and stiffness are fitted, as a fraction of the growth so far.

@@ -39,21 +39,24 @@ LOOKS = {
     "pai": Look("#E69F00", "*", "-."),
 }
 _OTHER = Look("#000000", ".", ":")
+#: Largest error shown, in terms of the best method's at the highest sparsity.
+SHOWN = 1.6
 #: Errors this far apart are worth a tick, in per cent.
-_TICKS = (5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90)
+_TICKS = (5, 7, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 25, 30, 35, 40, 50, 60, 70, 80, 90)
 
 
 def plot(records: Sequence[Record], path: Path) -> None:
     """Write a PNG, replacing an older one.
 
-    Both axes are logarithmic, in density and in error (falling upwards), so that 80 … 99 % and 10 … 90 % both fit.
+    Both axes are logarithmic, in density and in error (falling upwards). A panel ends at `SHOWN` times the best
+    method's error at the highest sparsity; what lies below is named at its lower edge.
     """
     require("matplotlib", "report")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = frontiers(records)
-    figure = Figure(figsize=(4.6 * len(panels), 4.9), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(panels), 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     drawn: dict[str, Any] = {}
@@ -102,13 +105,28 @@ def _line(axis: Any, frontier: Frontier, method: str, shift: float) -> Any:
     )
 
 
+def _below(frontier: Frontier) -> tuple[float, str]:
+    """The largest error shown, in per cent, and a text that names the cells beyond it."""
+    cells = [
+        (m, t, 100 * (1 - cell.mean)) for (m, t), cell in frontier.cells.items() if m != "dense" and cell.accuracies
+    ]
+    hardest = max(t for _, t, _ in cells)
+    worst = SHOWN * min(error for _, t, error in cells if t == hardest)
+    beyond = sorted((m, t, error) for m, t, error in cells if error > worst)
+    lines = [f"{m}: {100 - error:.0f} % at {100 * t:.4g} %" for m, t, error in beyond]
+    return worst, "\n".join(["below:", *lines]) if lines else ""
+
+
 def _scale(axis: Any, frontier: Frontier) -> None:
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.invert_xaxis()
     axis.invert_yaxis()
     axis.set_xticks([1 - t for t in frontier.targets], [f"{100 * t:.4g}" for t in frontier.targets])
-    worst, best = axis.get_ylim()
+    best = axis.get_ylim()[1]
+    worst, below = _below(frontier)
+    axis.set_ylim(worst, best)
+    axis.text(0.02, 0.02, below, transform=axis.transAxes, fontsize=8, color="0.3", va="bottom")
     shown = [tick for tick in _TICKS if best <= tick <= worst]
     axis.set_yticks(shown, [str(100 - tick) for tick in shown])
     axis.minorticks_off()
