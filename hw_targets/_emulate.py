@@ -8,8 +8,10 @@ network without recurrence and delays the two give the same spikes. Layers are r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -65,6 +67,23 @@ def emulate(
     steps, samples = shown.shape[:2]
     clock = NetxClock.start(network, steps, samples, reset=reset, reset_offset=reset_offset)
     return _run(network, entry, _in_a_row(shown, clock), dtype, clock)
+
+
+def respond(network: ChipNetwork, name: str, sent: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
+    """Spikes (T, N, *shape) of one firing population, given what its sources sent, in aligned time.
+
+    Args:
+        network: holds the population and its sources.
+        name: the population.
+        sent: (T, N, *shape) integers of each source.
+    """
+    population = network[name]
+    spikes = {source: torch.from_numpy(np.ascontiguousarray(values)) for source, values in sent.items()}
+    width = exact_dtype(network, population, torch.device("cpu"))
+    current = incoming_current(network, population, spikes, width)
+    loop = recurrence(network, population, current)
+    fired, _ = run_neurons(population, current, loop, word=word_bits(network, population))
+    return np.asarray(fired.numpy())
 
 
 def _run(

@@ -28,6 +28,9 @@ from neuroprune.recipe import InvalidRecipe, Recipe
 from neuroprune.synops import SynOps, SynOpsCounter
 from neuroprune.training import Record, evaluation_batch, predictor, progress_bar, train
 
+#: Training images that `quantize` calibrates on.
+CALIBRATION_IMAGES = 100
+
 
 def load_data(recipe: Recipe) -> Split[Images]:
     """The recipe's images, bounded by its limits (an image folder's `test_limit` is its validation's, too).
@@ -57,6 +60,13 @@ def chip_images(recipe: Recipe) -> Images:
             " data.normalize = false"
         )
     return test
+
+
+def calibration_images(data: Split[Images]) -> Tensor:
+    """Some training images, always the same and of mixed classes, for `quantize`."""
+    count = min(CALIBRATION_IMAGES, len(data.train))
+    images, _ = next(data.train.training_batches(count, 1, 0))
+    return images
 
 
 def available_device(name: str) -> str:

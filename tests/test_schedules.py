@@ -181,7 +181,7 @@ def test_plateau_is_refused() -> None:
         ({"final_threshold": 0.5, "lr_sum": math.inf}, "lr_sum > 0.* got inf"),
     ],
 )
-def test_bad_arguments_are_refused_with_the_value(arguments: dict[str, float], message: str) -> None:
+def test_bad_arguments_are_refused_with_the_value(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LATS(**arguments)
 

@@ -27,6 +27,7 @@ from hw_targets.report import write_report
 from hw_targets.run_folder import RunFolder
 from hw_targets.stages import (
     available_device,
+    calibration_images,
     chip_images,
     emulated_accuracy,
     lava_images,
@@ -282,4 +283,4 @@ def _networks(folder: RunFolder, chip: str) -> tuple[Network, ChipNetwork]:
     recipe = folder.recipe
     images = chip_images(recipe).pixels(2)
     network = to_network(folder.load_model(), images, recipe.time_steps)
-    return network, quantize(network, load_chip(chip))
+    return network, quantize(network, load_chip(chip), calibration_images(load_data(recipe)))

@@ -22,6 +22,7 @@ from hw_targets.run_folder import RunFolder
 from hw_targets.stages import (
     Mapped,
     Trained,
+    calibration_images,
     core_usage,
     emulated_accuracy,
     lava_images,
@@ -104,8 +105,9 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     with clock.stage("to chip integers, files, cores"):
         chips = tuple(load_chip(name) for name in CHIPS)
         network = to_network(pruned.model, data.test.pixels(2), recipe.time_steps)
-        chip_network = quantize(network, chips[0])
-        dense_chip_network = quantize(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0])
+        seen = calibration_images(data)
+        chip_network = quantize(network, chips[0], seen)
+        dense_chip_network = quantize(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0], seen)
         export_netx(chip_network, folder.path / "model.net", overwrite=folder.overwrite)
         write_nir(network, folder.path / "model.nir", overwrite=folder.overwrite)
         images = data.test.pixels(MEASURED_IMAGES)

@@ -149,6 +149,11 @@ def _loop_and_delay(
             f" ({', '.join(s.name for s in incoming if s.is_recurrent or s.delay is not None)}); netx has these only"
             " where one population feeds one other, and the same delays for both matrices of a recurrent layer"
         )
+    if loops and delays and before[0].size != here[0].size:
+        raise UnsupportedModel(
+            f"{here[0].name} is recurrent with delays: Lava's loader gives both matrices one array of delays, so it"
+            f" needs as many inputs as neurons, got {before[0].size} and {here[0].size}; leave the delays out"
+        )
     recurrent = loops[0].op.weight.astype(np.int32) if loops else None
     if recurrent is not None:
         check_weights(recurrent, here[0].name)

@@ -1,0 +1,129 @@
+"""A population's integers on a given scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hw_targets.calibration import Calibration
+from hw_targets.network import LIF, Accumulator, ChipNetwork, CubaLIF, GradedInput, Network, Population
+from hw_targets.number_formats import DECAY_UNITY, NumberFormats
+from hw_targets.rounding import Reals, Rows, input_scale, rows_of, with_integers
+
+Ints = npt.NDArray[np.int32]
+
+
+class Integers(NamedTuple):
+    """Weights of a population by `id` of their synapses, and its bias."""
+
+    weights: Mapping[int, Ints]
+    bias: Ints | None
+
+
+@dataclass(frozen=True, eq=False)
+class Rounder:
+    """Rounds the populations of a network to a chip's formats, on calibration data if there are any."""
+
+    network: Network
+    formats: NumberFormats
+    calibration: Calibration | None
+
+    @cached_property
+    def rows(self) -> Mapping[str, Rows]:
+        """Weights as rows, of the populations that have such."""
+        found = {p.name: rows_of(self.network, p, self.formats) for p in self.network.populations if not p.is_input}
+        return {name: rows for name, rows in found.items() if rows is not None}
+
+    @cached_property
+    def grams(self) -> Mapping[str, Reals]:
+        """Statistics of the inputs, of the populations for which they are known."""
+        if self.calibration is None:
+            return {}
+        found = {name: self.calibration.gram(self.network[name], rows) for name, rows in self.rows.items()}
+        return {name: gram for name, gram in found.items() if gram is not None}
+
+    def integers(self, population: Population, scale: float) -> Integers:
+        """Compensated where the inputs are known and no current outgrows the state, otherwise the nearest."""
+        bias = None if population.bias is None else _nearest(population.bias * scale, self.formats.bias)
+        rows, gram = self.rows.get(population.name), self.grams.get(population.name)
+        if rows is None:
+            # Nothing leads here, or several kinds of synapses side by side, which share no rows.
+            incoming = self.network.incoming(population.name)
+            units = {id(s): scale / input_scale(self.network[s.source]) for s in incoming}
+            return Integers({id(s): _nearest(s.op.weight * units[id(s)], self.formats.weight) for s in incoming}, bias)
+        if gram is not None:
+            weights, row_bias = rows.split(rows.compensated(scale, gram))
+            found = Integers(weights, bias if row_bias is None else row_bias)
+            if self.fits(population, scale, found):
+                return found
+        return Integers(rows.split(rows.nearest(scale))[0], bias)
+
+    def population(self, population: Population, scale: float, integers: Integers) -> Population:
+        """A population with the chip's neuron and bias."""
+        neuron = population.neuron
+        if isinstance(neuron, LIF):
+            level, decay = round(neuron.v_threshold * scale), self.formats.decay
+            chip = CubaLIF(level, v_decay=decay(neuron.v_decay), i_decay=decay(neuron.i_decay))
+            # v counts in 1/64: without decays it is a multiple of 64, and v ≥ level means v > level − 1. With them,
+            # v > level differs from v ≥ level only where the two are equal, v > level − 1 by a whole unit.
+            neuron = chip if neuron.strict or has_fractions(chip) else replace(chip, v_threshold=level - 1)
+        return replace(population, neuron=neuron, bias=integers.bias)
+
+    def alone(self, population: Population, scale: float) -> ChipNetwork:
+        """A network of this population in integers, and what feeds it."""
+        integers = self.integers(population, scale)
+        incoming = self.network.incoming(population.name)
+        sources = {s.source for s in incoming} - {population.name}
+        here = self.population(population, scale, integers)
+        return ChipNetwork(
+            (*(self.network[name] for name in sorted(sources)), here),
+            tuple(with_integers(s, integers.weights[id(s)]) for s in incoming),
+            time_steps=self.network.time_steps,
+        )
+
+    def fits(self, population: Population, scale: float, integers: Integers | None = None) -> bool:
+        """Whether no input whatever makes the integer weights' sum leave the state's bits.
+
+        The current of neurons that fire, at its largest; for accumulators the sum, bias included, of all steps of a
+        sample. Without `integers`, of those rounded to the nearest.
+        """
+        excitation, inhibition = 0.0, 0.0
+        for s in self.network.incoming(population.name):
+            source = self.network[s.source]
+            unit = scale / input_scale(source)
+            weight = np.rint(s.op.weight * unit) if integers is None else integers.weights[id(s)].astype(np.float64)
+            rows = weight.reshape(len(weight), -1) * largest_value(source)
+            excitation += float(np.maximum(rows, 0).sum(1).max(initial=0.0))
+            inhibition += float(np.maximum(-rows, 0).sum(1).max(initial=0.0))
+        current = max(excitation, inhibition)
+        if isinstance(population.neuron, Accumulator):
+            if population.bias is not None:
+                bias = np.rint(population.bias * scale) if integers is None else integers.bias
+                current += float(np.abs(np.asarray(bias)).max())
+            current *= self.network.time_steps
+        return current * lasting(population, self.network.time_steps) < self.formats.state - 1
+
+
+def has_fractions(neuron: CubaLIF) -> bool:
+    """Whether a potential is not always a whole number of the weights' unit."""
+    return neuron.v_decay not in (0, DECAY_UNITY) or neuron.i_decay not in (0, DECAY_UNITY)
+
+
+def lasting(population: Population, steps: int) -> float:
+    """Σ (1 − i_decay)^t over a sample's steps: what a current of 1 in every step grows to."""
+    keep = 1.0 - population.neuron.i_decay if isinstance(population.neuron, LIF) else 0.0
+    return float(steps) if keep == 1.0 else (1.0 - keep**steps) / (1.0 - keep)
+
+
+def largest_value(population: Population) -> float:
+    """The largest integer a population sends."""
+    return float((1 << population.neuron.bits) - 1) if isinstance(population.neuron, GradedInput) else 1.0
+
+
+def _nearest(values: npt.NDArray[np.generic], limit: int) -> Ints:
+    return np.clip(np.rint(values), -limit, limit).astype(np.int32)
