@@ -120,6 +120,15 @@ class Builder:
             )
         return signal
 
+    def keep_only(self, output: str) -> None:
+        """Drop the populations that the output does not depend on, such as a product nobody uses."""
+        heard = {output}
+        for population in reversed(self.populations):
+            if population.name in heard:
+                heard |= {s.source for s in self.synapses if s.target == population.name}
+        self.populations = [p for p in self.populations if p.name in heard]
+        self.synapses = [s for s in self.synapses if s.target in heard]
+
     def _biased_current(self, driven: Signal, i_decay: float) -> tuple[Signal, str]:
         assert driven.bias is not None
         if not self._approximate or i_decay == 0.0:

@@ -102,8 +102,10 @@ class Tracer(TorchFunctionMode):
             )
         signal = mark.signal
         if signal.is_spikes and len(signal.terms) == 1 and signal.terms[0].source != self.network.entry:
+            self.network.keep_only(signal.terms[0].source)
             return
         self.network.add(self._last_layer, Traced(signal, ALL), Accumulator())
+        self.network.keep_only(self._last_layer)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -184,7 +184,7 @@ def test_table_of_a_report() -> None:
 def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["nonsense"])
-    assert "known are training_step, counting, emulation" in capsys.readouterr().err
+    assert f"known are {', '.join(command.BENCHMARKS)}" in capsys.readouterr().err
 
 
 def test_readme_is_generated_and_then_up_to_date(folder: Path) -> None:

@@ -14,7 +14,7 @@ from spikingjelly.activation_based.model.sew_resnet import sew_function
 from test_from_torch import Net, T, assert_same, classifier, conv, images, observed, prepared, spiking
 from torch import Tensor, nn
 
-from hw_targets import dequantize, emulate, export_netx, from_torch, load_chip, quantize, spike_difference, to_nir
+from hw_targets import dequantize, emulate, export_netx, from_torch, load_chip, quantize, spike_difference
 from hw_targets.errors import UnsupportedModel
 from hw_targets.lava_check import LavaUnavailable, compare_with_lava
 from hw_targets.network import LIF, CubaLIF
@@ -55,13 +55,6 @@ def test_cuba_lif_becomes_the_chips_own_neuron() -> None:
     real = dequantize(chip)["1"].neuron
     assert isinstance(real, LIF)
     assert (real.v_decay, real.i_decay) == (0.25, 0.5)
-
-
-def test_lasting_currents_are_not_written_to_nir() -> None:
-    model = prepared(behind(neuron.CUBALIFNode(), bias=False))
-    network = from_torch(model, torch.rand(T, 2, 2, 6, 6).double())
-    with pytest.raises(UnsupportedModel, match=r"to_nir: 1 .*lasts over steps"):
-        to_nir(network)
 
 
 @pytest.mark.parametrize("soft", [neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode])

@@ -418,7 +418,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = {
         "snn-mlp": Task("snn-mlp", "tiny", (8,), 128, hyper, time_steps=2),
         "sew": Task("sew", "tiny", (2, 4), 64, hyper, time_steps=2, stem_pool=True),
-        "cnn": Task("cnn", "tiny", (2, 3), 64, hyper),
+        "cnn": Task("cnn", "tiny", (2, 3, 8), 64, hyper),
     }
     monkeypatch.setitem(TASKS, "tiny", tasks)
 
@@ -447,7 +447,7 @@ def test_a_calibration_run_sees_no_accuracy(tiny: None) -> None:  # noqa: ARG001
 
 def test_divergence_is_a_result(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - a fixture
     wild = Hyperparameters(epochs=1, batch_size=16, lr=1e30, warmup_fraction=0.0)
-    monkeypatch.setitem(TASKS["tiny"], "cnn", Task("cnn", "tiny", (2, 3), 64, wild))
+    monkeypatch.setitem(TASKS["tiny"], "cnn", Task("cnn", "tiny", (2, 3, 8), 64, wild))
     record = run_unit(Unit("cell", "tiny", "cnn", "gmp", 0.9, 0))
     assert "the loss is" in record["error"]
     assert "test_accuracy" not in record

@@ -41,11 +41,18 @@ def test_the_usage_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest
     exec(compile(example[1], "README.md", "exec"), scope)
     assert int(capsys.readouterr().out) > 0
     assert (tmp_path / "model.net").stat().st_size > 0
-    following = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    asking, following = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1:3]
     exec(compile(following, "README.md", "exec"), scope)
     assert scope["placement"].core_count > 0
     assert scope["classes"].shape == (8,)
     assert emulate(scope["network"], torch.rand(2, 1, 28, 28)).output.shape == (2, 10)
+    other, steps = SmallSEWResNet((4, 8)), 10
+    parts = {"head": [other.fc.weight], "norms": [p for p in other.parameters() if p.dim() < 2], "lr": 0.1}
+    body = [p for p in other.blocks.parameters() if p.dim() >= 2]
+    planned = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD(body, lr=0.1), steps)
+    scope = {"neuroprune": neuroprune, "torch": torch, "steps": steps, "scheduler": planned, "body": body, **parts}
+    exec(compile(asking, "README.md", "exec"), scope)
+    assert len(scope["pruner"].parameters) == len(body) + 1
 
 
 @pytest.mark.parametrize("name", re.findall(r"`(neuroprune/[\w/.]+|hw_targets/[\w/.]+|examples/[\w/.]+)`", README))
