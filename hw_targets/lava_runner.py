@@ -72,8 +72,8 @@ def _probe(lava: _Lava, process: Any, readout: bool, total: int) -> Callable[[],
     if readout:
         monitor = lava.Monitor()
         monitor.probe(process.neuron.v, total)
-        # The monitor returns {process: {variable: (time, neurons)}}.
-        return lambda: next(iter(next(iter(monitor.get_data().values())).values())).T
+        # The monitor returns {process: {variable: (time, W, H, C)}}, or (time, neurons).
+        return lambda: np.moveaxis(next(iter(next(iter(monitor.get_data().values())).values())), 0, -1)
     sink = lava.Sink(shape=process.out.shape, buffer=total)
     process.out.connect(sink.a_in)
     return lambda: sink.data.get()

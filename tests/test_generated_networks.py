@@ -17,14 +17,24 @@ from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 from examples.benchmarks.chip_truth import torch_networks
+from examples.benchmarks.truth.chips import ChipCase
 from examples.benchmarks.truth.finding import Finding, Tally, checked
-from examples.benchmarks.truth.lava_path import Exported, compare_trace, export_case
+from examples.benchmarks.truth.lava_path import Exported, compare_trace, export_case, exported
 from examples.benchmarks.truth.tape import Tape, shrink
 from examples.benchmarks.truth.torch_path import check_torch
 from hw_targets import _emulate_currents, _emulate_neurons, export_netx, from_torch, signals
 from hw_targets.errors import UnsupportedModel
 from hw_targets.lava_check import LavaUnavailable, run_lava_jobs
-from hw_targets.network import ChipNetwork, CubaLIF, Dense, Population, SpikeInput, Synapses
+from hw_targets.network import (
+    Accumulator,
+    ChipNetwork,
+    Conv2d,
+    CubaLIF,
+    Dense,
+    Population,
+    SpikeInput,
+    Synapses,
+)
 from hw_targets.timing import NetxClock
 
 CI = os.environ.get("CI") == "true"
@@ -185,10 +195,25 @@ def exported_networks(folder: Any) -> dict[int, Exported]:
     return chosen
 
 
+def grid_readout() -> ChipCase:
+    """Sums read out on a grid, no side of which is like another: Lava records them as (W, H, C)."""
+    shape, numbers = (2, 3, 4), np.random.default_rng(0)
+    populations = (
+        Population("in", shape, SpikeInput()),
+        Population("n", shape, CubaLIF(20)),
+        Population("out", shape, Accumulator()),
+    )
+    kernels = [Conv2d(numbers.integers(-40, 60, (2, 2, 1, 1)).astype(np.int32)) for _ in range(2)]
+    synapses = (Synapses("in", "n", kernels[0]), Synapses("n", "out", kernels[1]))
+    frames = numbers.integers(0, 2, (5, 2, *shape)).astype(np.int32)
+    return ChipCase(ChipNetwork(populations, synapses, time_steps=5), frames, None, "a readout on a grid")
+
+
 @pytest.fixture(scope="module")
 def in_lava(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Exported, list[NDArray[np.int64]]]]:
     """Networks by seed, each with Lava's traces, all from one process."""
-    chosen = exported_networks(tmp_path_factory.mktemp("netx"))
+    folder = tmp_path_factory.mktemp("netx")
+    chosen = {**exported_networks(folder), -1: exported(grid_readout(), folder / "grid.net", [])}
     try:
         traces = run_lava_jobs([one.job() for one in chosen.values()])
     except LavaUnavailable as error:

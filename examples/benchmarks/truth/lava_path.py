@@ -43,11 +43,19 @@ class Exported:
 def export_case(tape: Tape, path: Path) -> Exported | Finding:
     """A network and its file, read back; or, where the chip or the format cannot hold it, why."""
     try:
-        case = draw_chip_case(tape)
-        finding = Finding(case.description, case.features, tape=tape.values)
-        export_netx(case.network, path, overwrite=True)
+        return exported(draw_chip_case(tape), path, tape.values)
     except HardwareTargetError as error:
         return Finding("", refused=str(error), tape=tape.values)
+
+
+def exported(case: ChipCase, path: Path, tape: list[int]) -> Exported:
+    """A case's file, read back.
+
+    Raises:
+        HardwareTargetError: the format cannot hold it.
+    """
+    export_netx(case.network, path, overwrite=True)
+    finding = Finding(case.description, case.features.copy(), tape=tape)
     network = insert_relays(case.network)
     layers = netx_layers(network)
     finding.features["relays"] += len(network.populations) > len(case.network.populations)
@@ -103,6 +111,9 @@ def _compare_read(finding: Finding, network: ChipNetwork, layers: tuple[NetxLaye
             if field.name == "delay" and all(delay is not None for delay in pair):
                 # Delays per input of a square layer are written in full.
                 pair = [np.broadcast_to(delay, ours.weight.shape) for delay in pair]
+            if field.name == "bias":
+                # A bias of zero is none: an input layer's is read so.
+                pair = [None if bias is None or not bias.any() else bias for bias in pair]
             if field.name != "populations" and not _alike(*pair):
                 finding.note(f"read_netx: layer {index} {field.name}", 1)
 
