@@ -112,8 +112,11 @@ def _stays_inside(current: Tensor, bias: Tensor) -> bool:
 
 
 def _is_wide(current: Tensor) -> bool:
-    """Whether a current may leave the 24 or 32 bits in which the chip's accumulators sum it."""
-    return bool(current.numel()) and float(current.abs().max()) >= LIMIT
+    """Whether a current may leave the 24 or 32 bits of an accumulator, or, step after step, those of u.
+
+    A current takes 2^24 off u at most once a step: from 2^24 >> 6 on, what is left may grow beyond int32.
+    """
+    return bool(current.numel()) and float(current.abs().max()) >= 2 * LIMIT >> SHIFT
 
 
 class _Real:
@@ -159,7 +162,7 @@ class _Integer:
     """
 
     def __init__(self, neuron: CubaLIF, bias: Tensor, word: int | None) -> None:
-        """`word`: bits in which currents are summed; None if none can leave 24, and so no sum of states 32."""
+        """`word`: bits in which currents are summed; None if no sum can leave its bits."""
         self.neuron, self.bias, self.word = neuron, bias.long() << SHIFT, word
         self.wraps = self.clips = self.steps = torch.zeros((), dtype=torch.int64, device=bias.device)
         self.touched: Tensor | None = None

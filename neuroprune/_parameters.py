@@ -13,7 +13,7 @@ from neuroprune._checks import claim, is_prunable
 from neuroprune._latent import Latent
 from neuroprune._magnitudes import Layer, capped_threshold, distance
 from neuroprune.fan_in import Cap, row_thresholds
-from neuroprune.schedules import STR, LearnedThreshold, Schedule
+from neuroprune.schedules import Learned, Schedule
 
 #: Keys of a parameter group that the pruner reads.
 OPTIONS = ("prune", "max_sparsity")
@@ -78,8 +78,8 @@ class PrunedParameters:
         if new:
             self._check_reach()
         for index, parameter, latent in new:
-            if isinstance(self._schedule, STR):
-                latent.learned = LearnedThreshold(self._schedule.s_init)
+            if isinstance(self._schedule, Learned):
+                latent.learned = self._schedule.start
             self._put_in_force(index, parameter, latent, thresholds[index], step=0)
             if not isinstance(latent.threshold, float) or latent.threshold > 0:
                 latent.write(parameter)

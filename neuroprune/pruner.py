@@ -11,10 +11,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from neuroprune._checks import check_arguments, check_closure, check_gradients, check_rates, release
+from neuroprune._learning import learn, take_true_gradients
 from neuroprune._parameters import PrunedParameters
 from neuroprune._state import check_state, restore_latents, saved_latents
 from neuroprune.fan_in import Cap
-from neuroprune.schedules import STR, Memory, Schedule, View, threshold_slope
+from neuroprune.schedules import Memory, Schedule, View
 
 
 class SoftThresholdPruner:
@@ -47,7 +48,7 @@ class SoftThresholdPruner:
         fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
 
     Raises:
-        TypeError: `optimizer` or `schedule` is something else, or the optimizer re-evaluates the model (LBFGS).
+        TypeError: an argument is something else, or the optimizer re-evaluates the model (LBFGS).
         ValueError: nothing to prune, a cap without planned steps, the optimizer or one of its parameters already has a
             pruner, or a sparsity that the groups' `max_sparsity` puts out of reach.
     """
@@ -163,9 +164,9 @@ class SoftThresholdPruner:
     def state_dict(self) -> dict[str, Any]:
         """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
 
-        `applied` holds thresholds by parameter index where they are not their group's (caps, learned ones), `learned`
-        what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the masks by
-        index, and `latents` the weights.
+        `applied` holds the thresholds in force by parameter index (caps and learned ones differ from their group's),
+        `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
+        masks by index, and `latents` the weights.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """
@@ -235,22 +236,10 @@ class SoftThresholdPruner:
         if not self._frozen:
             self._schedule.check_plan(self._step, self._memory)
         self._register()
-        self._true_gradients()
+        take_true_gradients(self._parameters, optimizer)
         for _, parameter, latent in self._parameters:
             latent.enter(parameter)
         self._inside_step = True
-
-    def _true_gradients(self) -> None:
-        """Learned thresholds take the true gradient of w = S_d(θ), while the parameters still hold w."""
-        scale = getattr(self._optimizer, "grad_scale", None)  # a fused optimizer under GradScaler unscales for itself
-        for _, _, latent in self._parameters.known():
-            latent.slope = 0.0
-        for _, parameter, latent in self._parameters:
-            if parameter.grad is not None and latent.learned is not None and latent.mask is None:
-                latent.slope = float(threshold_slope(parameter.grad, parameter)) / (
-                    1.0 if scale is None else float(scale)
-                )
-                parameter.grad.mul_(parameter != 0)
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
@@ -281,7 +270,7 @@ class SoftThresholdPruner:
             self._step, rates, tuple(self._thresholds), self._parameters.first_group(), self._distance, self._memory
         )
         after, memory = self._schedule.advance(view)
-        self._learn(after, rates)
+        after = learn(self._parameters, self._schedule, after, rates)
         bad = [d for d in after if not (math.isfinite(d) and d >= 0)]
         if bad:
             raise ValueError(
@@ -293,17 +282,6 @@ class SoftThresholdPruner:
         self._thresholds, self._memory = after, memory
         self._step += 1
         self._parameters.put_in_force(self._thresholds, self._step)
-
-    def _learn(self, thresholds: list[float], rates: Sequence[float]) -> None:
-        """Move learned thresholds, and report their mean as their group's."""
-        if not isinstance(self._schedule, STR):
-            return
-        for index, _, latent in self._parameters.known():
-            if latent.learned is not None:
-                latent.learned = self._schedule.learn(latent.learned, latent.slope, rates[index])
-        for index in range(len(thresholds)):
-            mean = self._parameters.mean_learned(index)
-            thresholds[index] = thresholds[index] if mean is None else mean
 
     def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
         return self._parameters.distance(self._thresholds, sparsity, pace)

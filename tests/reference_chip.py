@@ -82,15 +82,20 @@ def rz(x: int) -> int:
     return x >> 12 if x >= 0 else -((-x) >> 12)
 
 
+def int32(x: int) -> int:
+    """What numpy's int32, in which Lava keeps its states, makes of a sum."""
+    return (x + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
 def loihi_step(u: int, v: int, a: int, bias: int, neuron: CubaLIF) -> tuple[int, int, int, int]:
     """(u, v, spike, how often u wrapped or v was clipped) of one neuron after one step."""
     lost = 0
-    u = rz(u * (4096 - neuron.i_decay)) + (a << 6)
+    u = int32(rz(u * (4096 - neuron.i_decay)) + int32(a << 6))
     if u > 1 << 23:
         u, lost = u - (1 << 24), 1
     elif u <= -(1 << 23):
         u, lost = u + (1 << 24), 1
-    v = rz(v * (4096 - neuron.v_decay)) + u + (bias << 6)
+    v = int32(rz(v * (4096 - neuron.v_decay)) + u + (bias << 6))
     top = (1 << 23) - 1
     if not -top <= v <= top:
         v, lost = max(-top, min(top, v)), lost + 1

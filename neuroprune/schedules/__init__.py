@@ -8,7 +8,7 @@ number and the learning rate the optimizer really used to the threshold after it
 from neuroprune.schedules.base import Memory, Schedule, View
 from neuroprune.schedules.homotopy import PGH
 from neuroprune.schedules.lats import LATS, SLATS, EpochLATS
-from neuroprune.schedules.learned import STR, LearnedThreshold, threshold_slope
+from neuroprune.schedules.learned import STR, Learned, LearnedThreshold, threshold_slope
 from neuroprune.schedules.ramps import ConstantThreshold, STDSLinear, STDSSine
 from neuroprune.schedules.rates import learning_rates
 
@@ -23,6 +23,7 @@ __all__ = [
     "STR",
     "ConstantThreshold",
     "EpochLATS",
+    "Learned",
     "LearnedThreshold",
     "Memory",
     "STDSLinear",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,33 @@ class LearnedThreshold:
         return sigmoid(self.s)
 
 
+class Learned(Schedule):
+    """A schedule whose thresholds belong to layers and move with their gradients.
+
+    The pruner then takes the true gradient of w = S_d(θ), in place of the straight-through one.
+    """
+
+    @property
+    @abstractmethod
+    def start(self) -> LearnedThreshold:
+        """What every layer starts from."""
+
+    @abstractmethod
+    def learn(self, state: LearnedThreshold, slope: float, lr: float) -> LearnedThreshold:
+        """One layer's state after a step with learning rate `lr`, `slope` being ∂L/∂d."""
+
+    @property
+    def initial_threshold(self) -> float:
+        """The start's."""
+        return self.start.threshold
+
+    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
+        """Unchanged: `learn` moves thresholds."""
+        return threshold
+
+
 @dataclass(frozen=True)
-class STR(Schedule):
+class STR(Learned):
     """Soft threshold reparameterization: one threshold d = σ(s) per layer, s learned with the weights (Kusupati et al.,
     "Soft Threshold Weight Reparameterization for Learnable Sparsity", ICML 2020).
 
@@ -56,13 +82,9 @@ class STR(Schedule):
             raise ValueError(f"STR: momentum must lie in 0 … 1, 1 excluded, got {self.momentum}")
 
     @property
-    def initial_threshold(self) -> float:
-        """σ(s_init)."""
-        return sigmoid(self.s_init)
-
-    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
-        """Unchanged: thresholds belong to layers here, and move with their gradients."""
-        return threshold
+    def start(self) -> LearnedThreshold:
+        """s_init, at rest."""
+        return LearnedThreshold(self.s_init)
 
     def learn(self, state: LearnedThreshold, slope: float, lr: float) -> LearnedThreshold:
         """One SGD step on s with momentum and weight decay, `slope` being ∂L/∂d.
