@@ -21,7 +21,7 @@ from scipy.integrate import quad, solve_ivp
 
 from neuroprune._magnitudes import Layer, capped_threshold, distance
 from neuroprune.schedules import steering
-from neuroprune.schedules.steering import Trend, closing_scale, mean_drift_to_come
+from neuroprune.schedules.steering import STEEPEST, WALK, Trend, closing_scale, mean_drift_to_come, rise_exponent
 
 # ------------------------------------------------------------------------------------------------------ the equations
 
@@ -60,18 +60,38 @@ def test_closing_scale_never_takes_a_threshold_back() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(drift=st.floats(1e-6, 10.0), grown=st.floats(1e-3, 10.0), left=st.floats(1e-3, 10.0))
-def test_mean_drift_is_the_integral_of_a_drift_that_fades_with_the_square_root(
-    drift: float, grown: float, left: float
+@given(
+    drift=st.floats(1e-6, 10.0),
+    exponent=st.sampled_from([0.0, 1e-9, 0.3, 0.5, 1.0, 2.0]),
+    grown=st.floats(1e-3, 10.0),
+    left=st.floats(1e-3, 10.0),
+)
+def test_mean_drift_is_the_integral_of_a_rise_that_goes_on_as_a_power(
+    drift: float, exponent: float, grown: float, left: float
 ) -> None:
-    area, _ = quad(lambda g: drift * math.sqrt(grown / g), grown, grown + left, epsabs=0, epsrel=1e-12)
-    assert mean_drift_to_come(drift, grown, left) == pytest.approx(area / left, rel=1e-9)
+    area, _ = quad(lambda g: drift * (g / grown) ** (exponent - 1), grown, grown + left, epsabs=0, epsrel=1e-12)
+    assert mean_drift_to_come(drift, exponent, grown, left) == pytest.approx(area / left, rel=1e-6)
+
+
+@given(exponent=st.floats(0.1, 1.9), grown=st.floats(0.1, 10.0), factor=st.floats(0.1, 10.0))
+def test_the_exponent_of_a_power_is_found_at_the_end_and_half_believed_half_way(
+    exponent: float, grown: float, factor: float
+) -> None:
+    rise, drift = factor * grown**exponent, factor * exponent * grown ** (exponent - 1)
+    assert rise_exponent(drift, rise, grown, 0.0) == pytest.approx(exponent)
+    assert rise_exponent(drift, rise, grown, grown) == pytest.approx((exponent + WALK) / 2)
+
+
+def test_an_exponent_stays_in_its_range() -> None:
+    assert rise_exponent(0.3, 0.0, 1.0, 1.0) == rise_exponent(0.3, -1.0, 1.0, 1.0) == WALK
+    assert rise_exponent(50.0, 1.0, 1.0, 0.0) == STEEPEST
+    assert rise_exponent(-50.0, 1.0, 1.0, 0.0) == 0.0
 
 
 def test_a_drift_inwards_lasts_and_none_is_known_at_the_start() -> None:
-    assert mean_drift_to_come(-0.3, 1.0, 5.0) == -0.3
-    assert mean_drift_to_come(0.3, 0.0, 5.0) == 0.0
-    assert mean_drift_to_come(-0.3, 0.0, 5.0) == -0.3
+    assert mean_drift_to_come(-0.3, 0.5, 1.0, 5.0) == -0.3
+    assert mean_drift_to_come(0.3, 0.5, 0.0, 5.0) == 0.0
+    assert mean_drift_to_come(-0.3, 0.5, 0.0, 5.0) == -0.3
 
 
 interval = st.tuples(st.floats(0.01, 1.0), st.floats(-2.0, 2.0), st.floats(-2.0, 2.0), st.floats(0.05, 3.0))

@@ -4,8 +4,9 @@ Every growing threshold is d ← d + c·γ with a growth γ that the schedule fi
 one scale c (the L1 coefficient μ, the final threshold D). Let the gap y be what d lacks to zero the wanted fraction of
 the weights now, and G the growth still to come. The weights at that quantile drift outwards, q′ per unit of growth, and
 the harder the closer the threshold comes: q′ = f + H·(y₀ − y) to first order, a drift f and a stiffness H that are
-measured while training; f is taken to fade as the spread of a random walk does, ∝ 1/√(growth so far). The gap then
-follows y′ = q′ − c, and
+measured while training. Where the quantile has risen ∝ growthᵖ so far, f is taken to go on like that: p is ½ for
+weights that walk at random (their drift fades) and 1 or more for those that the network needs and pushes out. The gap
+then follows y′ = q′ − c, and
 
     c = f + H·y / (1 − e^(−H·G))        (for H → 0: c = f + y/G)
 
@@ -24,16 +25,18 @@ from neuroprune.schedules.base import Memory, Schedule, View, check_number, chec
 
 #: How far from its target a steered run may mean to end (a fraction of the weights) before its scale is moved: within a
 #: band around the scale reached half-way, and beyond it.
-INNER, OUTER = 2e-4, 7e-4
+INNER, OUTER = 2e-4, 5e-4
 BAND = 0.2
 #: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
 MEASURE_EVERY = 1.0 / 64
 #: Window over which drift and stiffness are fitted, as a fraction of the growth so far.
 WINDOW = 0.15
 #: Part of the fitted stiffness that is believed: gap and drift also change together because the network learns.
-BELIEF = 0.5
+BELIEF = 0.25
 #: A spread of the gap below this fraction of it (squared) says nothing about stiffness.
 RIDGE = 0.01
+#: Exponent of a random walk's spread, and the largest one that is believed.
+WALK, STEEPEST = 0.5, 2.0
 
 
 def closing_scale(gap: float, drift: float, stiffness: float, left: float) -> float:
@@ -48,14 +51,29 @@ def clamp(value: float, bounds: tuple[float, float]) -> float:
     return min(max(value, bounds[0]), bounds[1])
 
 
-def mean_drift_to_come(drift: float, grown: float, left: float) -> float:
-    """Mean of the drift f over the growth to come, if a spread outwards goes on ∝ √growth: 2f/(1 + √(1 + left/grown)).
+def rise_exponent(drift: float, rise: float, grown: float, left: float) -> float:
+    """p of a quantile that has risen ∝ growthᵖ: its logarithmic slope f·grown/rise, in [0, `STEEPEST`].
 
-    A drift inwards is taken to last.
+    Early in a run that says little; p is then close to that of a random walk: ½ + (f·grown/rise − ½)·grown/(grown +
+    left).
+    """
+    if rise <= 0.0:
+        return WALK
+    return clamp(WALK + (drift * grown / rise - WALK) * grown / (grown + left), (0.0, STEEPEST))
+
+
+def mean_drift_to_come(drift: float, exponent: float, grown: float, left: float) -> float:
+    """Mean of the drift f over the growth to come if the rise goes on ∝ growthᵖ: f·((1 + x)ᵖ − 1)/(p·x), x =
+    left/grown.
+
+    For p → 0: f·ln(1 + x)/x. A drift inwards is taken to last.
     """
     if drift <= 0.0 or grown <= 0.0:
         return min(drift, 0.0)
-    return 2.0 * drift / (1.0 + math.sqrt(1.0 + left / grown))
+    x = left / grown
+    if exponent < 1e-6:
+        return drift * math.log1p(x) / x
+    return drift * math.expm1(exponent * math.log1p(x)) / (exponent * x)
 
 
 @dataclass(frozen=True)
@@ -140,12 +158,13 @@ class Steered(Schedule):
         if not math.isfinite(gap):
             return self._rest(target, gap, view, memory)
         level = view.thresholds[view.lead] + gap
+        rise = level - memory.setdefault("first_level", level)
         trend = Trend(*(memory.get(f"trend_{i}", 0.0) for i in range(5)))
         if grown > memory.get("measured", math.inf):
             passed = grown - memory["measured"]
             trend = trend.after(passed, (gap + memory["gap"]) / 2, (level - memory["level"]) / passed, WINDOW * grown)
         drift, stiffness = trend.fit(gap)
-        drift = mean_drift_to_come(drift, grown, left)
+        drift = mean_drift_to_come(drift, rise_exponent(drift, rise, grown, left), grown, left)
         scale = closing_scale(gap, drift, stiffness, left)
         if self.share(view.step, grown) >= 0.5:
             outer, inner = (self._bracket(t, view, pace, drift, stiffness, left) for t in (OUTER, INNER))

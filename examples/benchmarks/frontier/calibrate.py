@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Close enough, as a fraction of the weights.
-TOLERANCE = 0.003
+#: Close enough, as a fraction of the weights, and of those that are to be left: accuracy depends on the latter.
+TOLERANCE, TOLERANCE_LEFT = 0.003, 0.03
 #: Runs spent per target, at most.
 MAX_RUNS = 6
 #: Furthest step beyond what was tried, as a factor.
@@ -31,18 +31,23 @@ class Decision:
     accepted: bool
 
 
+def tolerance(target: float) -> float:
+    """How far from a target sparsity a calibrated run may end."""
+    return min(TOLERANCE, TOLERANCE_LEFT * (1.0 - target))
+
+
 def decide(trials: Sequence[Trial], target: float, start: float) -> Decision:
     """The next knob for `target`, assuming that sparsity rises with the knob.
 
     Trials made for other targets count too. A secant of log(s/(1 − s)) over log(knob), kept inside the tightest bracket
-    of the target, or within `REACH` beyond the outermost trial; accepted once the sparsity is within `TOLERANCE`, or
+    of the target, or within `REACH` beyond the outermost trial; accepted once the sparsity is within `tolerance`, or
     the closest after `MAX_RUNS` runs for this target.
     """
     if not trials:
         return Decision(start, accepted=False)
     best = min(trials, key=lambda t: abs(t.sparsity - target))
     spent = sum(t.target == target for t in trials)
-    if abs(best.sparsity - target) <= TOLERANCE or spent >= MAX_RUNS:
+    if abs(best.sparsity - target) <= tolerance(target) or spent >= MAX_RUNS:
         return Decision(best.knob, accepted=True)
     below = [t for t in trials if t.sparsity < target]
     above = [t for t in trials if t.sparsity >= target]
