@@ -259,6 +259,7 @@ def test_an_output_folder_that_is_a_file(recipe: Path, tmp_path: Path, refused: 
     refused("train", recipe, "--out", tmp_path / "file")
     refused("train", recipe, "--out", tmp_path / "file", "--overwrite")
     refused("train", recipe, "--out", tmp_path / "file" / "below")
+    assert (tmp_path / "file").read_bytes() == b"somebody's work"
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------

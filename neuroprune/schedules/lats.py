@@ -127,7 +127,8 @@ class LATS(Steered):
         """LATS that ends at `target_sparsity` after `steps` optimizer steps under an LR scheduler.
 
         The arguments are those of `from_dry_run`, with a fraction of zeros in [0, 1) for the threshold. The sum is that
-        of the first parameter group without `prune=False`.
+        of the first parameter group without `prune=False`. A step that a GradScaler skips grows nothing: a run ends
+        short of its target unless it takes as many more (with `scheduler.step()` left out where a step was skipped).
         """
         rates = learning_rates(scheduler, steps, steps_per_update=steps_per_update)
         lead = first_pruned(scheduler.optimizer)
