@@ -10,8 +10,8 @@ from hw_targets import signals
 from hw_targets._hard_reset import as_lif
 from hw_targets._marks import ALL, EVERY, Moment, Traced, merged, same
 from hw_targets.errors import UnsupportedModel
-from hw_targets.network import LIF, Accumulator, GradedInput, Population, Shape, SpikeInput, Synapses
-from hw_targets.signals import Signal, Term
+from hw_targets.network import LIF, Accumulator, Dense, GradedInput, Population, Shape, SpikeInput, Synapses
+from hw_targets.signals import Floats, Signal, Term
 from neuroprune.backends import NeuronEquation
 
 
@@ -80,6 +80,10 @@ class Builder:
             self.calls[name] = call + 1
         sent = Signal(mark.signal.shape, (Term(name, mark.signal.shape),))
         return Traced(sent, ALL if mark.moment == ALL else Moment("step", call))
+
+    def add_feedback(self, name: str, weight: Floats) -> None:
+        """Synapses (out, in) of a population to itself, one step later."""
+        self.synapses.append(Synapses(name, name, Dense(weight)))
 
     def product(self, a: Traced, b: Traced) -> Traced:
         """Spikes times spikes (SEW AND), or times one minus spikes (SEW IAND), by neurons that forget in every step.

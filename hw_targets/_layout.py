@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hw_targets import _torch_layers as layers
 from hw_targets._marks import ALL, Moment, Traced
+from hw_targets._torch_layers import Output, is_sample
 from hw_targets.errors import UnsupportedModel
 from hw_targets.network import Shape
 
@@ -59,9 +59,18 @@ class Layout:
         """Whether the model's input holds all steps."""
         return self.lead == 2 or self.per_call == -1
 
-    def one_step(self, tensor: Tensor, moment: Moment) -> Tensor:
-        """A tensor with time last, at its first step; others as they are."""
-        return tensor[..., 0] if self.per_call == -1 and moment == ALL else tensor
+    def output(self, tensor: Tensor, moment: Moment) -> Output:
+        """Sizes of a tensor in one step where time comes last, and how many of its axes may come before a sample's own.
+
+        All steps lie along two axes (time, batch), or, around layers that know no time, along one.
+        """
+        sizes = tuple(int(n) for n in tensor.shape)
+        if self.per_call == -1 and moment == ALL:
+            sizes = sizes[:-1]
+        elif moment == ALL:
+            both = sizes[: self.lead] == self.batch if self.lead == 2 else sizes[1:2] == self.batch
+            return Output(sizes, (2, 1) if both else (1,))
+        return Output(sizes, (1,))
 
     def has_time(self, tensor: Tensor, moment: Moment) -> bool:
         """Whether the axis of time is still where it was, and only time."""
@@ -78,15 +87,14 @@ class Layout:
             UnsupportedModel: the steps of the input are gone, or not where these neurons expect them.
         """
         shape, moment = mark.signal.shape, mark.moment
-        step = self.one_step(tensor, moment)
-        along_one = layers.is_along_one_axis(shape, step) and tuple(step.shape[-3:]) != shape
-        before = tuple(step.shape[: step.dim() - (2 if along_one else len(shape))])
+        sizes = self.output(tensor, moment).shape
         expected = [self.batch] if moment == ALL else [self.batch[-1:]]
         if self.lead == 2 and len(shape) == 3 and moment == ALL:
             # Time and batch as one axis (SeqToANNContainer around a max-pool).
             expected.append((self.batch[0] * self.batch[1],))
         kinds = ("every", "step") if self.per_call is None else ("all",)
-        if moment.kind not in kinds or before not in expected:
+        fits = any(sizes[: len(b)] == b and is_sample(sizes[len(b) :], shape) for b in expected)
+        if moment.kind not in kinds or not fits:
             raise UnsupportedModel(
                 f"sees an input of shape {tuple(tensor.shape)}, without the time steps of the model's input; take the"
                 " mean over time after the last neurons"

@@ -119,4 +119,6 @@ def _same_term(s: Term, t: Term) -> bool:
 
 
 def _same_op(a: Op, b: Op) -> bool:
+    if a is b:
+        return True
     return type(a) is type(b) and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))

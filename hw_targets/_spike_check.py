@@ -112,5 +112,6 @@ def _recorded(model: nn.Module, backend: Backend) -> Iterator[dict[str, list[Ten
 
 def _steps(outputs: list[Tensor], axis: int | None) -> Tensor:
     """(T, N, …) integers."""
-    whole = torch.stack(outputs) if axis is None else outputs[0].movedim(axis, 0)
+    # Neurons of a recurrent block are called once per step, whatever their axis of time.
+    whole = torch.stack(outputs) if axis is None else torch.cat(outputs, axis).movedim(axis, 0)
     return whole.to(torch.int64)

@@ -1,4 +1,4 @@
-"""What torch's layers do to signals, one function per kind of layer: (module, signal, one step of its output) → signal.
+"""What torch's layers do to signals, one function per kind of layer: (module, signal, its output's shape) → signal.
 
 A signal along one axis, (C, L), is kept as (C, 1, L), and a one-dimensional layer as a two-dimensional one of height 1.
 """
@@ -6,10 +6,10 @@ A signal along one axis, (C, L), is kept as (C, 1, L), and a one-dimensional lay
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from hw_targets import signals
 from hw_targets.errors import UnsupportedModel
@@ -17,21 +17,28 @@ from hw_targets.network import Conv2d, Pair, Shape
 from hw_targets.signals import AvgPool, Floats, Signal
 
 
-def unchanged(_module: nn.Module, signal: Signal, _output: Tensor) -> Signal:
+class Output(NamedTuple):
+    """Sizes of a tensor, without a last axis of time, and how many axes may lead (time, batch), likeliest first."""
+
+    shape: Shape
+    leads: tuple[int, ...]
+
+
+def unchanged(_module: nn.Module, signal: Signal, _output: Output) -> Signal:
     return signal
 
 
-def flatten(_module: nn.Module, signal: Signal, output: Tensor) -> Signal:
+def flatten(_module: nn.Module, signal: Signal, output: Output) -> Signal:
     return reshaped(signal, output)
 
 
-def refuse(module: nn.Module, _signal: Signal, _output: Tensor) -> Signal:
+def refuse(module: nn.Module, _signal: Signal, _output: Output) -> Signal:
     raise UnsupportedModel(
         f"is a {type(module).__name__} with a forward of its own, so it may compute anything; use the plain layer"
     )
 
 
-def convolution(module: Any, signal: Signal, output: Tensor) -> Signal:
+def convolution(module: Any, signal: Signal, output: Output) -> Signal:
     if module.padding_mode != "zeros":
         raise UnsupportedModel(f"pads with {module.padding_mode}; only zero padding exists on the chip")
     weight = array(module.weight)
@@ -40,13 +47,13 @@ def convolution(module: Any, signal: Signal, output: Tensor) -> Signal:
     return signals.conv(signal, op, optional(module.bias), grid_shape(module, output))
 
 
-def linear(module: nn.Linear, signal: Signal, _output: Tensor) -> Signal:
+def linear(module: nn.Linear, signal: Signal, _output: Output) -> Signal:
     if len(signal.shape) != 1:
         raise UnsupportedModel(f"takes an input of shape {signal.shape}; flatten it first")
     return signals.dense(signal, array(module.weight), optional(module.bias))
 
 
-def batch_norm(module: Any, signal: Signal, _output: Tensor) -> Signal:
+def batch_norm(module: Any, signal: Signal, _output: Output) -> Signal:
     """y = (x − mean)/√(var + ε)·γ + β, folded into what comes before."""
     if module.running_mean is None:
         raise UnsupportedModel("keeps no running statistics (track_running_stats=False), so it cannot be folded")
@@ -59,7 +66,7 @@ def batch_norm(module: Any, signal: Signal, _output: Tensor) -> Signal:
     return signals.scale(signal, gain, shift)
 
 
-def average_pool(module: Any, signal: Signal, output: Tensor) -> Signal:
+def average_pool(module: Any, signal: Signal, output: Output) -> Signal:
     shape = grid_shape(module, output)
     if isinstance(module, (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)):
         if any(n % m for n, m in zip(signal.shape[1:], shape[1:], strict=True)):
@@ -77,7 +84,7 @@ def average_pool(module: Any, signal: Signal, output: Tensor) -> Signal:
     return signals.average_pool(signal, AvgPool(kernel, stride, around), shape)
 
 
-def any_spike(module: Any, signal: Signal, output: Tensor) -> Signal:
+def any_spike(module: Any, signal: Signal, output: Output) -> Signal:
     """The number of spikes in each window of a max-pool."""
     channels, shape = signal.shape[0], grid_shape(module, output)
     kernel, stride, around = window(module)
@@ -88,7 +95,7 @@ def any_spike(module: Any, signal: Signal, output: Tensor) -> Signal:
 
 
 #: The first kind a module is an instance of decides. Max-pools need neurons, so they have no function here.
-LAYERS: tuple[tuple[type[nn.Module], Callable[[Any, Signal, Tensor], Signal]], ...] = (
+LAYERS: tuple[tuple[type[nn.Module], Callable[[Any, Signal, Output], Signal]], ...] = (
     (nn.Conv1d, convolution),
     (nn.Conv2d, convolution),
     (nn.Linear, linear),
@@ -116,8 +123,8 @@ def is_plain(module: nn.Module, vouched: bool) -> bool:
     return vouched or any(isinstance(module, k) and type(module).forward is k.forward for k in kinds)
 
 
-def apply(module: nn.Module, vouched: bool, signal: Signal, output: Tensor) -> Signal:
-    """What a layer does to a signal; `output` is what it returned, of one step where time comes last.
+def apply(module: nn.Module, vouched: bool, signal: Signal, output: Output) -> Signal:
+    """What a layer does to a signal; `output` says what it returned.
 
     Raises:
         UnsupportedModel: it has no counterpart on the chip.
@@ -128,29 +135,35 @@ def apply(module: nn.Module, vouched: bool, signal: Signal, output: Tensor) -> S
     return handler(module, signal, output)
 
 
-def reshaped(signal: Signal, result: Tensor) -> Signal:
-    trailing = tuple(result.shape[-len(signal.shape) :])
-    if trailing == signal.shape or is_along_one_axis(signal.shape, result):
-        return signal
-    flat = signals.flatten(signal)
-    if result.shape[-1] == flat.shape[0]:
-        return flat
+def reshaped(signal: Signal, output: Output) -> Signal:
+    """A signal in another shape: only with other leading axes, or flattened.
+
+    Raises:
+        UnsupportedModel: it is something else.
+    """
+    sizes, flat = output.shape, signals.flatten(signal)
+    # Where none of the likely numbers of leading axes fits, others may have been added, such as a batch of one.
+    for lead in (*output.leads, *range(len(sizes))):
+        if is_sample(sizes[lead:], signal.shape):
+            return signal
+        if sizes[lead:] == flat.shape:
+            return flat
     raise UnsupportedModel(
-        f"from_torch: the model reshapes {signal.shape} to {tuple(result.shape)} between its layers; only flattening"
-        " (C, H, W) to features is supported"
+        f"from_torch: the model reshapes {signal.shape} to {sizes} between its layers; only flattening (C, H, W) to"
+        " features is supported"
     )
 
 
-def is_along_one_axis(shape: Shape, tensor: Tensor) -> bool:
-    """Whether a signal (C, 1, L) is a tensor (…, C, L)."""
-    return len(shape) == 3 and shape[1] == 1 and tuple(tensor.shape[-2:]) == (shape[0], shape[2])
+def is_sample(sizes: Shape, shape: Shape) -> bool:
+    """Whether a tensor of these sizes holds a signal (C, H, W) or (F,), or one (C, 1, L) as (C, L)."""
+    return sizes == shape or (len(shape) == 3 and shape[1] == 1 and sizes == (shape[0], shape[2]))
 
 
-def grid_shape(module: nn.Module, output: Tensor) -> Shape:
+def grid_shape(module: nn.Module, output: Output) -> Shape:
     """(C, H, W) of a layer's output, (C, 1, L) for a one-dimensional layer."""
     if isinstance(module, (nn.Conv1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool1d)):
-        return (int(output.shape[-2]), 1, int(output.shape[-1]))
-    return tuple(output.shape[-3:])
+        return (output.shape[-2], 1, output.shape[-1])
+    return output.shape[-3:]
 
 
 def padding(module: Any) -> Pair:

@@ -11,6 +11,7 @@ from torch.overrides import resolve_name
 
 from hw_targets import _torch_layers as layers
 from hw_targets import signals
+from hw_targets._layout import Layout
 from hw_targets._marks import ALL, Mark, Moment, State, Traced, accumulated, merged, stacked
 from hw_targets.errors import UnsupportedModel
 
@@ -38,7 +39,7 @@ def tensors_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
 
 
 def apply(
-    name: str, marks: list[Traced], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, time_axis: int
+    name: str, marks: list[Traced], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, layout: Layout
 ) -> Traced:
     """The mark of a function's result, computed from tensors that all carry signals.
 
@@ -48,12 +49,12 @@ def apply(
         args: its arguments.
         kwargs: likewise.
         result: what it returned.
-        time_axis: 0 or -1, the axis of tensors that hold all steps.
+        layout: where time and batch lie.
 
     Raises:
         UnsupportedModel: the function has no counterpart on the chip.
     """
-    first, tensors = marks[0], tensors_of(args, kwargs)
+    first, tensors, time_axis = marks[0], tensors_of(args, kwargs), layout.time_axis
     if name in SAME and result.shape == tensors[0].shape and torch.equal(result.to(tensors[0].dtype), tensors[0]):
         return first
     if not any(m.complement for m in marks):
@@ -70,8 +71,10 @@ def apply(
         if name == "__getitem__" and first.moment == ALL and (step := _index(args[1], time_axis)) is not None:
             return Traced(first.signal, Moment("step", range(tensors[0].shape[time_axis])[step]))
         if name in _RESHAPES:
-            at_once = time_axis == -1 and first.moment == ALL
-            return Traced(layers.reshaped(first.signal, result[..., 0] if at_once else result), first.moment)
+            output = layout.output(result, first.moment)
+            if name == "flatten" and 0 in (*args[1:2], kwargs.get("start_dim")):
+                output = output._replace(leads=(1,))  # time and batch became one axis, whatever its size
+            return Traced(layers.reshaped(first.signal, output), first.moment)
     raise unsupported(name)
 
 

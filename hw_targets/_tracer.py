@@ -18,7 +18,7 @@ from hw_targets._marks import ALL, EVERY, Mark, Opaque, State, Traced, stacked
 from hw_targets.errors import UnsupportedModel
 from hw_targets.network import LIF, Accumulator, GradedInput, SpikeInput
 from hw_targets.signals import Signal, Term
-from neuroprune.backends import Backend, UnsupportedNeuron
+from neuroprune.backends import Backend, Recurrent, UnsupportedNeuron
 
 
 class Tracer(TorchFunctionMode):
@@ -142,7 +142,7 @@ class Tracer(TorchFunctionMode):
                 return self.network.product(*traced)
             if name in ("mean", "sum") and not self.layout.has_time(args[0], traced[0].moment):
                 raise ops.unsupported(name)
-            return ops.apply(name, traced, args, kwargs, result, self.layout.time_axis)
+            return ops.apply(name, traced, args, kwargs, result, self.layout)
         except UnsupportedModel as error:
             text = str(error)
             return Opaque(text if text.startswith("from_torch: ") else f"from_torch: the model {text}")
@@ -174,8 +174,10 @@ class Tracer(TorchFunctionMode):
     def _is_read(self, module: nn.Module) -> bool:
         if self.backend.is_neuron(module) or isinstance(module, layers.MAX_POOLS):
             return True
+        if self.backend.recurrent(module) is not None:
+            return True
         known = tuple(kind for kind, _ in layers.LAYERS)
-        return isinstance(module, known) or self.backend.one_step_layer(module, 3) is not module
+        return isinstance(module, known) or self.backend.is_own_layer(module)
 
     def _enter(self, module: nn.Module, _: Any) -> None:
         self._inside.append(module)
@@ -201,10 +203,12 @@ class Tracer(TorchFunctionMode):
         try:
             if is_neuron:
                 self._neuron(name, module, inputs, mark, output)
+            elif (block := self.backend.recurrent(module)) is not None:
+                self._recurrent(block, inputs[0], mark, output)
             elif isinstance(module, layers.MAX_POOLS) and layers.is_plain(module, self.backend.is_plain_layer(module)):
                 self.layout.check_time(inputs[0], mark)
                 pooled = layers.any_spike(
-                    module, self.network.binary(mark.signal), self.layout.one_step(output, mark.moment)
+                    module, self.network.binary(mark.signal), self.layout.output(output, mark.moment)
                 )
                 self._set(output, self.network.add(name, Traced(pooled, mark.moment), LIF(1.0)))
             else:
@@ -220,9 +224,9 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedModel(f"from_torch: {name} {error}") from error
 
     def _layer(self, name: str, module: nn.Module, mark: Traced, output: Tensor) -> None:
-        plain = self.backend.one_step_layer(module, len(mark.signal.shape))
+        plain = self.backend.one_step_layer(module, mark.signal.shape)
         vouched = plain is not module or self.backend.is_plain_layer(module)
-        signal = layers.apply(plain, vouched, mark.signal, self.layout.one_step(output, mark.moment))
+        signal = layers.apply(plain, vouched, mark.signal, self.layout.output(output, mark.moment))
         if mark.moment.kind == "sum" and signal.bias is not None:
             raise UnsupportedModel("adds its bias to a sum over steps, once; take the mean, or sum up after it")
         if isinstance(plain, layers.WEIGHTED):
@@ -244,6 +248,14 @@ class Tracer(TorchFunctionMode):
         self._set(spikes, self.network.add_neurons(name, mark, self.backend.equation(module)))
         for index, state in enumerate(states):
             self._set(state, State(name, call, index))
+
+    def _recurrent(self, block: Recurrent, driven: Tensor, mark: Traced, output: Tensor) -> None:
+        self.layout.check_time(driven, mark)
+        current = layers.apply(block.input, True, mark.signal, self.layout.output(output, mark.moment))
+        name = self._names[block.neuron]
+        sent = self.network.add_neurons(name, Traced(current, mark.moment), self.backend.equation(block.neuron))
+        self.network.add_feedback(name, layers.array(block.feedback.weight))
+        self._set(output, sent)
 
 
 def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:

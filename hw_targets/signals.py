@@ -2,11 +2,12 @@
 
 Everything a network does between two spiking layers is linear: convolutions, dense layers, batch-norm, average pools
 and additions. A `Signal` keeps it as Σ op(source) + bias, so that each neuron population ends up with one group of
-synapses per source. Weights are float64.
+synapses per source. Weights are float64; terms that see their sources alike (those of a SEW ADD) share one op.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -76,15 +77,35 @@ def scale(signal: Signal, gain: Floats, shift: Floats | None = None) -> Signal:
     Raises:
         UnsupportedModel: a gain for every feature of a flattened convolution.
     """
-    if any(len(as_op(t).weight) != len(gain) for t in signal.terms):
+    if any(_outputs(t) != len(gain) for t in signal.terms):
         raise UnsupportedModel(
             f"normalises {len(gain)} flattened features of a convolution; put a BatchNorm2d before the flatten instead"
         )
-    terms = tuple(replace(t, via=_scale_op(as_op(t), gain)) for t in signal.terms)
+    terms = _each(signal, lambda t: _scale_op(as_op(t), gain))
     bias = None if signal.bias is None else signal.bias * gain
     if shift is not None:
         bias = shift if bias is None else bias + shift
     return Signal(signal.shape, terms, bias)
+
+
+def _each(signal: Signal, op: Callable[[Term], Op]) -> tuple[Term, ...]:
+    """The terms through new ops; those with one map before have one after."""
+    made: dict[Hashable, Op] = {}
+    for t in signal.terms:
+        key = _key(t)
+        if key not in made:
+            made[key] = op(t)
+    return tuple(replace(t, via=made[_key(t)]) for t in signal.terms)
+
+
+def _key(term: Term) -> Hashable:
+    via = term.via
+    return term.source_shape, via if via is None or isinstance(via, AvgPool) else id(via)
+
+
+def _outputs(term: Term) -> int:
+    """Rows of the term's op."""
+    return len(term.via.weight) if isinstance(term.via, (Conv2d, Dense)) else term.source_shape[0]
 
 
 def _scale_op(op: Op, gain: Floats) -> Op:
@@ -117,7 +138,7 @@ def dense(signal: Signal, weight: Floats, bias: Floats | None) -> Signal:
         UnsupportedModel: two linear layers in a row.
     """
     _check_single_linear(signal)
-    terms = tuple(replace(t, via=Dense(_through_pool(weight, t, signal.shape))) for t in signal.terms)
+    terms = _each(signal, lambda t: Dense(_through_pool(weight, t, signal.shape)))
     return Signal((len(weight),), terms, bias)
 
 
@@ -128,7 +149,7 @@ def conv(signal: Signal, op: Conv2d, bias: Floats | None, shape: Shape) -> Signa
         UnsupportedModel: two linear layers in a row, or a padded convolution of a pool that cannot be one convolution.
     """
     _check_single_linear(signal)
-    terms = tuple(replace(t, via=op if t.via is None else _compose(op, t, signal.shape)) for t in signal.terms)
+    terms = _each(signal, lambda t: op if t.via is None else _compose(op, t, signal.shape))
     return Signal(shape, terms, bias)
 
 
@@ -162,6 +183,8 @@ def _through_pool(weight: Floats, term: Term, pooled: Shape) -> Floats:
     rows = prod(pooled) // channels
     out_h = (height + 2 * ph - kh) // sh + 1
     small = weight.reshape(len(weight), channels, out_h, rows // out_h) / (kh * kw)
+    if (height, width) == (out_h * kh, small.shape[3] * kw) and (sh, sw, ph, pw) == (kh, kw, 0, 0):
+        return small.repeat(kh, 2).repeat(kw, 3).reshape(len(weight), -1)
     padded = np.zeros((len(weight), channels, height + 2 * ph, width + 2 * pw))
     for y in range(kh):
         for x in range(kw):

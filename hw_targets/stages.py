@@ -164,8 +164,11 @@ def _train_dense(recipe: Recipe, data: Images, threads: int) -> tuple[dict[str, 
 def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
     """`from_torch` with the example in the time layout the model's backend wants."""
     example, backend = as_input(images[:2]), backend_of(model)
-    if backend is not None and backend.time_axis(model) == 0:
+    axis = None if backend is None else backend.time_axis(model)
+    if axis == 0:
         example = example.expand(time_steps, *example.shape)
+    elif axis == -1:
+        example = example.unsqueeze(-1).expand(*example.shape, time_steps)
     return from_torch(model, example, time_steps=time_steps)
 
 

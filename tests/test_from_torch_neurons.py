@@ -162,6 +162,55 @@ def test_one_dimensional_layers_are_of_height_one(build: Callable[[], nn.Module]
     assert not quantize(network, LOIHI).notes
 
 
+class Folded(nn.Module):
+    """Time and batch as one axis around layers that know no time."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded: Tensor = self.parts(x.flatten(0, 1))
+        return folded.view(*x.shape[:2], *folded.shape[1:])
+
+
+#: What a single channel of height 1 looks like must not depend on the batch.
+ONE_CHANNEL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "2-D": (lambda: line(layer.Conv2d(1, 1, (3, 2)), features=5), (1, 3, 6)),
+    "2-D, max-pool": (
+        lambda: line(layer.Conv2d(1, 1, (3, 2)), spiking(), layer.MaxPool2d((1, 2), 1), features=4), (1, 3, 6)
+    ),
+    "1-D": (lambda: line(layer.Conv1d(1, 1, 2), spiking(), layer.Conv1d(1, 1, 1), features=5), (1, 6)),
+    "1-D, folded": (
+        lambda: line(Folded(nn.Conv1d(1, 1, 2)), spiking(), Folded(nn.Conv1d(1, 1, 1, bias=False)), features=5), (1, 6)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("mode", ["m", "s"])
+@pytest.mark.parametrize(("build", "shape"), ONE_CHANNEL.values(), ids=ONE_CHANNEL.keys())
+def test_one_channel_of_height_one_is_flattened_in_any_batch(
+    build: Callable[[], nn.Module], shape: tuple[int, ...], mode: str, samples: int
+) -> None:
+    torch.manual_seed(1)
+    model = build()
+    if mode == "s" and any(isinstance(m, Folded) for m in model.modules()):
+        pytest.skip("a single step has no time to fold")
+    for parameter in model.parameters():
+        parameter.data.abs_()  # so that the few neurons fire
+    prepared(model, mode)
+    integers = images(samples, *shape)
+    x = (integers.double() / 255).expand(T, *integers.shape)
+    network = from_torch(model, x if mode == "m" else x[0], time_steps=None if mode == "m" else T)
+    output, fired = observed(model, x, mode)
+    ours = emulate(network, integers if len(shape) == 3 else integers.unsqueeze(2))
+    np.testing.assert_allclose(ours.output, output.sum(0), atol=1e-9)
+    for name, expected in fired.items():
+        np.testing.assert_array_equal(ours.spikes[name], expected.reshape(ours.spikes[name].shape), err_msg=name)
+    assert all(spikes.any() for spikes in fired.values())
+
+
 class Loop(nn.Module):
     """A single-step SpikingJelly network run for T steps inside forward, as many examples do."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,13 @@ from hypothesis import strategies as st
 from reference_chip import run_slowly
 from torch import Tensor, nn
 
-from hw_targets import emulate, from_torch, load_chip, quantize, spike_difference
+from hw_targets import emulate, export_netx, from_torch, load_chip, quantize, read_netx, spike_difference
 from hw_targets.errors import UnsupportedModel
 from hw_targets.network import CubaLIF
+from hw_targets.stages import to_network
 from neuroprune import SoftThresholdPruner, count_synops
 from neuroprune.backends import backend_of
+from neuroprune.data import as_input
 from neuroprune.schedules import LATS
 from neuroprune.training import predictor
 
@@ -31,7 +35,7 @@ T = 12
 NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.1}
 
 
-def dense(*sizes: int, **neuron: Any) -> nn.Module:
+def dense(*sizes: int, **neuron: Any) -> nn.Sequential:
     params = {**NEURON, **neuron}
     blocks = [slayer.block.cuba.Dense(params, a, b, delay_shift=False) for a, b in pairwise(sizes)]
     return nn.Sequential(*blocks)
@@ -119,6 +123,76 @@ def test_convolutions_strides_groups_and_flatten(seed: int) -> None:
     assert_bit_exact(excited(conv(), seed), events((2, 6, 6), seed))
 
 
+cuba = slayer.block.cuba
+
+
+def pooled(kernel: Any, *, stride: Any = None, features: int, **options: Any) -> nn.Module:
+    """Convolution, pool and two outputs; a pool's neurons fire at two spikes of a window."""
+    pool = cuba.Pool({**NEURON, "threshold": 1.9}, kernel, stride, delay_shift=False, **options)
+    first = cuba.Conv(NEURON, 2, 3, 3, padding=1, delay_shift=False)
+    return nn.Sequential(first, pool, cuba.Flatten(), cuba.Dense(NEURON, features, 2, delay_shift=False)).eval()
+
+
+POOLS: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
+    "tiles": lambda: (pooled(2, features=27), (2, 6, 6)),
+    "rectangles": lambda: (pooled((3, 2), features=18), (2, 6, 6)),
+    "rows and columns left over": lambda: (pooled(2, features=27), (2, 5, 5)),
+    "columns left over": lambda: (pooled((2, 4), features=18), (2, 6, 6)),
+    "columns overlap and are padded": lambda: (
+        pooled((2, 3), stride=(2, 2), padding=(0, 1), features=27), (2, 6, 6)
+    ),
+    "rows skipped": lambda: (pooled((2, 2), stride=(3, 2), features=18), (2, 6, 6)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("build", POOLS.values(), ids=POOLS.keys())
+def test_pools(build: Callable[[], tuple[nn.Module, tuple[int, ...]]]) -> None:
+    model, shape = build()
+    assert_bit_exact(excited(model, 1), events(shape, 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recurrent_blocks(seed: int, tmp_path: Path) -> None:
+    blocks = (cuba.Recurrent(dict(NEURON), 20, 16, delay_shift=False), cuba.Dense(NEURON, 16, 5, delay_shift=False))
+    model, x = excited(nn.Sequential(*blocks), seed), events((20,), seed)
+    chip, inputs = quantize(from_torch(model, x), LOIHI), x.movedim(-1, 0).long()
+    assert [s.name for s in chip.synapses if s.is_recurrent] == ["0.neuron→0.neuron"]
+    model(x)  # leaves states behind, which reading and comparing must not start from
+    assert spike_difference(model, chip, x).total == 0
+    with torch.no_grad():
+        spikes = blocks[0](x).movedim(-1, 0)
+    assert 0 < spikes.mean() < 1
+    np.testing.assert_array_equal(emulate(chip, inputs).spikes["0.neuron"], spikes)
+    alone = replace(chip, synapses=tuple(s for s in chip.synapses if not s.is_recurrent))
+    assert (emulate(alone, inputs).spikes["0.neuron"] != emulate(chip, inputs).spikes["0.neuron"]).any()
+    export_netx(chip, tmp_path / "recurrent.net")
+    np.testing.assert_array_equal(
+        emulate(read_netx(tmp_path / "recurrent.net"), inputs).output, emulate(chip, inputs).output
+    )
+
+
+def test_average_is_a_readout() -> None:
+    model = excited(nn.Sequential(*dense(20, 12), cuba.Average(4)), 0)
+    x = events((20,), 0)
+    network = from_torch(model, x)
+    with torch.no_grad():
+        means = model(x)
+    assert means.shape == (3, 4, T)
+    assert means.any()
+    np.testing.assert_allclose(emulate(network, x.movedim(-1, 0)).output, means.sum(-1), rtol=1e-6)
+    chip = quantize(network, LOIHI)
+    scores = emulate(chip, x.movedim(-1, 0).long()).output / chip.scales["1"]
+    np.testing.assert_allclose(scores, means.sum(-1), atol=0.02)
+
+
+def test_affine_without_dynamics_is_a_readout() -> None:
+    model = excited(nn.Sequential(*dense(20, 12), cuba.Affine(NEURON, 12, 4, dynamics=False)), 0)
+    x = events((20,), 0)
+    with torch.no_grad():
+        currents = model(x)
+    np.testing.assert_allclose(emulate(from_torch(model, x), x.movedim(-1, 0)).output, currents.sum(-1), rtol=1e-5)
+
+
 def test_dense_layers_in_every_step() -> None:
     assert_bit_exact(excited(dense(20, 16, 6), 1), events((20,), 1))
 
@@ -145,6 +219,16 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "graded spikes": (lambda: dense(20, 6, graded_spike=True), "graded_spike=False"),
     "normalised current": (lambda: dense(20, 6, norm=slayer.neuron.norm.MeanOnlyBatchNorm), "weight_norm=True"),
     "decays per channel": (lambda: dense(20, 6, shared_param=False), "shared_param=True"),
+    "counts": (lambda: nn.Sequential(*dense(20, 6), cuba.Average(3, count_log=True)), "count_log=False"),
+    "winner takes all": (lambda: nn.Sequential(cuba.KWTA(NEURON, 20, 6, 2, delay_shift=False)), "use Recurrent"),
+    "potentials": (lambda: nn.Sequential(cuba.Affine(NEURON, 20, 6)), "dynamics=False"),
+    "neurons on the input": (
+        lambda: nn.Sequential(cuba.Input(NEURON, delay_shift=False), *dense(20, 6)),
+        "no neuron_params",
+    ),
+    "fewer steps": (lambda: nn.Sequential(cuba.TimeDecimation(2), *dense(20, 6)), "number of steps"),
+    "transposed": (lambda: nn.Sequential(cuba.ConvT(NEURON, 2, 2, 2, delay_shift=False)), "use Conv"),
+    "upsampling": (lambda: nn.Sequential(cuba.Unpool(NEURON, 2, delay_shift=False)), "use Conv"),
     "other neurons": (
         lambda: nn.Sequential(
             slayer.block.rf_iz.Dense({"threshold": 1, "period": 8, "decay": 0.1}, 20, 6, delay_shift=False)
@@ -160,6 +244,27 @@ def test_refused_with_what_to_do(build: Callable[[], nn.Module], says: str) -> N
         from_torch(build(), events((20,), 0))
     assert str(caught.value).startswith("from_torch: ")
     assert says in str(caught.value)
+
+
+def test_pools_that_reach_from_one_channel_into_the_next_are_refused() -> None:
+    """Slayer itself runs such a pool only where the number of windows happens to fit."""
+    conv = cuba.Conv(NEURON, 2, 2, 3, padding=1, delay_shift=False)
+    model = nn.Sequential(conv, cuba.Pool(NEURON, (3, 1), 1, delay_shift=False)).eval()
+    with pytest.raises(
+        UnsupportedModel, match=r"1\.synapse pools 6 rows.*from one channel into the next.*windows that"
+    ):
+        from_torch(model, events((2, 6, 6), 0))
+
+
+def test_stages_show_an_image_in_every_step() -> None:
+    model = excited(conv(), 0)
+    pixels = (events((2, 6, 6), 0)[..., 0] * 255).to(torch.uint8)
+    network = to_network(model, pixels, T)
+    assert network.time_steps == T
+    shown = as_input(pixels).unsqueeze(-1).expand(3, 2, 6, 6, T)
+    difference = spike_difference(model, quantize(network, LOIHI), shown)
+    assert difference.total == 0
+    assert sum(difference.model.values()) > 0
 
 
 def test_prediction_and_pruning() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,7 +10,16 @@ import numpy as np
 
 from hw_targets.errors import QuantizationError, UnsupportedModel
 from hw_targets.export.netx_weights import stored_by_netx
-from hw_targets.export.stacking import Integers, check_weights, elementwise_max, embed, offsets, span, stacked_bias
+from hw_targets.export.stacking import (
+    Integers,
+    check_weights,
+    elementwise_max,
+    embed,
+    offsets,
+    span,
+    stacked_bias,
+    zeros,
+)
 from hw_targets.layers import assign_layers
 from hw_targets.network import Accumulator, ChipNetwork, Conv2d, CubaLIF, Pair, Population, Shape, Synapses
 
@@ -45,7 +55,14 @@ class NetxLayer:
 
 
 def netx_layers(network: ChipNetwork) -> tuple[NetxLayer, ...]:
-    """The layers of a network whose synapses all lead to the very next layer (after `insert_relays`).
+    """All of `each_netx_layer`."""
+    return tuple(each_netx_layer(network))
+
+
+def each_netx_layer(network: ChipNetwork) -> Iterator[NetxLayer]:
+    """The layers of a network whose synapses all lead to the very next layer (after `insert_relays`), one by one.
+
+    With relays the weights of one layer can be many times the network's own, nearly all of them zero.
 
     Raises:
         UnsupportedModel, QuantizationError: as `export_netx`.
@@ -56,7 +73,8 @@ def netx_layers(network: ChipNetwork) -> tuple[NetxLayer, ...]:
     stacks: list[tuple[Population, ...]] = []
     for number in range(max(numbers.values()) + 1):
         stacks.append(tuple(p for p in network.populations if numbers[p.name] == number))
-    return tuple(_layer(network, before, here) for before, here in pairwise(stacks))
+    for before, here in pairwise(stacks):
+        yield _layer(network, before, here)
 
 
 def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...]) -> NetxLayer:
@@ -116,11 +134,12 @@ def _dense_layer(
 ) -> NetxLayer:
     names = ", ".join(p.name for p in here)
     rows, columns = offsets(here, whole=True), offsets(before, whole=True)
-    weight = np.zeros((sum(p.size for p in here), sum(p.size for p in before)), np.int32)
-    for population in here:
-        for s in (s for s in network.incoming(population.name) if not s.is_recurrent):
-            top, left = rows[s.target], columns[s.source]
-            weight[top : top + population.size, left : left + network[s.source].size] += s.op.weight.astype(np.int32)
+    incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
+    weight = zeros((sum(p.size for p in here), sum(p.size for p in before)), [s.op for s in incoming])
+    for s in incoming:
+        top, left = rows[s.target], columns[s.source]
+        block = weight[top : top + network[s.target].size, left : left + network[s.source].size]
+        block += s.op.weight.astype(weight.dtype)
     if not weight.any():
         raise QuantizationError(
             f"all {weight.size} weights of the dense layer {names} are zero, so nothing"
@@ -162,6 +181,8 @@ def _loop_and_delay(
 
 def _check_loaded(weight: Integers, recurrent: Integers | None, delay: Integers | None, names: str) -> None:
     """Refuse weights that Lava would run with other values (see `netx_weights`)."""
+    if recurrent is None and int(weight.min()) < 0 < int(weight.max()):
+        return  # both signs and within 8 bits: shifted left within them, nothing cut, and shifted back
     parts = [part.astype(np.int64) for part in (weight, recurrent) if part is not None]
     stored = stored_by_netx(*parts)
     keeps_shift = recurrent is not None and delay is not None
@@ -203,7 +224,7 @@ def _conv_layer(
     kernel = elementwise_max(ends)
     rows, columns = offsets(here), offsets(before)
     shape = (sum(p.shape[0] for p in here), *grids.pop())
-    weight = np.zeros((shape[0], sum(p.shape[0] for p in before), *kernel), np.int32)
+    weight = zeros((shape[0], sum(p.shape[0] for p in before), *kernel), ops)
     for s, op in zip(incoming, ops, strict=True):
         embed(weight, op, rows[s.target], columns[s.source], padding, dilation)
     check_weights(weight, names)

@@ -9,15 +9,19 @@ reset_interval=T, reset_offset=1)` for images; both numbers are attributes of th
 from __future__ import annotations
 
 import os
+from itertools import chain
 
 import numpy as np
 
 from hw_targets.errors import check_type
-from hw_targets.export.layering import NEVER, NetxLayer, netx_layers
+from hw_targets.export.layering import NEVER, NetxLayer, each_netx_layer, netx_layers
 from hw_targets.export.stacking import Integers
 from hw_targets.files import new_file
 from hw_targets.network import ChipNetwork, CubaLIF, GradedInput, Shape
 from hw_targets.relays import insert_relays
+
+#: Bytes of weights that are compressed at a time. Fewer are stored as they are.
+CHUNK_BYTES = 1 << 20
 
 __all__ = ["NEVER", "NetxLayer", "export_netx", "netx_layers"]
 
@@ -34,15 +38,16 @@ def export_netx(network: ChipNetwork, path: str | os.PathLike[str], *, overwrite
 
     check_type("export_netx", network, ChipNetwork, "the network that quantize gives")
     sequential = insert_relays(network)
-    layers = netx_layers(sequential)
     entry = sequential.inputs[0]
     with new_file(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["time_steps"] = network.time_steps
         file.attrs["input_message_bits"] = entry.neuron.bits if isinstance(entry.neuron, GradedInput) else 0
-        entry_neurons = layers[0] if layers[0].is_entry else None
+        layers = each_netx_layer(sequential)
+        first = next(layers)
+        entry_neurons = first if first.is_entry else None
         _write_input(file.create_group("layer/0"), entry.shape, entry_neurons)
         flat, index = len(entry.shape) == 1, 1
-        for layer in layers[1:] if entry_neurons else layers:
+        for layer in layers if entry_neurons else chain((first,), layers):
             if not layer.is_conv and not flat:
                 _write(file.create_group(f"layer/{index}"), "flatten", {"shape": np.array([layer.weight.shape[1]])})
                 index += 1
@@ -54,7 +59,7 @@ def export_netx(network: ChipNetwork, path: str | os.PathLike[str], *, overwrite
 
 
 def _write_layer(group: object, layer: NetxLayer) -> None:
-    values: dict[str, object] = {"shape": np.array(layer.shape), "weight": layer.weight}
+    values: dict[str, object] = {"shape": np.array(layer.shape)}
     if layer.bias is not None:
         values["bias"] = layer.bias
     if layer.is_conv:
@@ -75,7 +80,21 @@ def _write_layer(group: object, layer: NetxLayer) -> None:
         values["delay"] = _netx_delay(layer.delay, *layer.weight.shape)
     kind = "conv" if layer.is_conv else "dense" if layer.recurrent is None else "dense_rec"
     _write(group, kind, values)
+    _write_weight(group, layer.weight)
     _write_neuron(group, layer.neuron)
+
+
+def _write_weight(group: object, weight: Integers) -> None:
+    """In 8 bits where they suffice; compressed where there are many, since relays leave most of them zero."""
+    small = int(weight.min()) >= -128 and int(weight.max()) <= 127
+    dtype = np.dtype(np.int8 if small else np.int16)
+    rows = max(1, CHUNK_BYTES // (dtype.itemsize * weight[0].size))
+    how: dict[str, object] = {}
+    if rows < len(weight):
+        how = {"chunks": (rows, *weight.shape[1:]), "compression": "gzip", "compression_opts": 1}
+    dataset = group.create_dataset("weight", weight.shape, dtype, **how)  # type: ignore[attr-defined]  # h5py is untyped
+    for start in range(0, len(weight), rows):
+        dataset[start : start + rows] = weight[start : start + rows].astype(dtype)
 
 
 def _netx_delay(delay: Integers, outputs: int, inputs: int) -> Integers:

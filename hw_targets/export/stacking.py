@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from hw_targets.errors import QuantizationError, UnsupportedModel
-from hw_targets.network import Conv2d, Pair, Population
+from hw_targets.network import Conv2d, Op, Pair, Population, Shape
 
-Integers = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.signedinteger[Any]]
 
 
 def check_weights(weight: Integers, names: str) -> None:
@@ -18,13 +21,18 @@ def check_weights(weight: Integers, names: str) -> None:
         QuantizationError: other weights.
     """
     low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
-    small, even = low >= -128 and high <= 127, not (weight % 2).any() and low >= -256 and high <= 254
-    one_sign = (low == 0 and high <= 255) or (high == 0 and low >= -255)
-    if not (small or even or one_sign):
+    small, one_sign = low >= -128 and high <= 127, (low == 0 and high <= 255) or (high == 0 and low >= -255)
+    if not (small or one_sign or (low >= -256 and high <= 254 and not (weight % 2).any())):
         raise QuantizationError(
             f"the weights of {names} span {low} … {high}, 8 bits hold -128 … 127, or even integers -256 … 254;"
             " quantize the network with this package's quantize()"
         )
+
+
+def zeros(shape: Shape, ops: Sequence[Op]) -> Integers:
+    """Room for the sum of ops, in 16 bits where that cannot overflow: relays make large, mostly empty stacks."""
+    largest = sum(int(np.abs(op.weight).max(initial=0)) for op in ops)
+    return np.zeros(shape, np.int16 if largest < 1 << 15 else np.int32)
 
 
 def span(op: Conv2d, padding: Pair, dilation: Pair) -> Pair:
@@ -44,9 +52,8 @@ def embed(weight: Integers, op: Conv2d, row: int, column: int, padding: Pair, di
     for group in range(op.groups):
         r = row + group * per_group
         c = column + group * ins
-        weight[r : r + per_group, c : c + ins, y : y + height, x : x + width] += op.weight[
-            group * per_group : (group + 1) * per_group
-        ].astype(np.int32)
+        taps = op.weight[group * per_group : (group + 1) * per_group]
+        weight[r : r + per_group, c : c + ins, y : y + height, x : x + width] += taps.astype(weight.dtype)
 
 
 def offsets(populations: tuple[Population, ...], *, whole: bool = False) -> dict[str, int]:

@@ -11,12 +11,12 @@ from typing import cast
 
 from torch import nn
 
-from neuroprune.backends.base import Backend, NeuronEquation, UnsupportedNeuron, spikes_of
+from neuroprune.backends.base import Backend, NeuronEquation, Recurrent, UnsupportedNeuron, spikes_of
 
 #: Packages with a backend; each is a module of this package with an attribute `BACKEND`.
 BACKENDS = ("spikingjelly", "snntorch", "lava")
 
-__all__ = ["BACKENDS", "Backend", "NeuronEquation", "UnsupportedNeuron", "backend_of", "spikes_of"]
+__all__ = ["BACKENDS", "Backend", "NeuronEquation", "Recurrent", "UnsupportedNeuron", "backend_of", "spikes_of"]
 
 
 def backend_of(model: nn.Module) -> Backend | None:

@@ -15,6 +15,15 @@ class UnsupportedNeuron(ValueError):
 
 
 @dataclass(frozen=True)
+class Recurrent:
+    """A block of neurons that hear their own spikes one step later: s[t] = neuron(input(x[t]) + feedback(s[t − 1]))."""
+
+    input: nn.Linear
+    feedback: nn.Linear
+    neuron: nn.Module
+
+
+@dataclass(frozen=True)
 class NeuronEquation:
     """Discrete-time leaky integrate-and-fire, the potential counted from its reset value.
 
@@ -71,11 +80,19 @@ class Backend(Protocol):
         """Whether a subclass of a torch layer computes what that layer does (for every time step)."""
         ...
 
-    def one_step_layer(self, module: nn.Module, axes: int) -> nn.Module:
-        """The torch layer that does to one step with `axes` axes (1: features, 3: C, H, W) what a module does.
+    def is_own_layer(self, module: nn.Module) -> bool:
+        """Whether a module is a layer of the framework's own kind, for which `one_step_layer` has another."""
+        ...
 
-        The module itself, unless the framework has layers of its own kind.
+    def one_step_layer(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        """The torch layer that does to one step of shape (F,) or (C, H, W) what a module does.
+
+        The module itself, unless it is a layer of the framework's own kind. Raises UnsupportedNeuron where none does.
         """
+        ...
+
+    def recurrent(self, module: nn.Module) -> Recurrent | None:
+        """The parts of a recurrent block; None for anything else."""
         ...
 
     def equation(self, module: nn.Module) -> NeuronEquation:

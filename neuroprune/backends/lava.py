@@ -6,15 +6,24 @@ SLAYER computes in the chip's own integers: weights in 1/64 (`scale`), states in
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from neuroprune.backends.base import NeuronEquation, UnsupportedNeuron, spikes_of
+from neuroprune.backends.base import NeuronEquation, Recurrent, UnsupportedNeuron, spikes_of
 
 _SLAYER = "lava.lib.dl.slayer"
 _UNITY = 4096
+#: Blocks that are not read, and what to use instead.
+_REFUSED = {
+    "ConvT": "is a transposed convolution; use Conv, or Dense",
+    "Unpool": "is a transposed convolution; use Conv, or Dense",
+    "KWTA": "lets neurons inhibit each other by a bias that depends on their number; use Recurrent",
+    "TimeDecimation": "changes the number of steps; bring the input to the steps that the network runs for",
+}
 
 
 class Slayer:
@@ -34,24 +43,38 @@ class Slayer:
         """None is: slayer's synapses are three-dimensional convolutions with rounded weights."""
         return False
 
-    def one_step_layer(self, module: nn.Module, axes: int) -> nn.Module:
+    def is_own_layer(self, module: nn.Module) -> bool:
+        """Synapses, and the block that averages groups of neurons."""
+        return any(_is(module, "synapse.layer", kind) for kind in ("Dense", "Conv", "Pool")) or _is_average(module)
+
+    def one_step_layer(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
         """Synapses with their rounded weights: Dense as a linear layer, on (C, H, W) and for Conv as a Conv2d."""
-        dense, conv = _is(module, "synapse.layer", "Dense"), _is(module, "synapse.layer", "Conv")
-        if not (dense or conv):
+        if not self.is_own_layer(module):
             return module
         node: Any = module
-        with torch.no_grad():
-            weight = node.weight if node.pre_hook_fx is None else node.pre_hook_fx(node.weight)
-            kernel = weight[..., 0].detach()  # (out, in/groups, kH, kW)
-        outputs, inputs, *size = kernel.shape
-        layer: nn.Linear | nn.Conv2d
-        if dense and axes == 1:
-            layer, kernel = nn.Linear(inputs * size[0] * size[1], outputs, bias=False), kernel.flatten(1)
-        else:
-            options = {key: getattr(node, key)[:2] for key in ("stride", "padding", "dilation")}
-            layer = nn.Conv2d(inputs * node.groups, outputs, tuple(size), groups=node.groups, bias=False, **options)
+        if _is_average(module):
+            return _averages(node, shape)
+        kernel = _rounded(node)[..., 0]  # (out, in/groups, kH, kW)
+        if _is(module, "synapse.layer", "Pool"):
+            return _pool(node, kernel, shape)
+        outputs, inputs, height, width = kernel.shape
+        if _is(module, "synapse.layer", "Dense") and len(shape) == 1:
+            return _linear(kernel.flatten(1))
+        options = {key: getattr(node, key)[:2] for key in ("stride", "padding", "dilation")}
+        layer = nn.Conv2d(inputs * node.groups, outputs, (height, width), groups=node.groups, bias=False, **options)
         layer.weight = nn.Parameter(kernel, requires_grad=False)
         return layer
+
+    def recurrent(self, module: nn.Module) -> Recurrent | None:
+        """A Recurrent block: its matrices, rounded, and its neurons."""
+        if not _is(module, "block.cuba", "Recurrent"):
+            return None
+        node: Any = module
+        return Recurrent(
+            _linear(_rounded(node.input_synapse).flatten(1)),
+            _linear(_rounded(node.recurrent_synapse).flatten(1)),
+            node.neuron,
+        )
 
     def equation(self, module: nn.Module) -> NeuronEquation:
         """u ← (1 − α_u)·u + x; v ← (1 − α_v)·v + u; s = [v > threshold]; v ← 0 where s. Decays are rounded to 1/4096.
@@ -77,8 +100,9 @@ class Slayer:
         )
 
     def check_alignment(self, model: nn.Module) -> None:
-        """Refuse `delay_shift` and axonal delays."""
+        """Refuse `delay_shift`, axonal delays, and blocks without a counterpart on the chip."""
         for name, module in model.named_modules():
+            _check_block(name or type(module).__name__, module)
             if getattr(module, "delay_shift", False) is True:
                 raise UnsupportedNeuron(
                     f"{name or type(module).__name__} shifts its spikes by one step (delay_shift=True), as the chip"
@@ -108,6 +132,66 @@ class Slayer:
     def time_axis(self, model: nn.Module) -> int | None:  # noqa: ARG002 - asked of every backend
         """-1: time is the last axis."""
         return -1
+
+
+def _check_block(name: str, module: nn.Module) -> None:
+    node: Any = module
+    kind = type(module).__name__
+    reason = _REFUSED.get(kind)
+    if kind == "Affine" and node.dynamics:
+        reason = "returns potentials (dynamics=True), which do not leave a neuron; use dynamics=False, or Dense"
+    if kind == "Input" and node.neuron is not None:
+        reason = "drives neurons with the input itself; give it no neuron_params, and the input to Dense or Conv"
+    if reason is not None and _is(module, "block.cuba", kind):
+        raise UnsupportedNeuron(f"{name} ({kind}) {reason}")
+
+
+def _is_average(module: nn.Module) -> bool:
+    return _is(module, "block.cuba", "Average")
+
+
+def _rounded(synapse: Any) -> Tensor:
+    """A synapse's weights (out, in, kH, kW, 1) as it computes with them."""
+    with torch.no_grad():
+        weight: Tensor = synapse.weight if synapse.pre_hook_fx is None else synapse.pre_hook_fx(synapse.weight)
+    return weight.detach()
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    return layer
+
+
+def _averages(node: Any, shape: tuple[int, ...]) -> nn.Linear:
+    """The mean of each of `num_outputs` groups of neurons that follow each other."""
+    if node.count_log:
+        raise UnsupportedNeuron("returns a count beside its means (count_log=True); use count_log=False")
+    members = math.prod(shape) // node.num_outputs
+    return _linear(torch.eye(node.num_outputs, dtype=torch.float64).repeat_interleave(members, 1) / members)
+
+
+def _pool(node: Any, kernel: Tensor, shape: tuple[int, ...]) -> nn.Conv2d:
+    """The sum over windows of each channel.
+
+    Slayer puts the channels below each other, so that a window must not reach from one into the next; and it adds
+    n % k zeros after the last row and column of a grid that kernels do not tile. Here they come before the kernel's
+    first tap instead, with as many of padding on both sides.
+    """
+    channels, (rows, columns) = shape[0], tuple(n % k for n, k in zip(shape[1:], kernel.shape[2:], strict=True))
+    (stride, _), (above, beside), (dilation, wide) = (getattr(node, k)[:2] for k in ("stride", "padding", "dilation"))
+    reach = dilation * (kernel.shape[2] - 1) + 1
+    if above or reach > stride or (shape[1] + rows) % stride or ((rows or columns) and (dilation, wide) != (1, 1)):
+        raise UnsupportedNeuron(
+            f"pools {shape[1]} rows in windows of {reach}, stride {stride}, padding {above}, which slayer lets reach"
+            " from one channel into the next; use windows that tile the rows, without padding or dilation"
+        )
+    size = (kernel.shape[2] + rows, kernel.shape[3] + columns)
+    options = {"stride": node.stride[:2], "padding": (rows, beside + columns), "dilation": (dilation, wide)}
+    layer = nn.Conv2d(channels, channels, size, groups=channels, bias=False, **options)
+    padded = functional.pad(kernel, (columns, 0, rows, 0))
+    layer.weight = nn.Parameter(padded.expand(channels, -1, -1, -1).clone(), requires_grad=False)
+    return layer
 
 
 def _is(module: nn.Module, place: str, name: str) -> bool:

@@ -38,9 +38,16 @@ class SnnTorch:
         """SnnTorch has no layers of its own."""
         return False
 
-    def one_step_layer(self, module: nn.Module, axes: int) -> nn.Module:  # noqa: ARG002 - asked of every backend
-        """The module itself: layers are torch's."""
+    def is_own_layer(self, module: nn.Module) -> bool:  # noqa: ARG002 - asked of every backend
+        """None is: layers are torch's."""
+        return False
+
+    def one_step_layer(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:  # noqa: ARG002 - as above
+        """The module itself."""
         return module
+
+    def recurrent(self, module: nn.Module) -> None:
+        """Recurrent neurons are not read."""
 
     def equation(self, module: nn.Module) -> NeuronEquation:
         """Leaky: v ← βv + x. Synaptic: u ← αu + x; v ← βv + u. Both fire where v > threshold; β and α clipped to 0 … 1.

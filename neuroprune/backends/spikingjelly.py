@@ -45,9 +45,16 @@ class SpikingJelly:
         plain = (getattr(layer, name, None) for name in _PLAIN_LAYERS)
         return type(module) in plain
 
-    def one_step_layer(self, module: nn.Module, axes: int) -> nn.Module:  # noqa: ARG002 - asked of every backend
-        """The module itself: SpikingJelly's layers are torch's."""
+    def is_own_layer(self, module: nn.Module) -> bool:  # noqa: ARG002 - asked of every backend
+        """None is: SpikingJelly's layers are torch's."""
+        return False
+
+    def one_step_layer(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:  # noqa: ARG002 - as above
+        """The module itself."""
         return module
+
+    def recurrent(self, module: nn.Module) -> None:
+        """Recurrent neurons are not read."""
 
     def equation(self, module: nn.Module) -> NeuronEquation:
         """What an IFNode, LIFNode, ParametricLIFNode or CUBALIFNode computes.
