@@ -7,9 +7,11 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from hw_targets._quantize_descent import Descent, columns_of
 from hw_targets.activity import Activity
 from hw_targets.errors import InvalidNetwork
-from hw_targets.network import Accumulator, Array, ChipNetwork, Conv2d, Network, Op, Population, Synapses
+from hw_targets.network import Accumulator, Array, ChipNetwork, Conv2d, CubaLIF, Network, Op, Population, Synapses
+from hw_targets.number_formats import DECAY_UNITY
 from hw_targets.rounding import Reals, Rows
 
 #: Samples of one population's inputs: enough to tell its columns apart, bounded in time and memory.
@@ -17,6 +19,8 @@ SAMPLES = 8192
 VALUES = 1 << 25
 #: Above this many columns the statistics would take more than half a gigabyte; such rows are rounded one by one.
 COLUMNS = 8192
+#: Neurons × steps × samples that spikes are compared on: bounds the time of a descent.
+NEURON_STEPS = 1 << 22
 
 
 class Calibration:
@@ -38,6 +42,7 @@ class Calibration:
             raise InvalidNetwork(f"quantize: calibration has the shape {values.shape}, no samples; pass at least one")
         self._network = network
         self._activity: Activity = emulate(network, values)
+        self._settled = {p.name: self._activity.spikes[p.name] for p in network.inputs}
 
     def gram(self, population: Population, rows: Rows) -> Reals | None:
         """Mean of x·xᵀ over the inputs x of a population (columns as in its rows), or None where there is none.
@@ -53,12 +58,54 @@ class Calibration:
         # Sums of whole numbers below 2^53 are exact in any order, so that threads cannot change the result.
         return _shrunk(inputs.T @ inputs / len(inputs), len(inputs))
 
-    def differing(self, network: ChipNetwork, name: str) -> int:
-        """Spikes of a population in integers that differ from the real ones, given what its sources sent in reals."""
+    def differing(self, network: ChipNetwork, name: str, samples: int) -> int:
+        """Spikes of a population in integers that differ from the real ones in the first samples.
+
+        Given what its sources really send: they must have been settled before.
+        """
+        real = self._activity.spikes[name][:, :samples]
+        return int(np.count_nonzero(self._respond(network, name, samples) != real))
+
+    def settle(self, network: ChipNetwork, name: str) -> None:
+        """Note what a population sends in the integers that were chosen for it."""
+        self._settled[name] = self._respond(network, name, self._activity.samples)
+
+    def descent(self, network: ChipNetwork, name: str, rows: Rows, scale: float, samples: int) -> Descent | None:
+        """A search from a population's integers on, by the first of the samples.
+
+        Args:
+            network: the population in integers, and its sources.
+            name: the population.
+            rows: its weights.
+            scale: its scale.
+            samples: how many to look at, unless so many neurons would take too long.
+
+        Returns:
+            None where the rows are not all there is to a current: grouped, delayed or recurrent synapses, the input
+            layer's own neurons, or currents that decay over several steps.
+        """
+        population, incoming = network[name], network.incoming(name)
+        neuron = population.neuron
+        if not isinstance(neuron, CubaLIF) or neuron.i_decay != DECAY_UNITY:
+            return None
+        if any(_is_special(s) or s.is_recurrent for s in incoming):
+            return None
+        samples = min(samples, max(1, NEURON_STEPS // (population.size * network.time_steps)))
+        sent = {s.source: self._settled[s.source][:, :samples] for s in incoming}
+        real = self._activity.spikes[name][:, :samples].astype(bool)
+        real = real.reshape(*real.shape[:2], len(rows.real), -1)
+        weights = {id(mine): s.op.weight for mine, s in zip(self._network.incoming(name), incoming, strict=True)}
+        constant = None
+        if population.bias is not None and not rows.has_bias:
+            constant = population.bias.reshape(real.shape[2:])
+        integers = rows.joined(weights, population.bias)
+        return Descent(neuron, rows, scale, integers, real, columns_of(rows, sent), constant)
+
+    def _respond(self, network: ChipNetwork, name: str, samples: int) -> npt.NDArray[np.uint8]:
         from hw_targets._emulate import respond
 
-        sent = {s.source: self._activity.spikes[s.source] for s in network.incoming(name) if not s.is_recurrent}
-        return int(np.count_nonzero(respond(network, name, sent) != self._activity.spikes[name]))
+        sources = {s.source for s in network.incoming(name) if not s.is_recurrent}
+        return respond(network, name, {source: self._settled[source][:, :samples] for source in sources})
 
     def _inputs(self, population: Population, rows: Rows) -> Reals:
         """Sampled inputs (samples, columns), whole numbers; which steps, samples and positions, a fixed seed says."""

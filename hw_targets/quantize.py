@@ -2,7 +2,8 @@
 
 Each population has one scale, the integer that stands for 1.0 of membrane potential: weights, bias and threshold are
 rounded on it, and zeros stay zero (`scales` says which one). With calibration data each weight is rounded up or down
-such that the errors of a neuron cancel on what it is really sent (`rounding`). Decays are rounded to 1/4096.
+such that the errors of a neuron cancel on what it is sent (`rounding`), and then, layer by layer, such that the fewest
+spikes differ from the real network's (`_quantize_descent`). Decays are rounded to 1/4096.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hw_targets.network import LIF, ChipNetwork, CubaLIF, Network, Population
 from hw_targets.number_formats import DECAY_UNITY, NumberFormats, number_formats
 from hw_targets.rounder import Rounder, has_fractions
 from hw_targets.rounding import input_scale, with_integers
-from hw_targets.scales import ScaleChooser
+from hw_targets.scales import ScaleChooser, Scaled
 
 
 def quantize(network: Network, chip: Chip, calibration: npt.ArrayLike | None = None) -> ChipNetwork:
@@ -34,7 +35,7 @@ def quantize(network: Network, chip: Chip, calibration: npt.ArrayLike | None = N
         network: real weights.
         chip: says how wide its integers are.
         calibration: some inputs of the kind the network will see, as `emulate` takes them: (N, C, H, W), shown in every
-            step, or (T, N, C, H, W); training images, never those it is judged by. A hundred are enough. Scales and
+            step, or (T, N, C, H, W); training images, never those it is judged by. A few hundred are enough. Scales and
             rounding then follow from what they make the network send; the result is the same in every run. None: the
             largest scale that fits and the nearest integers.
 
@@ -46,8 +47,9 @@ def quantize(network: Network, chip: Chip, calibration: npt.ArrayLike | None = N
     check_type("quantize", chip, Chip, "what load_chip(name) gives")
     formats = number_formats(chip)
     rounder = Rounder(network, formats, None if calibration is None else Calibration(network, calibration))
-    scales = _scales(network, ScaleChooser(rounder))
-    integers = {name: rounder.integers(network[name], scale) for name, scale in scales.items()}
+    found = _layer_by_layer(network, ScaleChooser(rounder))
+    scales = {name: one.scale for name, one in found.items()}
+    integers = {name: one.integers for name, one in found.items()}
     return ChipNetwork(
         tuple(
             p if p.is_input else rounder.population(p, scales[p.name], integers[p.name]) for p in network.populations
@@ -79,14 +81,14 @@ def dequantize(network: ChipNetwork) -> Network:
     return Network(tuple(populations), tuple(synapses), time_steps=network.time_steps, notes=network.notes)
 
 
-def _scales(network: Network, chooser: ScaleChooser) -> dict[str, float]:
+def _layer_by_layer(network: Network, chooser: ScaleChooser) -> dict[str, Scaled]:
     layers = assign_layers(network)
     relayed = crossings(network, layers)
-    scales: dict[str, float] = {}
+    found: dict[str, Scaled] = {}
     for layer in sorted(set(layers.values())):
         members = [network[name] for name in network.order if layers[name] == layer and not network[name].is_input]
-        scales |= chooser.layer(members, has_relays=layer in relayed)
-    return scales
+        found |= chooser.layer(members, has_relays=layer in relayed)
+    return found
 
 
 def _rounded_decays(population: Population, formats: NumberFormats) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,24 @@ from hw_targets.rounding import Reals, Rows, input_scale, rows_of, with_integers
 
 Ints = npt.NDArray[np.int32]
 
+#: Passes over the weights of a population; most of what there is to gain is gained in the first.
+SWEEPS = 2
+#: Samples that spikes are compared on, to choose a scale, and to round.
+BIAS_SAMPLES, MOST_SAMPLES = 100, 1 << 20
+
 
 class Integers(NamedTuple):
     """Weights of a population by `id` of their synapses, and its bias."""
 
     weights: Mapping[int, Ints]
     bias: Ints | None
+
+
+class Fitted(NamedTuple):
+    """Integers of a population, and how many of its spikes differ from the real ones for them."""
+
+    integers: Integers
+    differing: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +86,40 @@ class Rounder:
             neuron = chip if neuron.strict or has_fractions(chip) else replace(chip, v_threshold=level - 1)
         return replace(population, neuron=neuron, bias=integers.bias)
 
-    def alone(self, population: Population, scale: float) -> ChipNetwork:
+    def fitted(self, population: Population, scale: float, *, only_biases: bool) -> Fitted:
+        """Integers that change few spikes of a population, given what its sources, settled before, send in integers.
+
+        From `integers` on, biases and, unless `only_biases`, roundings are moved as long as fewer spikes differ
+        (`Descent`): there are never more than with `integers`. To choose a scale, few samples and the biases are
+        enough.
+        """
+        assert self.calibration is not None
+        found = self.integers(population, scale)
+        rows, here = self.rows.get(population.name), self.alone(population, scale, found)
+        samples = BIAS_SAMPLES if only_biases else MOST_SAMPLES
+        descent = None
+        if rows is not None:
+            descent = self.calibration.descent(here, population.name, rows, scale, samples)
+        if rows is None or descent is None:
+            return Fitted(found, self.calibration.differing(here, population.name, samples))
+        before = descent.differing
+        descent.biases()
+        for _ in range(0 if only_biases else SWEEPS):
+            if not descent.sweep():
+                break
+        weights, bias = rows.split(descent.integers)
+        moved = Integers(weights, found.bias if bias is None else bias)
+        if not self.fits(population, scale, moved):
+            return Fitted(found, before)
+        return Fitted(moved, descent.differing)
+
+    def settle(self, population: Population, scale: float, integers: Integers) -> None:
+        """Let what a population sends be known to those it feeds; without calibration data nobody asks."""
+        if self.calibration is not None and isinstance(population.neuron, LIF):
+            self.calibration.settle(self.alone(population, scale, integers), population.name)
+
+    def alone(self, population: Population, scale: float, integers: Integers) -> ChipNetwork:
         """A network of this population in integers, and what feeds it."""
-        integers = self.integers(population, scale)
         incoming = self.network.incoming(population.name)
         sources = {s.source for s in incoming} - {population.name}
         here = self.population(population, scale, integers)
@@ -92,21 +135,61 @@ class Rounder:
         The current of neurons that fire, at its largest; for accumulators the sum, bias included, of all steps of a
         sample. Without `integers`, of those rounded to the nearest.
         """
+        if integers is None:
+            # Rounding moves a weight by half a unit at most; that mostly decides, with no weight looked at again.
+            largest, slack = self._reach(population, scale)
+            if self._is_inside(population, scale, largest + slack, None):
+                return True
+            if not self._is_inside(population, scale, largest - slack, None):
+                return False
         excitation, inhibition = 0.0, 0.0
+        sums: dict[tuple[int, float], tuple[float, float]] = {}
         for s in self.network.incoming(population.name):
-            source = self.network[s.source]
-            unit = scale / input_scale(source)
-            weight = np.rint(s.op.weight * unit) if integers is None else integers.weights[id(s)].astype(np.float64)
-            rows = weight.reshape(len(weight), -1) * largest_value(source)
-            excitation += float(np.maximum(rows, 0).sum(1).max(initial=0.0))
-            inhibition += float(np.maximum(-rows, 0).sum(1).max(initial=0.0))
-        current = max(excitation, inhibition)
+            unit, most = scale / input_scale(self.network[s.source]), largest_value(self.network[s.source])
+            key = (id(s.op.weight), unit)
+            if integers is not None:
+                up, down = _row_sums(integers.weights[id(s)].astype(np.float64))
+            elif key in sums:
+                up, down = sums[key]
+            else:
+                up, down = sums[key] = _row_sums(np.rint(s.op.weight * unit))
+            excitation, inhibition = excitation + up * most, inhibition + down * most
+        return self._is_inside(population, scale, max(excitation, inhibition), integers)
+
+    def _is_inside(self, population: Population, scale: float, current: float, integers: Integers | None) -> bool:
+        """Whether the state holds a current, lasting as long as it does, or, of a readout, a sample's steps of it."""
         if isinstance(population.neuron, Accumulator):
             if population.bias is not None:
                 bias = np.rint(population.bias * scale) if integers is None else integers.bias
                 current += float(np.abs(np.asarray(bias)).max())
             current *= self.network.time_steps
         return current * lasting(population, self.network.time_steps) < self.formats.state - 1
+
+    def _reach(self, population: Population, scale: float) -> tuple[float, float]:
+        """The largest current before its weights are rounded, and by how much rounding may change it."""
+        excitation, inhibition, slack = 0.0, 0.0, 0.0
+        for s in self.network.incoming(population.name):
+            weight, most = s.op.weight, largest_value(self.network[s.source])
+            if id(weight) not in self._sums:
+                rows = weight.reshape(len(weight), -1)
+                self._sums[id(weight)] = (*_row_sums(weight), int(np.count_nonzero(rows, axis=1).max(initial=0)))
+            up, down, count = self._sums[id(weight)]
+            unit = scale / input_scale(self.network[s.source])
+            excitation, inhibition = excitation + up * unit * most, inhibition + down * unit * most
+            slack += 0.5 * count * most
+        return max(excitation, inhibition), slack
+
+    @cached_property
+    def _sums(self) -> dict[int, tuple[float, float, int]]:
+        """By `id` of real weights: largest sum of a row's positive and negative weights, and of its non-zeros."""
+        return {}
+
+
+def _row_sums(weight: npt.NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Largest sum of a row's positive weights, and of its negative ones, without their sign."""
+    rows = weight.reshape(len(weight), -1)
+    positive = np.maximum(rows, 0).sum(1)
+    return float(positive.max(initial=0.0)), float((positive - rows.sum(1)).max(initial=0.0))
 
 
 def has_fractions(neuron: CubaLIF) -> bool:

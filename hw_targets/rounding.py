@@ -6,6 +6,7 @@ the same kernel (the terms of a SEW ADD) share their columns, so that they stay 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +41,16 @@ class Rows:
         result: Reals = np.clip(np.rint(self.real * scale), -self.limit, self.limit)
         return result
 
+    def neighbours(self, scale: float) -> tuple[Reals, Reals]:
+        """⌊scale·w⌋ and ⌈scale·w⌉ within the limits.
+
+        Beyond a limit both are the limit; both of a whole number, zero among them, are the number.
+        """
+        target = self.real * scale
+        slack = SLACK * np.maximum(1.0, np.abs(target))
+        low = np.clip(np.floor(target + slack), -self.limit, self.limit)
+        return low, np.clip(np.ceil(target - slack), -self.limit, self.limit)
+
     def squared_error(self, integers: Reals, scale: float, gram: Reals) -> float:
         """Σ over rows of δ·G·δᵀ with δ = q/scale − w: the drive's squared error, summed over what G sums over."""
         delta = integers / scale - self.real
@@ -54,10 +65,7 @@ class Rows:
         Behdin et al., "QuantEase", 2023 (arXiv 2309.01885).
         """
         target = self.real * scale
-        slack = SLACK * np.maximum(1.0, np.abs(target))
-        low = np.clip(np.floor(target + slack), -self.limit, self.limit)
-        high = np.clip(np.ceil(target - slack), -self.limit, self.limit)
-        # Beyond the limit both neighbours are the limit; so are both of a whole number, the number.
+        low, high = self.neighbours(scale)
         q: Reals = np.clip(np.rint(target), low, high)
         slope, diagonal = (q - target) @ gram, np.diag(gram)
         free = np.flatnonzero((low != high).any(0) & (diagonal > 0))
@@ -73,6 +81,14 @@ class Rows:
             if not moved:
                 break
         return q
+
+    def joined(self, weights: Mapping[int, npt.NDArray[np.int32]], bias: npt.NDArray[np.int32] | None) -> Reals:
+        """The rows that `split` takes apart."""
+        parts = [weights[id(group[0])].reshape(len(self.real), -1) for group in self.groups]
+        if self.has_bias and bias is not None:
+            parts.append(bias[:, None])
+        result: Reals = np.concatenate(parts, 1).astype(np.float64)
+        return result
 
     def split(self, integers: Reals) -> tuple[dict[int, npt.NDArray[np.int32]], npt.NDArray[np.int32] | None]:
         """The integers as weights by `id` of their synapses, and the bias."""

@@ -2,25 +2,33 @@
 
 It is the largest for which every integer fits the chip; or the one the network was trained on (`LIF.unit`), where that
 fits. On calibration data it is the one whose integers change the fewest spikes of the population, given what its
-sources really sent. That may clip a few weights far above the rest, which costs little: a neuron fires no more than
-once a step, however far a weight lifts it. (The squared error of the drive, which weighs such clipping in full, chose
-scales that changed more spikes.) Populations of one netx layer fire at one integer threshold.
+sources send in the integers they got. That may clip a few weights far above the rest, which costs little: a neuron
+fires no more than once a step, however far a weight lifts it. (The squared error of the drive, which weighs such
+clipping in full, chose scales that changed more spikes.) Populations of one netx layer fire at one integer threshold.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from hw_targets.errors import QuantizationError
 from hw_targets.network import LIF, GradedInput, Network, Population
 from hw_targets.number_formats import NumberFormats
-from hw_targets.rounder import Rounder, largest_value, lasting
+from hw_targets.rounder import Integers, Rounder, largest_value, lasting
 from hw_targets.rounding import input_scale
 
 #: Scales tried, in units of the largest one that clips nothing.
-FACTORS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
+FACTORS = (0.7, 0.74, 0.78, 0.83, 0.88, 0.93, 0.98, 1.03, 1.09, 1.15, 1.22, 1.3, 1.4, 1.5, 1.75, 2.0)
+
+
+class Scaled(NamedTuple):
+    """A population's scale, and its integers on it."""
+
+    scale: float
+    integers: Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +47,11 @@ class ScaleChooser:
         """The chip's."""
         return self.rounder.formats
 
-    def layer(self, members: list[Population], *, has_relays: bool) -> dict[str, float]:
-        """One scale per population of a netx layer, such that all firing neurons have the same integer threshold.
+    def layer(self, members: list[Population], *, has_relays: bool) -> dict[str, Scaled]:
+        """Scales and integers of a netx layer, such that all firing neurons have the same integer threshold.
+
+        With calibration data the layers are to be asked for one after the other: each is fitted to what those before
+        it send in the integers they were given.
 
         Raises:
             QuantizationError: no scale fits; the message names the population.
@@ -55,7 +66,15 @@ class ScaleChooser:
             scales |= {name: level / threshold for name, threshold in firing.items()}
         for name, scale in scales.items():
             self._check_weights_survive(self.network[name], scale)
-        return scales
+        return {name: self._settled(self.network[name], scale) for name, scale in scales.items()}
+
+    def _settled(self, population: Population, scale: float) -> Scaled:
+        """A population's integers on its scale, known to the layers that follow."""
+        if self.rounder.calibration is None or not isinstance(population.neuron, LIF):
+            return Scaled(scale, self.rounder.integers(population, scale))
+        integers = self.rounder.fitted(population, scale, only_biases=False).integers
+        self.rounder.settle(population, scale, integers)
+        return Scaled(scale, integers)
 
     def _level(self, firing: dict[str, float], limits: dict[str, float], *, has_relays: bool) -> int:
         """The integer threshold of a layer."""
@@ -86,9 +105,8 @@ class ScaleChooser:
         return min(fitting, key=lambda x: rows.squared_error(rows.nearest(x), x, gram))
 
     def _differing(self, name: str, scale: float) -> int:
-        """Spikes that differ from the real population's where both get what its real sources sent."""
-        assert self.rounder.calibration is not None
-        return self.rounder.calibration.differing(self.rounder.alone(self.network[name], scale), name)
+        """Spikes that differ from the real population's on this scale, its biases fitted."""
+        return self.rounder.fitted(self.network[name], scale, only_biases=True).differing
 
     def _alone_enough(self, name: str, threshold: float) -> bool:
         """Whether one spike through one synapse reaches the threshold."""

@@ -1,4 +1,4 @@
-"""A slow twin of calibrated rounding: plain loops over positions, weights and choices."""
+"""Slow twins of calibrated rounding: plain loops over positions, weights, steps and choices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.network import Conv2d, Op
+from hw_targets.network import Conv2d, CubaLIF, Op
 
 Reals = npt.NDArray[np.float64]
 
@@ -63,3 +63,56 @@ def best_rounding(target: Reals, limit: float, gram: Reals) -> tuple[Reals, floa
     errors = [error_of(q, target, gram) for q in candidates]
     best = int(np.argmin(errors))
     return candidates[best], errors[best]
+
+
+def differing_spikes(q: Reals, inputs: list[list[list[int]]], wanted: list[list[bool]], neuron: CubaLIF) -> int:
+    """How many spikes of one neuron are not as wanted; `inputs[step][sample][column]`, potentials in 1/64."""
+    count = 0
+    for sample in range(len(inputs[0])):
+        v = 0
+        for step in range(len(inputs)):
+            drive = sum(int(w) * x for w, x in zip(q, inputs[step][sample], strict=True))
+            kept = abs(v) * (4096 - neuron.v_decay) // 4096
+            v = (kept if v >= 0 else -kept) + 64 * drive
+            fired = v > 64 * neuron.v_threshold
+            count += fired != wanted[step][sample]
+            if fired:
+                v = 0
+    return count
+
+
+def descend(
+    q: Reals,
+    target: Reals,
+    limit: Reals,
+    inputs: list[list[list[int]]],
+    wanted: list[list[bool]],
+    neuron: CubaLIF,
+    sweeps: int,
+) -> tuple[Reals, int]:
+    """One row's biases (the last column), then per sweep its weights and biases, each moved while that helps."""
+    q = q.copy()
+    best = differing_spikes(q, inputs, wanted, neuron)
+
+    def attempt(column: int, steps: tuple[int, ...], low: float, high: float) -> None:
+        nonlocal best
+        for step in steps:
+            moved = q.copy()
+            moved[column] += step
+            if low <= moved[column] <= high:
+                count = differing_spikes(moved, inputs, wanted, neuron)
+                if count < best:
+                    q[column], best = moved[column], count
+
+    def bias() -> None:
+        reach = limit[-1] if target[-1] else 0.0
+        attempt(len(q) - 1, (1, -1, 2, -2, 5, -5), -reach, reach)
+
+    bias()
+    for _ in range(sweeps):
+        for column in range(len(q) - 1):
+            bound = limit[column]
+            low, high = np.floor(target[column] + 1e-9), np.ceil(target[column] - 1e-9)
+            attempt(column, (1, -1), max(low, -bound), min(high, bound))
+        bias()
+    return q, best

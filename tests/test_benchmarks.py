@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from examples.benchmarks import __main__ as command
-from examples.benchmarks import readme
+from examples.benchmarks import chip_accuracy, readme
 from examples.benchmarks.common import (
     RESULTS,
     Goal,
@@ -227,6 +227,24 @@ def test_what_is_missing_is_named(folder: Path, capsys: pytest.CaptureFixture[st
     damage(folder)
     assert _readme(folder) == 2
     assert message in capsys.readouterr().err
+
+
+def test_lost_accuracy_is_summed_up_over_seeds() -> None:
+    """Losses in points, their mean and deviation; the goal is for calibrated integers on test images alone."""
+    report, outcomes = Report("chip_accuracy", False, {}, ""), []
+    for seed, right in enumerate((0.870, 0.868, 0.875)):
+        chip = {kind: {"validation": right, "test": right} for kind in chip_accuracy.KINDS}
+        real = {"validation": 0.88, "test": 0.872}
+        outcomes.append(chip_accuracy.Outcome(0.9, seed, 0.901, real, chip, chip, {}))
+    chip_accuracy.sum_up(report, outcomes)
+    found = {result.name: result for result in report.results}
+    assert len(found) == 4
+    assert found["0.9/calibrated/test"].summary.median == pytest.approx(0.2)
+    assert (found["0.9/calibrated/test"].verdict, found["0.9/nearest/test"].verdict) == ("met", None)
+    loss = report.values["0.9/calibrated/test"]["loss"]
+    assert loss["values"] == pytest.approx([0.2, 0.4, -0.3])
+    assert (loss["mean"], loss["sd"]) == pytest.approx((0.1, 0.13**0.5))
+    assert json.dumps(report.as_json())
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference_chip import current_bounds, run_slowly
-from reference_quantize import best_rounding, error_of, gram_of, inputs_of
+from reference_quantize import best_rounding, descend, differing_spikes, error_of, gram_of, inputs_of
 from test_quantize import assert_inside_the_chip, pixels, sew
 
 from hw_targets import emulate, export_netx, read_netx
@@ -34,7 +34,7 @@ from hw_targets.network import (
 from hw_targets.number_formats import number_formats
 from hw_targets.quantize import quantize
 from hw_targets.relays import insert_relays
-from hw_targets.rounder import Rounder
+from hw_targets.rounder import SWEEPS, Rounder
 from hw_targets.rounding import rows_of
 from hw_targets.scales import FACTORS
 
@@ -139,7 +139,7 @@ def test_the_level_is_the_best_of_all_that_were_tried(seed: int) -> None:
     errors = {}
     for level in {int(top * f) for f in FACTORS} | {top}:
         if 1 <= level <= max(top, most):
-            integers = rounder.integers(network["n"], float(level))
+            integers = rounder.fitted(network["n"], float(level), only_biases=True).integers
             here = rounder.population(network["n"], float(level), integers)
             readout = replace(network["out"], bias=None)
             whole = ChipNetwork(
@@ -154,6 +154,116 @@ def test_the_level_is_the_best_of_all_that_were_tried(seed: int) -> None:
     chosen = round(chip.scales["n"])
     assert errors[chosen] == min(errors.values())
     assert chosen == max(level for level, error in errors.items() if error == errors[chosen])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    decay=st.sampled_from([0.0, 0.3]),
+    scale=st.sampled_from([3.0, 11.0, 40.0]),
+    only_biases=st.booleans(),
+)
+def test_descent_takes_the_steps_of_the_twin(seed: int, decay: float, scale: float, only_biases: bool) -> None:
+    """The same integers and the same count, step by step in plain loops; never more differing spikes than before."""
+    rng = np.random.default_rng(seed)
+    network = dense(rng, inputs=5, neurons=2)
+    leaky = replace(network["n"], neuron=LIF(1.0, decay))
+    network = replace(network, populations=(network["in"], leaky, network["out"]))
+    images = spikes(rng, network)
+    rounder = Rounder(network, number_formats(LOIHI), Calibration(network, images))
+    start, rows = rounder.integers(leaky, scale), rounder.rows["n"]
+    neuron = rounder.population(leaky, scale, start).neuron
+    assert isinstance(neuron, CubaLIF)
+    first = rows.joined(start.weights, start.bias)
+    real = emulate(network, images).spikes["n"]
+    fitted = rounder.fitted(leaky, scale, only_biases=only_biases)
+    found = rows.joined(fitted.integers.weights, fitted.integers.bias)
+    total = 0
+    for row in range(len(first)):
+        inputs = [[[*map(int, x), 1] for x in step] for step in images]
+        wanted = [[bool(x) for x in step] for step in real[:, :, row]]
+        sweeps = 0 if only_biases else SWEEPS
+        q, differing = descend(first[row], rows.real[row] * scale, rows.limit, inputs, wanted, neuron, sweeps)
+        np.testing.assert_array_equal(found[row], q)
+        assert differing <= differing_spikes(first[row], inputs, wanted, neuron)
+        total += differing
+    assert fitted.differing == total
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 10**6), decay=st.sampled_from([0.0, 0.5]), graded=st.booleans())
+def test_fitted_integers_change_no_more_spikes_keep_zeros_and_stay_next_to_the_weights(
+    seed: int, decay: float, graded: bool
+) -> None:
+    """Population by population on what those before send in integers; counts are those of the emulator."""
+    network = sew(seed, decay=decay, graded=graded)
+    images = pixels(network, 5, seed)
+    chip = quantize(network, LOIHI, images)
+    calibration = Calibration(network, images)
+    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    own, real = emulate(chip, images).spikes, emulate(network, images).spikes
+    for name in network.order:
+        population = network[name]
+        if not isinstance(population.neuron, LIF):
+            continue
+        scale = chip.scales[name]
+        plain, fitted = rounder.integers(population, scale), rounder.fitted(population, scale, only_biases=False)
+        before = calibration.differing(rounder.alone(population, scale, plain), name, len(images))
+        after = calibration.differing(rounder.alone(population, scale, fitted.integers), name, len(images))
+        assert fitted.differing == after <= before
+        assert after == int((own[name] != real[name]).sum())
+        for mine, s in zip(network.incoming(name), chip.incoming(name), strict=True):
+            q = fitted.integers.weights[id(mine)]
+            np.testing.assert_array_equal(q, s.op.weight)
+            unit = scale / 255 if graded and mine.source == "in" else scale
+            assert (np.abs(q - np.clip(mine.op.weight * unit, -127, 127)) < 1).all()
+            assert not q[mine.op.weight == 0].any()
+        assert fitted.integers.bias is not None
+        assert population.bias is not None
+        assert np.abs(fitted.integers.bias).max() <= 4095
+        assert not fitted.integers.bias[population.bias == 0].any()
+        rounder.settle(population, scale, fitted.integers)
+
+
+def neuron_biases(network: Network) -> Network:
+    """The same with a bias for each neuron of `n`."""
+    n = network["n"]
+    one_each = replace(n, bias=np.random.default_rng(2).standard_normal(n.size))
+    return replace(network, populations=(network["in"], one_each, network["out"]))
+
+
+@pytest.mark.parametrize("only_biases", [True, False])
+@pytest.mark.parametrize(
+    "network",
+    [image_of_8x8(), neuron_biases(image_of_8x8()), dense(np.random.default_rng(3), inputs=9, neurons=8)],
+    ids=["conv", "bias per neuron", "dense"],
+)
+def test_a_descent_counts_what_the_emulator_does(network: Network, only_biases: bool) -> None:
+    images = spikes(np.random.default_rng(1), network, samples=6)
+    calibration = Calibration(network, images)
+    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    plain, fitted = rounder.integers(network["n"], 9.0), rounder.fitted(network["n"], 9.0, only_biases=only_biases)
+    before, after = (
+        calibration.differing(rounder.alone(network["n"], 9.0, found), "n", len(images[0]))
+        for found in (plain, fitted.integers)
+    )
+    assert fitted.differing == after <= before
+    assert only_biases or after < before or not before
+
+
+def test_a_bias_next_to_a_tie_is_moved_over_it() -> None:
+    """With nothing to see, 0.5 + 0.5 fires; rounding the bias down delays every spike of the channel."""
+    network = Network(
+        (Population("in", (2,), SpikeInput()), Population("n", (1,), LIF(1.0), np.array([0.5]))),
+        (Synapses("in", "n", Dense(np.array([[0.31, -0.9]]))),),
+        time_steps=4,
+    )
+    nothing = np.zeros((3, 2), np.int64)
+    rounder = Rounder(network, number_formats(LOIHI), Calibration(network, nothing))
+    fitted = rounder.fitted(network["n"], 87.0, only_biases=True)  # 43.5 would be half of 87
+    assert fitted.differing == 0
+    assert fitted.integers.bias is not None
+    assert fitted.integers.bias[0] == 44
 
 
 @settings(max_examples=12, deadline=None)
@@ -203,7 +313,7 @@ def test_calibration_changes_fewer_spikes() -> None:
         for key, chip in chips.items():
             own = emulate(chip, shown).spikes
             differing[key] += sum(int((own[name] != real[name]).sum()) for name in real)
-    assert differing["calibrated"] < 0.9 * differing["plain"], differing
+    assert differing["calibrated"] < 0.6 * differing["plain"], differing
 
 
 def test_a_weight_that_alone_makes_a_neuron_fire_still_does() -> None:

@@ -22,7 +22,7 @@ from examples.benchmarks.truth.finding import Finding, Tally, checked
 from examples.benchmarks.truth.lava_path import Exported, compare_trace, export_case, exported
 from examples.benchmarks.truth.tape import Tape, shrink
 from examples.benchmarks.truth.torch_path import check_torch
-from hw_targets import _emulate_currents, _emulate_neurons, export_netx, from_torch, signals
+from hw_targets import _emulate_currents, _emulate_fast, _emulate_neurons, export_netx, from_torch, signals
 from hw_targets.errors import UnsupportedModel
 from hw_targets.lava_check import LavaUnavailable, run_lava_jobs
 from hw_targets.network import (
@@ -96,11 +96,11 @@ def too_strong(state: torch.Tensor, decay: int) -> torch.Tensor:
     return left.sign() * (left.abs() >> 12)
 
 
-def late_threshold(step: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Neurons that fire one unit of the weights too late."""
+def late_threshold(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Leaky neurons that get one unit of the weights too little."""
 
-    def changed(self: Any, a: torch.Tensor) -> torch.Tensor:
-        return step(self, a - 1)
+    def changed(self: Any, a: Any, *args: Any) -> Any:
+        return step(self, a - int(self.unit > 1), *args)
 
     return changed
 
@@ -129,7 +129,7 @@ def unscaled(through_pool: Callable[..., NDArray[Any]]) -> Callable[..., NDArray
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "decays are 1/256 off": lambda m: m.setattr(_emulate_neurons, "_decay", too_strong),
     "one unit less arrives": lambda m: m.setattr(
-        _emulate_neurons._Integer, "step", late_threshold(_emulate_neurons._Integer.step)
+        _emulate_fast._States, "_charge", late_threshold(_emulate_fast._States._charge)
     ),
     "no clipping": lambda m: m.setattr(_emulate_neurons, "LIMIT", 1 << 40),
     "transposed kernels": lambda m: m.setattr(_emulate_currents, "apply", transposed(_emulate_currents.apply)),

@@ -80,7 +80,7 @@ def test_neuroprune_never_imports_hw_targets() -> None:
 
 def test_torch_in_hw_targets() -> None:
     reading = ("_from_torch", "_layout", "_tracer", "_torch_layers", "_torch_ops", "_spike_check")
-    running = ("_emulate", "_emulate_currents", "_emulate_neurons")
+    running = ("_emulate", "_emulate_currents", "_emulate_fast", "_emulate_neurons", "_emulate_products")
     allowed = {f"hw_targets.{name}" for name in (*reading, *running, "run_folder", "stages")}
     found = {m for m in importers("torch", "hw_targets") if not m.startswith("hw_targets.cli")}
     assert found <= allowed

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from reference_chip import run_slowly
 
-from hw_targets import emulate, from_torch, lava_runner
+from hw_targets import emulate, from_torch, lava_importable, lava_runner, read_netx
 from hw_targets.chip import load_chip
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.export import netx
@@ -286,6 +286,66 @@ def test_groups_are_unrolled_and_a_layer_without_biases_has_none(tmp_path: Path)
         np.testing.assert_array_equal(group["kernelSize"][()], (2, 3))
         np.testing.assert_array_equal(group["shape"][()], shape)
         assert int(group["groups"][()]) == 1
+
+
+@pytest.mark.parametrize("network", [chain(spikes_out=False), mlp()], ids=["convolutions", "matrices"])
+def test_many_weights_are_compressed_and_read_as_before(
+    network: ChipNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_netx(network, tmp_path / "plain.net")
+    monkeypatch.setattr(netx, "CHUNK_BYTES", 16)
+    export_netx(network, tmp_path / "packed.net")
+    chunked = 0
+    with h5py.File(tmp_path / "plain.net") as plain, h5py.File(tmp_path / "packed.net") as packed:
+        for i in range(1, len(plain["layer"])):
+            if "weight" in plain[f"layer/{i}"]:
+                ours, theirs = plain[f"layer/{i}/weight"], packed[f"layer/{i}/weight"]
+                chunked += theirs.chunks is not None
+                assert ours.chunks is None
+                assert ours.dtype == theirs.dtype == np.int8
+                np.testing.assert_array_equal(ours[()], theirs[()])
+    assert chunked >= 2
+    images = bright(network, 2)
+    reread = emulate(read_netx(tmp_path / "packed.net"), images)
+    np.testing.assert_array_equal(reread.output, emulate(network, images).output)
+
+
+def test_even_weights_beyond_8_bits_are_stored_in_16(tmp_path: Path) -> None:
+    network = mlp()
+    first = network.synapses[0]
+    doubled = replace(first, op=Dense(first.op.weight * 2))
+    export_netx(replace(network, synapses=(doubled, *network.synapses[1:])), tmp_path / "wide.net")
+    with h5py.File(tmp_path / "wide.net") as file:
+        weight = file["layer/1/weight"]
+        assert weight.dtype == np.int16
+        assert np.abs(weight[()]).max() > 127
+        np.testing.assert_array_equal(weight[()], doubled.op.weight)
+
+
+def test_sums_of_weights_beyond_16_bits_are_refused_not_wrapped(tmp_path: Path) -> None:
+    """Two parallel kernels of 2^15 + 10 in all would be −2^15 + 10 + … in 16 bits."""
+    half = np.full((1, 1, 1, 1), (1 << 15) + 10, np.int32)
+    network = ChipNetwork(
+        (Population("in", (1, 2, 2), SpikeInput()), Population("n", (1, 2, 2), CubaLIF(5))),
+        (Synapses("in", "n", Conv2d(half)), Synapses("in", "n", Conv2d(half.copy()))),
+    )
+    with pytest.raises(QuantizationError, match="span 0 … 65556"):
+        export_netx(network, tmp_path / "sum.net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.lava
+def test_lavas_own_reader_sees_the_same_weights_in_a_compressed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = chain(spikes_out=False)
+    monkeypatch.setattr(netx, "CHUNK_BYTES", 16)
+    export_netx(network, tmp_path / "packed.net")
+    with lava_importable():
+        utils = pytest.importorskip("lava.lib.dl.netx.utils", reason="lava-dl is not installed")
+    read = utils.NetDict(str(tmp_path / "packed.net"))
+    for i, layer in zip((1, 2, 3, 5), netx_layers(insert_relays(network)), strict=True):
+        np.testing.assert_array_equal(read["layer"][i]["weight"], layer.weight)
 
 
 def test_dense_layers_on_a_vector_have_no_flatten(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ BENCHMARKS = (
     "emulation",
     "sanafe",
     "placement",
+    "deployment",
     "target_sparsity",
     "chip_truth",
+    "chip_accuracy",
 )
 
 
