@@ -32,7 +32,8 @@ SEQUENTIAL_LIMIT = 5_000_000
 METHOD = (
     "Random weights in the chip's integers; of each output channel the largest stay, so that all neurons of a layer"
     " have equal fan-in before padding (max-pools are left alone). cores: place(). lower_bound: the scarcest resource's"
-    " total over a core's limit. nengo: nengo-loihi's rule n_split = max over resources of ceil(total / limit) per"
+    " total over a core's limit, kernels in the copies that no placement avoids. nengo: nengo-loihi's rule"
+    " n_split = max over resources of ceil(total / limit) per"
     " population, zeros stored, blocks not checked again (many would exceed a limit). sequential: pixel by pixel, exact"
     " costs, no core shared. seconds: one call of place, one thread. peak_mb: resident memory of the process, network"
     " included."
@@ -245,11 +246,13 @@ def pilot_net() -> ChipNetwork:
 
 
 def sew_resnet18(size: int) -> ChipNetwork:
-    """SpikingJelly's SEW ResNet-18 (ADD) with its initial weights, for 1000 classes, in Loihi 1's integers."""
+    """SpikingJelly's SEW ResNet-18 (ADD) with initial weights (seed 0), for 1000 classes, in Loihi 1's integers."""
     from spikingjelly.activation_based import functional, neuron
     from spikingjelly.activation_based.model import sew_resnet
 
-    model = sew_resnet.sew_resnet18(spiking_neuron=neuron.IFNode, cnf="ADD", num_classes=1000).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = sew_resnet.sew_resnet18(spiking_neuron=neuron.IFNode, cnf="ADD", num_classes=1000).eval()
     functional.set_step_mode(model, "m")
     with torch.no_grad():
         return quantize(from_torch(model, torch.zeros(4, 1, 3, size, size)), load_chip("loihi1"))

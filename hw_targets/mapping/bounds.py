@@ -1,24 +1,32 @@
-"""A lower bound on cores: for each resource what the whole network needs of it, over what one core has."""
+"""A lower bound on cores: for each resource what the whole network needs of it, over what one core has.
+
+K cores offer K·L of a resource, so that K ≥ ⌈need / L⌉ if no placement needs less in all. Neurons and axons are counted
+so that this is a proof. Memory is the larger of two counts, population by population: whole lists in their cheapest
+format, and the bare weights with the copies that no placement avoids (`copies`). The second is a proof where equal
+lists come from equal kernels or columns alone. Chance can make lists of a few synapses equal, too, and lists can take
+less memory in pieces; both are rare and small.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from hw_targets.chip import Chip
 from hw_targets.connectivity import Ints, edges, fan_out
+from hw_targets.mapping.copies import Geometry, geometry, least_copies
 from hw_targets.mapping.formats import distinct_lists, total_bits
-from hw_targets.network import ChipNetwork, Conv2d, Synapses
+from hw_targets.network import Array, ChipNetwork, Conv2d, Synapses
 
 
 def totals(network: ChipNetwork, chip: Chip) -> dict[str, int]:
     """What the network needs at least of each resource that the chip limits, by the name of the chip's fact.
 
     Neurons: all that live on the chip. Axons: one per source neuron that has synapses, more where its targets exceed
-    the neurons of a core. Memory: each source's synapses to a population as one list, each kernel of a convolution
-    once, in the cheapest format. The first three hold for every placement; lists cut in pieces can, rarely, take less
-    memory than whole ones.
+    the neurons of a core. Memory: each source's synapses to a population as one list in the cheapest format, each
+    kernel of a convolution once; or, where that is more, all weights in the copies that they need at least.
     """
     on_chip = [p for p in network.populations if not p.is_input]
     found = {"neurons_per_core": sum(p.size for p in on_chip)}
@@ -26,7 +34,9 @@ def totals(network: ChipNetwork, chip: Chip) -> dict[str, int]:
     found["input_axons_per_core"] = sum(axons.values())
     found["output_axons_per_core"] = sum(axons[p.name] for p in on_chip)
     if chip.weight_bits is not None:
-        found["synaptic_bits_per_core"] = sum(_bits(network, p.name, chip) for p in on_chip)
+        found["synaptic_bits_per_core"] = sum(
+            max(_bits(network, p.name, chip), stored_weights(network, p.name) * chip.weight_bits) for p in on_chip
+        )
     return {key: need for key, need in found.items() if getattr(chip, key) is not None}
 
 
@@ -49,6 +59,43 @@ def _axons(network: ChipNetwork, name: str, chip: Chip) -> int:
         by_target[group.target] = np.maximum(by_target.get(group.target, np.zeros_like(count)), count)
     reached = sum(by_target.values(), np.zeros(1, np.int64))
     return int((-(-reached // chip.neurons_per_core)).sum())
+
+
+def stored_weights(network: ChipNetwork, name: str) -> int:
+    """Weights that the cores of a population store at least, if equal lists come from equal kernels or columns alone.
+
+    A dense layer stores each weight, but equal columns (sources with equal weights to all targets) once. A convolution
+    stores each kernel as often as `least_copies` says, equal kernels of different source channels to all target
+    channels once. Synapses with delays are left out, and so are relays, neurons that listen to a single synapse.
+    """
+    found, seen = 0.0, set[tuple[object, ...]]()
+    for group in network.incoming(name):
+        op = group.op
+        if group.delay is not None:
+            continue
+        # Relays listen to one source with one weight, so that their lists are equal wherever they are.
+        relays = np.count_nonzero(op.weight.reshape(len(op.weight), -1), axis=1) <= 1
+        weight = np.where(relays.reshape(-1, *[1] * (op.weight.ndim - 1)), 0, op.weight)
+        grid: Geometry | None = None
+        per_group, copies = len(weight), (weight != 0).astype(float)
+        if isinstance(op, Conv2d):
+            source = network[group.source].shape
+            per_group, grid = len(weight) // op.groups, geometry(op, source)
+            copies = least_copies(replace(op, weight=weight), source)
+        columns = np.ascontiguousarray(weight.swapaxes(0, 1))
+        for begin in range(0, len(weight), per_group):
+            for column in range(weight.shape[1]):
+                kernels = slice(begin, begin + per_group)
+                key = (grid, _stripped(columns[column, kernels]).tobytes())
+                found += 0.0 if key in seen else float(copies[kernels, column].sum())
+                seen.add(key)
+    return int(np.floor(found + 1e-6))
+
+
+def _stripped(column: Array) -> Array:
+    """A source's weights from its first to its last target; lists begin at their first synapse wherever that is."""
+    used = np.flatnonzero(column.reshape(len(column), -1).any(axis=1))
+    return column[used[0] : used[-1] + 1] if used.size else column[:0]
 
 
 def _bits(network: ChipNetwork, name: str, chip: Chip) -> int:

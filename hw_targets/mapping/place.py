@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import numpy as np
 
 from hw_targets.activity import Activity
@@ -11,6 +14,9 @@ from hw_targets.errors import DoesNotFit, InvalidNetwork, check_type
 from hw_targets.mapping.clusters import by_shared_sources, common_sources
 from hw_targets.mapping.convolution import Convolution, is_convolution
 from hw_targets.mapping.cost import Part, core_order
+from hw_targets.mapping.dissolving import dissolve
+from hw_targets.mapping.filling import can_fill, fill
+from hw_targets.mapping.formats import total_bits
 from hw_targets.mapping.grid import Pressure, best_tiles
 from hw_targets.mapping.limits import check_chip, check_neurons, check_system
 from hw_targets.mapping.packing import count_destinations, pack
@@ -25,6 +31,10 @@ CLUSTERED = (4096, 4_000_000)
 """Neurons and synapses up to which a dense layer's neurons are also sorted by shared sources."""
 MANY, ALIKE = 4, 0.25
 """Neurons per core, or part of their sources that neurons share, from which on that is tried."""
+SPARED, FEW_WEIGHTS = (0.04, 0.08, 0.1), 1_000_000
+"""Parts of a core's memory that are tried to be left free for layers that fill room, and weights up to which."""
+LARGE = 2000
+"""Cores from which on a placement whose room was filled is not compared with the plain one."""
 ROUNDS = 8
 """Attempts at cutting a recurrent population, whose own cores decide how many it sends to."""
 
@@ -35,8 +45,9 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
     Each population is cut into parts that fit a core exactly: a convolution into tiles of rows, columns and channels,
     anything else into runs of neurons, in order or sorted by shared sources, whichever takes fewer cores. Populations
     are cut from the output backwards, because a neuron's output axons depend on how its targets were cut. Then parts
-    of different populations that leave room share cores, and cores are laid on the mesh, if the chip's is published.
-    Inputs stay off chip. `activity` does not influence the cores: it weights the traffic that `positions` keep short,
+    of different populations that leave room share cores, convolutions that read inputs are cut to fill what is left,
+    and the lightest cores are dissolved into others. Cores are laid on the mesh, if the chip's is published. Inputs
+    stay off chip. `activity` does not influence the cores: it weights the traffic that `positions` keep short,
     and `Placement.messages` is counted from it.
 
     Raises:
@@ -56,19 +67,69 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
             )
     check_neurons(chip_network, chip)
     events = None if activity is None else events_sent(activity, chip_network)
-    sizes = {p.name: p.size for p in chip_network.populations}
-    sends = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+    options = _packed(chip_network, _all_cut(chip_network, chip), chip)
+    if _memory_keeps_fillers_out(chip_network, options[0], chip):
+        for part in SPARED:
+            with suppress(DoesNotFit):
+                tight = replace(chip, synaptic_bits_per_core=int((1 - part) * (chip.synaptic_bits_per_core or 1)))
+                options += _packed(chip_network, _all_cut(chip_network, tight), chip)
+    cores = min((dissolve(chip_network, option, chip) for option in options), key=len)
+    check_system(len(cores), chip)
+    return assembled(chip_network, chip, cores, events)
+
+
+def _all_cut(network: ChipNetwork, chip: Chip) -> dict[str, list[Part]]:
+    """Parts of every population, each of which fits a core."""
+    sends = {p.name: np.zeros(p.size, dtype=np.int64) for p in network.populations}
     by_population: dict[str, list[Part]] = {}
-    for population in reversed(placed_populations(chip_network)):
-        found = _cut(chip_network, population.name, sends, chip)
+    for population in reversed(placed_populations(network)):
+        found = _cut(network, population.name, sends, chip)
         by_population[population.name] = found
         for part in found:
             for reach in part.reach:
                 reach.add_to(sends[reach.source])
-    parts = [part for p in placed_populations(chip_network) for part in by_population[p.name]]
-    cores = pack(parts, count_destinations([[part] for part in parts], sizes), chip)
-    check_system(len(cores), chip)
-    return assembled(chip_network, chip, cores, events)
+    return by_population
+
+
+def _memory_keeps_fillers_out(network: ChipNetwork, cores: list[list[Part]], chip: Chip) -> bool:
+    """Whether cutting again with some memory left free may let a layer that fills room (see `filling`) onto more cores.
+
+    So where cores are full of memory but not of neurons; only networks that are cut in seconds are cut again.
+    """
+    limit, most = chip.synaptic_bits_per_core, chip.neurons_per_core
+    fillers = {p.name for p in placed_populations(network) if can_fill(network, p.name)}
+    if limit is None or most is None or not fillers:
+        return False
+    if sum(int(np.count_nonzero(group.op.weight)) for group in network.synapses) > FEW_WEIGHTS:
+        return False
+    return any(
+        sum(total_bits(part.lists.bits, chip) or 0 for part in parts) > (1 - max(SPARED)) * limit
+        and sum(part.neurons.size for part in parts) < most / 2
+        for parts in cores
+    )
+
+
+def _packed(network: ChipNetwork, by_population: dict[str, list[Part]], chip: Chip) -> list[list[list[Part]]]:
+    """Parts by core, one or two ways: the layers that read inputs cut again to fill the others' room, and as cut."""
+    sizes = {p.name: p.size for p in network.populations}
+    names = [p.name for p in placed_populations(network)]
+    fillers = [name for name in names if can_fill(network, name) and len(by_population[name]) > 1]
+
+    def packed(chosen: list[str]) -> list[list[Part]]:
+        parts = [part for name in chosen for part in by_population[name]]
+        return pack(parts, count_destinations([[part] for part in parts], sizes), chip)
+
+    if not fillers:
+        return [packed(names)]
+    rest = packed([name for name in names if name not in fillers])
+    filled: list[list[Part]] | None = rest
+    for name in fillers:
+        if filled is not None:
+            filled = fill(network, name, filled, count_destinations(filled, sizes), chip)
+    own = sum(len(by_population[name]) for name in fillers)
+    if filled is not None and len(rest) + own > LARGE and len(filled) < len(rest) + own:
+        return [filled]
+    return [packed(names)] if filled is None else [filled, packed(names)]
 
 
 def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) -> list[Part]:
@@ -84,20 +145,24 @@ def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) ->
             options.append([convolution.part(tile) for tile in tiles])
     if not options or (synapses <= SMALL and len(options[0]) <= FEW):
         options.append(sequential(network, name, core_order(network[name]), sends[name], chip))
-    if _worth_sorting(network, name, synapses, options[0]):
+    if _worth_sorting(network, name, synapses, options[0], chip):
         order = by_shared_sources(network, name, chip)
         options.append(sequential(network, name, order, sends[name], chip))
     return min(options, key=lambda parts: (len(parts), sum(part.input_axons for part in parts)))
 
 
-def _worth_sorting(network: ChipNetwork, name: str, synapses: int, parts: list[Part]) -> bool:
+def _worth_sorting(network: ChipNetwork, name: str, synapses: int, parts: list[Part], chip: Chip) -> bool:
     """Whether another order of a dense layer's neurons could save cores, and can be found in time."""
     ops = [group.op for group in network.incoming(name)]
     sparse = bool(ops) and all(isinstance(op, Dense) for op in ops) and synapses < sum(op.weight.size for op in ops) / 2
     if not sparse or len(parts) == 1 or network[name].size > CLUSTERED[0] or synapses > CLUSTERED[1]:
         return False
     # Cores of few neurons gain only where sources are really shared, and cutting them again takes long.
-    return network[name].size >= MANY * len(parts) or common_sources(network, name) >= ALIKE
+    if network[name].size >= MANY * len(parts):
+        return True
+    alike, limit = common_sources(network, name), chip.input_axons_per_core
+    two = (2 - alike) * synapses / network[name].size
+    return alike >= ALIKE and (limit is None or two <= limit)
 
 
 def _pressure(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) -> Pressure:
