@@ -9,6 +9,7 @@ network without recurrence and delays the two give the same spikes. Layers are r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hw_targets._emulate_currents import exact_dtype, incoming_current, recurrence
+from hw_targets._emulate_currents import Currents, exact_dtype, largest_current, recurrence
+from hw_targets._emulate_losses import Losses
 from hw_targets._emulate_neurons import is_readout, run_accumulator, run_neurons, word_bits
 from hw_targets.activity import Activity, Overflow
 from hw_targets.errors import InvalidNetwork
@@ -77,39 +79,100 @@ def respond(network: ChipNetwork, name: str, sent: Mapping[str, npt.NDArray[Any]
         name: the population.
         sent: (T, N, *shape) integers of each source.
     """
-    population = network[name]
-    spikes = {source: torch.from_numpy(np.ascontiguousarray(values)) for source, values in sent.items()}
-    width = exact_dtype(network, population, torch.device("cpu"))
-    current = incoming_current(network, population, spikes, width)
-    loop = recurrence(network, population, current)
-    fired, _ = run_neurons(population, current, loop, word=word_bits(network, population))
-    return np.asarray(fired.numpy())
+    # torch has no tensors that step backwards through memory.
+    spikes = {
+        source: torch.from_numpy(values if min(values.strides, default=0) >= 0 else values.copy())
+        for source, values in sent.items()
+    }
+    layer = _Layer(network, network[name], torch.float64, torch.device("cpu"), None)
+    return np.asarray(layer.fire(spikes).numpy())
+
+
+class _Layer:
+    """One population of a run; what depends on the network alone is made once, for all blocks of samples."""
+
+    def __init__(
+        self,
+        network: ChipNetwork | Network,
+        population: Population,
+        dtype: torch.dtype,
+        device: torch.device,
+        clock: NetxClock | None,
+    ) -> None:
+        self.network, self.population, self.clock = network, population, clock
+        self.losses = Losses()
+        self._largest = float("inf")
+        if isinstance(network, ChipNetwork):
+            self._largest = largest_current(network, population)
+            dtype = exact_dtype(self._largest, device)
+        self._currents = Currents(network, population, dtype, device, transport=0 if clock is None else 1)
+        self._word = word_bits(network, population)
+        self._resets = frozenset[int]() if clock is None else clock.resets(population.name)
+
+    def fire(self, spikes: Mapping[str, Tensor]) -> Tensor:
+        """Spikes (T, N, *shape) of neurons, given those of their sources."""
+        current = self._currents.arriving(spikes)
+        return run_neurons(
+            self.population,
+            current,
+            self.losses,
+            feedback=recurrence(self.network, self.population, current),
+            resets=self._resets,
+            word=self._word,
+            largest=self._largest,
+        )
+
+    def read(self, spikes: Mapping[str, Tensor]) -> Tensor:
+        """Sums (N, F) of accumulators, given the spikes of their sources."""
+        current, exact = self._currents.arriving(spikes), isinstance(self.network, ChipNetwork)
+        ends = (len(current) - 1,) if self.clock is None else self.clock.sample_ends(self.population.name)
+        sums = run_accumulator(
+            self.population, current, ends, self.losses, exact=exact, resets=self._resets, word=self._word
+        )
+        return sums.flatten(0, 1)
 
 
 def _run(
     network: ChipNetwork | Network, entry: Population, shown: Tensor, dtype: torch.dtype, clock: NetxClock | None
 ) -> Activity:
-    """All layers, each over all steps; without a clock in aligned time."""
-    exact = isinstance(network, ChipNetwork)
-    spikes: dict[str, Tensor] = {entry.name: shown}
-    lost: dict[str, Overflow] = {}
-    output: Tensor | None = None
-    for name in network.order:
-        population = network[name]
-        if population.is_input:
-            continue
-        width = exact_dtype(network, population, shown.device) if isinstance(network, ChipNetwork) else dtype
-        current = incoming_current(network, population, spikes, width, transport=0 if clock is None else 1)
-        word = word_bits(network, population)
-        resets = frozenset[int]() if clock is None else clock.resets(name)
-        if is_readout(population):
-            ends = (len(current) - 1,) if clock is None else clock.sample_ends(name)
-            sums, lost[name] = run_accumulator(population, current, ends, resets, exact=exact, word=word)
-            output = sums.flatten(0, 1)
-        else:
-            loop = recurrence(network, population, current)
-            spikes[name], lost[name] = run_neurons(population, current, loop, resets, word)
-    return _activity(network, spikes, output, lost, clock)
+    """All layers, each over all steps, block of samples after block; without a clock in aligned time."""
+    layers = [
+        _Layer(network, network[name], dtype, shown.device, clock)
+        for name in network.order
+        if not network[name].is_input
+    ]
+    blocks: list[dict[str, Tensor]] = []
+    outputs: list[Tensor] = []
+    size = _samples_at_once(network, shown)
+    size = ceil(shown.shape[1] / max(1, ceil(shown.shape[1] / size))) or 1
+    for first in range(0, max(1, shown.shape[1]), size):
+        sent = {entry.name: shown[:, first : first + size]}
+        for layer in layers:
+            if is_readout(layer.population):
+                outputs.append(layer.read(sent))
+            else:
+                sent[layer.population.name] = layer.fire(sent)
+        del sent[entry.name]
+        blocks.append(sent)
+    spikes = {entry.name: shown, **{name: _joined([block[name] for block in blocks]) for name in blocks[0]}}
+    lost = {layer.population.name: layer.losses.overflow() for layer in layers}
+    return _activity(network, spikes, torch.cat(outputs) if outputs else None, lost, clock)
+
+
+def _samples_at_once(network: ChipNetwork | Network, shown: Tensor) -> int:
+    """Samples to run together: their currents in the widest layer take 32 MiB on a CPU, 1 GiB on a GPU."""
+    held = len(shown) * max(population.size for population in network.populations)
+    return max(1, (1 << 23 if shown.device.type == "cpu" else 1 << 28) // max(1, held))
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    """Blocks (T, n, *shape) of samples as (T, N, *shape), in the first one's order of axes in memory."""
+    if len(blocks) == 1:
+        return blocks[0]
+    strides = blocks[0].stride()
+    last = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    joined = torch.cat([block.permute(last) for block in blocks], last.index(1))
+    return joined.permute([last.index(axis) for axis in range(joined.dim())])
 
 
 def _activity(
@@ -158,7 +221,9 @@ def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor
     top = (1 << entry.neuron.bits) - 1 if isinstance(entry.neuron, GradedInput) else 1
     if values.is_floating_point() and isinstance(entry.neuron, GradedInput):
         values = values.double().mul(entry.neuron.scale).round()
-    low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
+    low, high = 0.0, 0.0
+    if values.numel() and not (values.dtype == torch.uint8 and top == 255):
+        low, high = (float(extreme) for extreme in torch.aminmax(values))
     if not (low >= 0 and high <= top) or (values.is_floating_point() and bool((values != values.round()).any())):
         raise InvalidNetwork(
             f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in {low:g} …"

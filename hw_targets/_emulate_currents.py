@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw_targets._emulate_products import Weights, in_bytes
 from hw_targets.network import (
     ChipNetwork,
     Conv2d,
@@ -22,76 +24,94 @@ from hw_targets.network import (
 )
 
 
-def incoming_current(
-    network: ChipNetwork | Network,
-    population: Population,
-    spikes: dict[str, Tensor],
-    dtype: torch.dtype,
-    *,
-    transport: int = 0,
-) -> Tensor:
-    """Σ over groups of synapses from other populations: (T, N, *shape), whole numbers for a chip network.
+class Currents:
+    """Σ over groups of synapses from other populations; what depends on the network alone is made once."""
 
-    Args:
-        network: what is run.
-        population: the one that receives.
-        spikes: (T, N, *shape) of its sources.
-        dtype: precision to sum in.
-        transport: steps every synapse takes beside its delay; 0 in aligned time.
-    """
-    exact = isinstance(network, ChipNetwork)
-    total: Tensor | None = None
-    for first, sources in network.shared_synapses(population.name):
-        if first.is_recurrent:
-            continue
-        source = network[first.source]
-        x = sum((spikes[name] for name in sources[1:]), spikes[sources[0]])
-        part: Tensor | None = None
-        for lag, op in _by_delay(first):
-            arriving = shifted(apply(op, x, source.shape, dtype), lag + (0 if first.immediate else transport))
-            part = arriving if part is None else part + arriving
-        assert part is not None
-        if isinstance(source.neuron, GradedInput) and not exact:
-            part = part / source.neuron.scale
-        part = part.reshape(*part.shape[:2], *population.shape)
-        total = part if total is None else total + part
-    if total is None:
-        any_source = next(iter(spikes.values()))
-        total = torch.zeros(*any_source.shape[:2], *population.shape, dtype=dtype, device=any_source.device)
-    return total
+    def __init__(
+        self,
+        network: ChipNetwork | Network,
+        population: Population,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        transport: int = 0,
+    ) -> None:
+        """`dtype`: precision to sum in. `transport`: steps every synapse takes beside its delay; 0 in aligned time."""
+        self._shape, self._dtype, self._transport = population.shape, dtype, transport
+        self._weights = Weights(dtype, device)
+        exact = isinstance(network, ChipNetwork)
+        self._groups: list[tuple[Synapses, list[str], Shape, list[tuple[int, Op]], float]] = []
+        for first, sources in network.shared_synapses(population.name):
+            if not first.is_recurrent:
+                source = network[first.source]
+                unit = source.neuron.scale if isinstance(source.neuron, GradedInput) and not exact else 1.0
+                self._groups.append((first, sources, source.shape, _by_delay(first), unit))
+
+    def arriving(self, spikes: Mapping[str, Tensor]) -> Tensor:
+        """(T, N, *shape) from the spikes (T, N, *shape) of all sources: whole numbers for a chip network.
+
+        Where it is the same in every step its stride over T is 0.
+        """
+        total: Tensor | None = None
+        for first, sources, shape, terms, unit in self._groups:
+            x = sum((spikes[name] for name in sources[1:]), spikes[sources[0]])
+            part: Tensor | None = None
+            for lag, op in terms:
+                late = lag + (0 if first.immediate else self._transport)
+                arriving = shifted(apply(op, x, shape, self._weights), late)
+                part = arriving if part is None else part + arriving
+            assert part is not None
+            part = (part / unit if unit != 1.0 else part).reshape(*part.shape[:2], *self._shape)
+            total = part if total is None else total + part
+        if total is None:
+            like = next(iter(spikes.values()))
+            total = torch.zeros(*like.shape[:2], *self._shape, dtype=self._dtype, device=like.device)
+        return total
 
 
-def exact_dtype(network: ChipNetwork, population: Population, device: torch.device) -> torch.dtype:
+def largest_current(network: ChipNetwork, population: Population) -> float:
+    """The largest |current| that any spikes can cause, that of its own included: the largest Σ|w·x| of a neuron."""
+    largest = 0.0
+    for s in network.incoming(population.name):
+        neuron = network[s.source].neuron
+        sent = (1 << neuron.bits) - 1 if isinstance(neuron, GradedInput) else 1
+        rows = np.abs(s.op.weight).reshape(len(s.op.weight), -1).sum(1, dtype=np.float64)
+        largest += float(rows.max(initial=0.0)) * sent
+    return largest
+
+
+def exact_dtype(largest: float, device: torch.device) -> torch.dtype:
     """Sums of integers below 2^24 are exact in float32, whatever their order, and below 2^53 in float64.
 
     On a GPU cuDNN may transform a convolution (Winograd, FFT) or use TF32; float64 with a rounding at the end is exact
     there.
     """
-    if device.type != "cpu":
-        return torch.float64
-    largest = 0.0
-    for s in network.incoming(population.name):
-        neuron = network[s.source].neuron
-        sent = (1 << neuron.bits) - 1 if isinstance(neuron, GradedInput) else 1
-        rows = np.abs(s.op.weight).astype(np.float64).reshape(len(s.op.weight), -1).sum(1)
-        largest += float(rows.max(initial=0.0)) * sent
-    return torch.float32 if largest < 1 << 24 else torch.float64
+    return torch.float32 if device.type == "cpu" and largest < 1 << 24 else torch.float64
 
 
-def apply(op: Op, spikes: Tensor, source: Shape, dtype: torch.dtype) -> Tensor:
+def apply(op: Op, spikes: Tensor, source: Shape, weights: Weights) -> Tensor:
     """op(spikes) for every step and sample."""
-    weight = torch.from_numpy(np.ascontiguousarray(op.weight)).to(spikes.device, dtype)
     lead = spikes.shape[:2]
     # What a static image drives is the same in every step.
     static = len(spikes) > 1 and spikes.stride(0) == 0
-    x = (spikes[:1] if static else spikes).reshape(-1, *source).to(dtype)
+    x = (spikes[:1] if static else spikes).reshape(-1, *source)
+    y = in_bytes(op, x, weights)
+    if y is None:
+        y = _in_floats(op, x, source, weights)
+    return y.reshape(-1, lead[1], *y.shape[1:]).expand(*lead, *y.shape[1:])
+
+
+def _in_floats(op: Op, x: Tensor, source: Shape, weights: Weights) -> Tensor:
+    weight, whole = weights.floats(op), np.issubdtype(op.weight.dtype, np.integer)
     if isinstance(op, Conv2d):
+        # With channels last oneDNN reorders neither its input nor its output; with one channel it may err (torch 2.12:
+        # wrong sums where the output is one column wide).
+        layout = torch.channels_last if whole and source[0] > 1 and not x.is_cuda else torch.preserve_format
+        x = x.to(weight.dtype, memory_format=layout)
         y = F.conv2d(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
     else:
-        y = F.linear(x.flatten(1), weight)
-    if y.is_cuda and not np.issubdtype(op.weight.dtype, np.floating):
-        y = y.round_()
-    return y.reshape(-1, lead[1], *y.shape[1:]).expand(*lead, *y.shape[1:])
+        y = F.linear(x.flatten(1).to(weight.dtype), weight)
+    return y.round_() if y.is_cuda and whole else y
 
 
 def shifted(values: Tensor, steps: int) -> Tensor:
@@ -117,7 +137,7 @@ class Recurrence:
     def __init__(self, synapses: tuple[Synapses, ...], population: Population, like: Tensor) -> None:
         """`like` is (T, N, *shape), of the dtype and on the device to compute with."""
         self._terms = [term for s in synapses for term in _by_delay(s)]
-        self._shape, self._dtype = population.shape, like.dtype
+        self._shape, self._weights = population.shape, Weights(like.dtype, like.device)
         steps = 1 + max(lag for lag, _ in self._terms)
         self._coming = deque(torch.zeros_like(like[0]) for _ in range(steps))
 
@@ -129,7 +149,7 @@ class Recurrence:
     def send(self, spikes: Tensor) -> None:
         """Note the spikes (N, *shape) of this step."""
         for lag, op in self._terms:
-            current = apply(op, spikes[None], self._shape, self._dtype)[0].reshape(spikes.shape)
+            current = apply(op, spikes[None], self._shape, self._weights)[0].reshape(spikes.shape)
             self._coming[lag] = self._coming[lag] + current
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_targets.activity import Overflow
+from hw_targets._emulate_fast import run_fast
+from hw_targets._emulate_losses import Losses
 from hw_targets.network import LIF, Accumulator, Conv2d, CubaLIF, Graph, Population
 
 #: u and v have 24 bits; the sum of weights enters them shifted by 6.
@@ -31,18 +32,23 @@ class Feedback(Protocol):
 def run_neurons(
     population: Population,
     current: Tensor,
+    losses: Losses,
+    *,
     feedback: Feedback | None = None,
     resets: frozenset[int] = frozenset(),
     word: int = 32,
-) -> tuple[Tensor, Overflow]:
-    """Spikes (T, N, *shape) as uint8, and how often a state left its 24 bits.
+    largest: float = float("inf"),
+) -> Tensor:
+    """Spikes (T, N, *shape) as uint8.
 
     Args:
         population: of LIF or CubaLIF neurons.
         current: (T, N, *shape) from other populations.
+        losses: takes note of states that left their 24 bits.
         feedback: from the population itself.
         resets: steps that begin with cleared states.
         word: bits of the accumulator that sums the current on the chip.
+        largest: no |current| exceeds it.
     """
     neuron, bias = population.neuron, bias_of(population, current)
     state: _Real | _Integer
@@ -50,12 +56,16 @@ def run_neurons(
         state = _Real(neuron.v_threshold, neuron.v_decay, bias, i_decay=neuron.i_decay, strict=neuron.strict)
     else:
         assert isinstance(neuron, CubaLIF)
+        if feedback is None and current.device.type == "cpu":
+            spikes = _run_fast(neuron, current, bias, resets, losses, largest)
+            if spikes is not None:
+                return spikes
         plain = neuron.v_decay == 0 and neuron.i_decay == UNITY and feedback is None
         if plain and _stays_inside(current, bias):
             # Without decay and overflow all states are whole multiples of 64, so that sums of weights do.
             state = _Real(neuron.v_threshold + 1, 0.0, bias)
         else:
-            state = _Integer(neuron, bias, word if feedback is not None or _is_wide(current) else None)
+            state = _Integer(neuron, bias, word if feedback is not None or _is_wide(current) else None, losses)
     spikes = torch.empty(current.shape, dtype=torch.uint8, device=current.device)
     for step, a in enumerate(current):
         if step in resets:
@@ -63,27 +73,36 @@ def run_neurons(
         spikes[step] = state.step(a if feedback is None else a + feedback.take())
         if feedback is not None:
             feedback.send(spikes[step])
-    return spikes, state.overflow()
+    return spikes
+
+
+def _run_fast(
+    neuron: CubaLIF, current: Tensor, bias: Tensor, resets: frozenset[int], losses: Losses, largest: float
+) -> Tensor | None:
+    unity = torch.tensor(UNITY)
+    kept = (int(_decay(unity, neuron.i_decay)), int(_decay(unity, neuron.v_decay)))
+    return run_fast(neuron, current, bias, resets, losses, kept=kept, largest=largest, limit=LIMIT)
 
 
 def run_accumulator(
     population: Population,
     current: Tensor,
     ends: Sequence[int],
-    resets: frozenset[int] = frozenset(),
+    losses: Losses,
     *,
     exact: bool,
+    resets: frozenset[int] = frozenset(),
     word: int = 32,
-) -> tuple[Tensor, Overflow]:
+) -> Tensor:
     """v ← clip(v + a + bias), read in the steps `ends`: (ends, N, F), in the weights' unit."""
     bias = bias_of(population, current)
     if not resets and len(ends) == 1 and (not exact or _stays_inside(current, bias)):
         total = (current[: ends[0] + 1] + bias).sum(0).flatten(1)[None]
-        return total.long() if exact else total, NONE_LOST
+        return total.long() if exact else total
     state: _Real | _Integer = _Real(float("inf"), 0.0, bias)
     if exact:
         # No potential exceeds this threshold.
-        state = _Integer(CubaLIF(LIMIT >> SHIFT), bias, word if _is_wide(current) else None)
+        state = _Integer(CubaLIF(LIMIT >> SHIFT), bias, word if _is_wide(current) else None, losses)
     reads: dict[int, Tensor] = {}
     for step, a in enumerate(current):
         if step in resets:
@@ -91,15 +110,12 @@ def run_accumulator(
         state.step(a)
         if step in ends:
             reads[step] = state.potential().flatten(1)
-    return torch.stack([reads[end] for end in ends]), state.overflow()
+    return torch.stack([reads[end] for end in ends])
 
 
 def word_bits(network: Graph, population: Population) -> int:
     """Bits in which Lava's `fixed_pt` synapses sum a current: 24 for Conv (`proc/conv/models.py`), int32 for Dense."""
     return 24 if any(isinstance(s.op, Conv2d) for s in network.incoming(population.name)) else 32
-
-
-NONE_LOST = Overflow(0, 0, 0, 0)
 
 
 def _stays_inside(current: Tensor, bias: Tensor) -> bool:
@@ -149,10 +165,6 @@ class _Real:
         assert self.v is not None
         return self.v.clone()
 
-    def overflow(self) -> Overflow:
-        """Real numbers have no range to leave."""
-        return NONE_LOST
-
 
 class _Integer:
     """Loihi's neuron as Lava computes it (see `CubaLIF`), states in 64-bit integers.
@@ -161,11 +173,10 @@ class _Integer:
     subtracted (added at or below −2^23), once; potentials are clipped to ±(2^23 − 1); everything is int32.
     """
 
-    def __init__(self, neuron: CubaLIF, bias: Tensor, word: int | None) -> None:
+    def __init__(self, neuron: CubaLIF, bias: Tensor, word: int | None, losses: Losses) -> None:
         """`word`: bits in which currents are summed; None if no sum can leave its bits."""
         self.neuron, self.bias, self.word = neuron, bias.long() << SHIFT, word
-        self.wraps = self.clips = self.steps = torch.zeros((), dtype=torch.int64, device=bias.device)
-        self.touched: Tensor | None = None
+        self.losses, self.steps = losses, 0
         self.reset()
 
     def reset(self) -> None:
@@ -182,7 +193,11 @@ class _Integer:
         v = self._int32(_decay(self.v, self.neuron.v_decay) + self.u + self.bias)
         clipped = v.clamp(-(LIMIT - 1), LIMIT - 1)
         wrapped = over | under
-        self._note(wrapped if arriving is summed else wrapped | (arriving != summed), clipped != v)
+        lost = wrapped if arriving is summed else wrapped | (arriving != summed)
+        clips = clipped != v
+        if bool((lost | clips).any()):
+            self.losses.note(self.steps, lost.cpu().numpy(), clips.cpu().numpy())
+        self.steps += 1
         fired = clipped > (self.neuron.v_threshold << SHIFT)
         self.v = clipped.masked_fill(fired, 0)
         return fired
@@ -190,21 +205,9 @@ class _Integer:
     def _int32(self, value: Tensor) -> Tensor:
         return value if self.word is None else _wrapped(value, 32)
 
-    def _note(self, wrapped: Tensor, clipped: Tensor) -> None:
-        lost = wrapped | clipped
-        self.wraps = self.wraps + wrapped.sum()
-        self.clips = self.clips + clipped.sum()
-        self.steps = self.steps + lost.any()
-        self.touched = lost if self.touched is None else self.touched | lost
-
     def potential(self) -> Tensor:
         """v after the last step, in the weights' unit."""
         return self.v >> SHIFT
-
-    def overflow(self) -> Overflow:
-        """What was lost so far."""
-        neurons = 0 if self.touched is None else int(self.touched.any(0).sum())
-        return Overflow(int(self.wraps), int(self.clips), neurons, int(self.steps))
 
 
 def _wrapped(value: Tensor, bits: int | None) -> Tensor:
