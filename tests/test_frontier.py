@@ -314,6 +314,20 @@ def test_table_numbers_and_marks() -> None:
     assert "| snip |  | 50.00 ± 0.00 |" in text
 
 
+def test_all_cells_together() -> None:
+    first = {"gmp": [0.88, 0.90, 0.89], "rigl": [0.88, 0.88, 0.884], "snip": [0.5] * 3}
+    records = _filled(first)
+    others = _filled({"gmp": [0.7] * 3, "rigl": [0.71] * 3})
+    for record in others:
+        record["target"] = 0.95
+    text = markdown(records + others)
+    assert "All 2 cells (model and sparsity) together:" in text
+    # gmp: 0 and 1 points behind, rigl: 0.87 and 0, within the best's 1.00 and twice √(1.00² + 0.23²)/√3 = 1.19.
+    assert "| gmp | 0.50 | 1.00 | 1 | 1 |" in text
+    assert "| rigl | 0.43 | 0.87 | 2 | 2 |" in text
+    assert "| snip | " not in text.split("together:")[1]  # one cell is missing
+
+
 @pytest.mark.parametrize(
     ("sparsity", "shown"), [(0.9, False), (0.9009, False), (0.8991, False), (0.9011, True), (0.898, True)]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ class Cell:
     def sd(self) -> float:
         """Sample standard deviation (n − 1); 0 for one seed."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; 0 for one seed."""
+        return self.sd / math.sqrt(len(self.accuracies)) if self.accuracies else 0.0
 
     @property
     def sparsity(self) -> float:
@@ -93,8 +99,34 @@ def _cell(rows: Iterable[Record]) -> Cell:
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """One table per model, the best of a column bold, those within one standard deviation of it italic."""
-    return "\n\n".join(_table(frontier) for frontier in frontiers(records))
+    """One table per model, the best of a column bold, those within a standard deviation of it italic; then all."""
+    found = frontiers(records)
+    return "\n\n".join([*(_table(frontier) for frontier in found), _overall(found)])
+
+
+def _overall(found: Sequence[Frontier]) -> str:
+    """Every method against the best of each model and sparsity: how far behind it is, and how often it is level."""
+    gaps: dict[str, list[float]] = {}
+    level: dict[str, list[int]] = {}
+    for frontier in found:
+        for column in filter(None, (_column(frontier, target) for target in frontier.targets)):
+            best = max(column.values(), key=lambda cell: cell.mean)
+            for method, cell in column.items():
+                gap = best.mean - cell.mean
+                error = math.hypot(best.error, cell.error)
+                gaps.setdefault(method, []).append(gap)
+                counts = level.setdefault(method, [0, 0])
+                counts[0] += gap <= best.sd
+                counts[1] += gap <= 2.0 * error
+    cells_in_all = sum(len(frontier.targets) for frontier in found)
+    head = ["", "points behind the best, mean", "most", "within the best's sd", "within 2 standard errors"]
+    rows = [
+        [m, f"{100 * statistics.fmean(g):.2f}", f"{100 * max(g):.2f}", f"{level[m][0]}", f"{level[m][1]}"]
+        for m, g in sorted(gaps.items(), key=lambda item: statistics.fmean(item[1]))
+        if len(g) == cells_in_all
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, [":--", *["--:"] * (len(head) - 1)], *rows)]
+    return "\n".join([f"All {cells_in_all} cells (model and sparsity) together:", "", *lines])
 
 
 def _table(frontier: Frontier) -> str:
@@ -134,8 +166,13 @@ def cell_text(cell: Cell | None, target: float) -> str:
     return text + (f" ({cell.diverged} diverged)" if cell.diverged else "")
 
 
+def _column(frontier: Frontier, target: float) -> dict[str, Cell]:
+    """Every pruned cell of one sparsity, by method."""
+    return {m: c for (m, t), c in frontier.cells.items() if t == target and m != "dense" and c.accuracies}
+
+
 def _mark(frontier: Frontier, method: str, target: float) -> str:
-    column = {m: c for (m, t), c in frontier.cells.items() if t == target and m != "dense" and c.accuracies}
+    column = _column(frontier, target)
     if method not in column:
         return ""
     best = max(column, key=lambda name: column[name].mean)
