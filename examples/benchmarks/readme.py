@@ -64,7 +64,7 @@ def bench_table(results: Path) -> str:
     reports = [_load(path) for path in sorted(results.glob("*.json")) if path.name != DEMO]
     if not reports:
         raise ReadmeError(f"{results} holds no benchmark results; run: make bench")
-    lines = ["| ratio | median | quartiles | goal | |", "|:--|--:|--:|--:|:--|"]
+    lines = ["| measured | median | quartiles | goal | |", "|:--|--:|--:|--:|:--|"]
     for report in reports:
         lines += [_row(result) for result in report["results"] if result["headline"]]
     machines = dict.fromkeys(_machine(report) for report in reports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ def dvs_network(path: Path, steps: int) -> ChipNetwork:
     return ChipNetwork(tuple(populations), tuple(synapses), chip=CHIP.name, time_steps=steps)
 
 
-def _whole(values: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:  # type: ignore[type-arg]  # any precision
+def _whole(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int32]:
     whole = values.astype(np.int32)
     if not np.array_equal(whole, values):
         raise ValueError("the DVS network's numbers are not integers")
@@ -108,7 +109,7 @@ def neurons_updated(network: ChipNetwork, activity: Activity, steps: int) -> int
     return total
 
 
-def _through(synapses: Synapses, sent: npt.NDArray[np.integer], *, counted: bool) -> Ints:  # type: ignore[type-arg]
+def _through(synapses: Synapses, sent: npt.NDArray[np.integer[Any]], *, counted: bool) -> Ints:
     """Currents (steps, neurons) of spikes (steps, *shape), or with every weight 1 (`counted`)."""
     op = synapses.op
     weight = torch.from_numpy(np.ones_like(op.weight) if counted else op.weight).double()

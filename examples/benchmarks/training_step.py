@@ -52,7 +52,7 @@ class Variant:
         """One training step."""
         loss = F.cross_entropy(self.predict(self.model, self.images), self.labels)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self.optimizer.step()
 
     def forget(self) -> None:
@@ -72,7 +72,7 @@ class _StraightThrough(torch.autograd.Function):
         return F.softshrink(theta, threshold)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004 - the interface
         """Identity."""
         return gradient, None
 
@@ -84,7 +84,7 @@ class _SoftThreshold(nn.Module):
 
     def forward(self, theta: Tensor) -> Tensor:
         """S_d(θ)."""
-        result: Tensor = _StraightThrough.apply(theta, self.threshold)  # type: ignore[no-untyped-call]
+        result: Tensor = _StraightThrough.apply(theta, self.threshold)  # type: ignore[no-untyped-call]  # torch's
         return result
 
 
@@ -109,7 +109,7 @@ def _parametrized(model: nn.Module) -> tuple[Optimizer, object]:
 
 def _masked(model: nn.Module) -> tuple[Optimizer, object]:
     for module in _weighted(model):
-        prune.l1_unstructured(module, "weight", amount=0.9)  # type: ignore[no-untyped-call]
+        prune.l1_unstructured(module, "weight", amount=0.9)  # type: ignore[no-untyped-call]  # torch's
     return HYPER.optimizer(model), None
 
 
@@ -136,8 +136,8 @@ def run(*, quick: bool = False) -> Report:
     report = Report("training_step", quick, parameters, METHOD)
     with one_thread():
         names = _available(report)
-        for mode, title in (("m", "multi-step"), ("s", "single-step")):
-            _measure_time(report, mode, title, names, batch, rounds)  # type: ignore[arg-type]
+        _measure_time(report, "m", "multi-step", names, batch, rounds)
+        _measure_time(report, "s", "single-step", names, batch, rounds)
         _measure_memory(report, names, batch)
     return report
 
