@@ -18,8 +18,9 @@ from hw_targets._from_torch import from_torch
 from hw_targets.activity import Activity
 from hw_targets.chip import Chip
 from hw_targets.estimate import Estimate, estimate
-from hw_targets.mapping import Placement, place
+from hw_targets.mapping import Placement, place, remove_dead_neurons
 from hw_targets.network import ChipNetwork, Network
+from hw_targets.quantize import quantize
 from hw_targets.relays import insert_relays
 from neuroprune.backends import backend_of
 from neuroprune.data import Images, Split, as_input, fashion_mnist
@@ -170,6 +171,11 @@ def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
     elif axis == -1:
         example = example.unsqueeze(-1).expand(*example.shape, time_steps)
     return from_torch(model, example, time_steps=time_steps)
+
+
+def to_chip(network: Network, chip: Chip, calibration: Tensor) -> ChipNetwork:
+    """The chip's integers, fitted to some images, without the neurons that no output depends on."""
+    return remove_dead_neurons(quantize(network, chip, calibration))
 
 
 @torch.no_grad()

@@ -21,7 +21,6 @@ from hw_targets.mapping import place
 from hw_targets.mapping.limits import check_system
 from hw_targets.network import ChipNetwork, Network
 from hw_targets.nir_io import write_nir
-from hw_targets.quantize import quantize
 from hw_targets.relays import insert_relays
 from hw_targets.report import write_report
 from hw_targets.run_folder import RunFolder
@@ -33,6 +32,7 @@ from hw_targets.stages import (
     lava_images,
     load_data,
     measure_synops,
+    to_chip,
     to_network,
     train_recipe,
 )
@@ -187,7 +187,7 @@ def _map(options: argparse.Namespace) -> None:
         return
     folder = RunFolder.open(options.folder)
     chip = load_chip(options.chip)
-    _, network = _networks(folder, options.chip)
+    real, network = _networks(folder, options.chip)
     sequential = insert_relays(network)
     activity = emulate(sequential, chip_images(folder.recipe).pixels(options.images))
     placement = place(sequential, chip, activity)
@@ -209,6 +209,8 @@ def _map(options: argparse.Namespace) -> None:
         f"per image: {quantity(count['synaptic_events'])} synaptic events, {quantity(count['messages'])} messages to"
         f" cores, {quantity(cost.hops)} hops; time {quantity(cost.time, 's')}"
     )
+    if removed := sum(p.size for p in real.populations) - sum(p.size for p in network.populations):
+        print(f"note: left out {removed} neurons that no output depends on")
     if any("@" in name for name in populations):
         print("note: `name@k` relays the spikes of `name` through layer k, as netx needs it")
     for note in placement.not_enforced:
@@ -283,4 +285,4 @@ def _networks(folder: RunFolder, chip: str) -> tuple[Network, ChipNetwork]:
     recipe = folder.recipe
     images = chip_images(recipe).pixels(2)
     network = to_network(folder.load_model(), images, recipe.time_steps)
-    return network, quantize(network, load_chip(chip), calibration_images(load_data(recipe)))
+    return network, to_chip(network, load_chip(chip), calibration_images(load_data(recipe)))

@@ -16,7 +16,7 @@ from hw_targets.export.netx import export_netx
 from hw_targets.lava_check import LavaUnavailable, SpikeComparison, compare_with_lava
 from hw_targets.network import ChipNetwork
 from hw_targets.nir_io import write_nir
-from hw_targets.quantize import dequantize, quantize
+from hw_targets.quantize import dequantize
 from hw_targets.report import write_report
 from hw_targets.run_folder import RunFolder
 from hw_targets.stages import (
@@ -30,6 +30,7 @@ from hw_targets.stages import (
     load_data,
     map_network,
     measure_synops,
+    to_chip,
     to_network,
     train_dense_and_pruned,
 )
@@ -106,8 +107,8 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
         chips = tuple(load_chip(name) for name in CHIPS)
         network = to_network(pruned.model, data.test.pixels(2), recipe.time_steps)
         seen = calibration_images(data)
-        chip_network = quantize(network, chips[0], seen)
-        dense_chip_network = quantize(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0], seen)
+        chip_network = to_chip(network, chips[0], seen)
+        dense_chip_network = to_chip(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0], seen)
         export_netx(chip_network, folder.path / "model.net", overwrite=folder.overwrite)
         write_nir(network, folder.path / "model.nir", overwrite=folder.overwrite)
         images = data.test.pixels(MEASURED_IMAGES)
