@@ -25,7 +25,7 @@ from examples.benchmarks.common import (
 )
 
 EMPTY = (
-    "# Title\n\n<!-- bench:begin -->\nold\n<!-- bench:end -->\n\n"
+    "# Title\n\n<!-- goals:begin -->\nold\n<!-- goals:end -->\n\n"
     "Text.\n\n<!-- demo:begin -->\n<!-- demo:end -->\nEnd.\n"
 )
 DEMO: dict[str, Any] = {
@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _readme(folder: Path, *options: str) -> int:
-    return readme.main(["--readme", str(folder / "README.md"), "--results", str(folder / "results"), *options])
+    return readme.main(["--documents", str(folder / "README.md"), "--results", str(folder / "results"), *options])
 
 
 def test_summary_of_known_numbers() -> None:
@@ -199,8 +199,18 @@ def test_readme_is_generated_and_then_up_to_date(folder: Path) -> None:
     assert "| cores, loihi1 | 40 | 10 | 4.0× |" in text
     assert "one torch thread" in text
     assert "old" not in text
-    assert text.startswith("# Title\n\n<!-- bench:begin -->\n|")
+    assert text.startswith("# Title\n\n<!-- goals:begin -->\n|")
     assert text.endswith("<!-- demo:end -->\nEnd.\n")
+    assert _readme(folder, "--check") == 0
+
+
+def test_the_page_of_results_has_what_has_no_goal_too(folder: Path) -> None:
+    (folder / "README.md").write_text("<!-- bench:begin -->\n<!-- bench:end -->\n")
+    assert _readme(folder) == 0
+    text = (folder / "README.md").read_text()
+    assert "### example\n\nhow it was measured\n" in text
+    assert "| a / b | 1.500 | 1.000 – 2.000 | ≤ 1.6 | met |" in text
+    assert "| b / a | 0.667 | 0.500 – 1.000 |  |  |" in text
     assert _readme(folder, "--check") == 0
 
 
@@ -215,7 +225,8 @@ def test_new_results_make_readme_out_of_date(folder: Path, capsys: pytest.Captur
     ("damage", "message"),
     [
         (lambda f: (f / "README.md").write_text(EMPTY.replace("<!-- demo:end -->", "")), "<!-- demo:end -->"),
-        (lambda f: (f / "README.md").write_text(EMPTY + EMPTY), "exactly one line <!-- bench:begin -->"),
+        (lambda f: (f / "README.md").write_text(EMPTY + EMPTY), "exactly one line <!-- goals:begin -->"),
+        (lambda f: (f / "README.md").write_text("<!-- x:begin -->"), "<!-- x:begin --> names no generated part"),
         (lambda f: (f / "README.md").unlink(), "README.md cannot be read"),
         (lambda f: (f / "results" / "demo.json").unlink(), "run `make demo` and copy"),
         (lambda f: (f / "results" / "example.json").unlink(), "run: make bench"),

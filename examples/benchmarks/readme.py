@@ -1,4 +1,4 @@
-"""`python -m examples.benchmarks.readme [--check]`: README's figures, from results/*.json."""
+"""`python -m examples.benchmarks.readme [--check]`: the figures of README and of results/README, from the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,61 +14,76 @@ from examples.benchmarks.common import RESULTS, ratio_text
 from hw_targets.cli.tables import percent, quantity, ratio
 from hw_targets.files import new_file
 
-README = Path(__file__).parents[2] / "README.md"
+DOCUMENTS = (Path(__file__).parents[2] / "README.md", RESULTS / "README.md")
 DEMO = "demo.json"
+HEAD = ("| measured | median | quartiles | goal | |", "|:--|--:|--:|--:|:--|")
 
 
 class ReadmeError(ValueError):
-    """README or a result file is not as it has to be; the message says what to do."""
+    """A document or a result file is not as it has to be; the message says what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite README, or with --check only say whether it is up to date."""
+    """Rewrite the documents, or with --check only say whether they are up to date."""
     parser = argparse.ArgumentParser(prog="python -m examples.benchmarks.readme", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README is out of date")
-    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if one is out of date")
+    parser.add_argument("--documents", type=Path, nargs="+", default=DOCUMENTS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     try:
-        before = _read(options.readme)
-        after = updated(before, options.results)
+        texts = {path: _read(path) for path in options.documents}
+        changed = {path: new for path, text in texts.items() if (new := updated(text, options.results)) != text}
     except ReadmeError as error:
         print(error, file=sys.stderr)
         return 2
-    if before == after:
-        return 0
-    if options.check:
-        print(f"{options.readme} is out of date; run: make figures", file=sys.stderr)
-        return 1
-    with new_file(options.readme, overwrite=True) as temporary:
-        temporary.write_text(after)
-    return 0
+    for path, text in changed.items():
+        if options.check:
+            print(f"{path} is out of date; run: make figures", file=sys.stderr)
+            continue
+        with new_file(path, overwrite=True) as temporary:
+            temporary.write_text(text)
+    return 1 if options.check and changed else 0
 
 
 def updated(text: str, results: Path) -> str:
-    """README's text with its generated parts made anew; the frontier's is optional.
+    """A document with its generated parts made anew: all those whose markers it has.
 
     Raises:
-        ReadmeError: a marker or a result is missing.
+        ReadmeError: a marker or a result is missing, or no such part is known.
     """
-    parts: dict[str, Callable[[Path], str]] = {"bench": bench_table, "demo": demo_table}
-    if "<!-- frontier:begin -->" in text:
-        parts["frontier"] = frontier_table
-    for name, build in parts.items():
-        text = _replace(text, name, build(results))
+    for name in dict.fromkeys(re.findall(r"<!-- ([\w-]+):(?:begin|end) -->", text)):
+        if name not in PARTS:
+            raise ReadmeError(f"<!-- {name}:begin --> names no generated part; known are {', '.join(PARTS)}")
+        text = _replace(text, name, PARTS[name](results))
     return text
 
 
-def bench_table(results: Path) -> str:
-    """All headline ratios of all benchmarks, one row each, and where they were measured."""
+def goals_table(results: Path) -> str:
+    """The headline ratios of all benchmarks that have a goal, one row each, and where they were measured."""
+    reports = _reports(results)
+    rows = [_row(r) for report in reports for r in report["results"] if r["headline"] and r["goal"]]
+    machines = dict.fromkeys(_machine(report) for report in reports)
+    return "\n".join([*HEAD, *rows, "", *machines])
+
+
+def bench_tables(results: Path) -> str:
+    """Everything that every benchmark found, and how it was measured."""
+    return "\n\n".join(_section(report) for report in _reports(results))
+
+
+def _section(report: dict[str, Any]) -> str:
+    skipped = [f"Skipped: {name} ({reason})." for name, reason in report["skipped"].items()]
+    rows = [_row(result) for result in report["results"]]
+    return "\n".join(
+        [f"### {report['benchmark']}", "", report["method"], "", *HEAD, *rows, "", *skipped, _machine(report)]
+    )
+
+
+def _reports(results: Path) -> list[dict[str, Any]]:
     reports = [_load(path) for path in sorted(results.glob("*.json")) if path.name != DEMO]
     if not reports:
         raise ReadmeError(f"{results} holds no benchmark results; run: make bench")
-    lines = ["| measured | median | quartiles | goal | |", "|:--|--:|--:|--:|:--|"]
-    for report in reports:
-        lines += [_row(result) for result in report["results"] if result["headline"]]
-    machines = dict.fromkeys(_machine(report) for report in reports)
-    return "\n".join([*lines, "", *machines])
+    return reports
 
 
 def _row(result: dict[str, Any]) -> str:
@@ -98,16 +113,29 @@ def demo_table(results: Path) -> str:
         raise ReadmeError(f"{path} is no demo summary: it lacks {error}; run `make demo` again") from error
 
 
-def frontier_table(results: Path) -> str:
+def frontier_tables(results: Path) -> str:
     """Accuracy against sparsity, method by method: of the full runs, or of the quick ones where there are none."""
-    from examples.benchmarks.frontier import store, table  # needs SpikingJelly, which the other parts do not
+    from examples.benchmarks.frontier import table  # needs SpikingJelly, which the other parts do not
+
+    return _frontier(results, table.markdown)
+
+
+def frontier_overview(results: Path) -> str:
+    """Every method's distance from the best, over all cells."""
+    from examples.benchmarks.frontier import table
+
+    return _frontier(results, table.overview)
+
+
+def _frontier(results: Path, build: Callable[[Any], str]) -> str:
+    from examples.benchmarks.frontier import store
 
     paths = [results / name for name in ("frontier.jsonl", "frontier_quick.jsonl")]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise ReadmeError(f"{paths[0]} and {paths[1].name} do not exist; run: make frontier")
     try:
-        return table.markdown(store.read(path))
+        return build(store.read(path))
     except store.ResultsError as error:
         raise ReadmeError(str(error)) from error
 
@@ -137,9 +165,7 @@ def _replace(text: str, name: str, content: str) -> str:
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     found, replaced = re.compile(f"{begin}.*?{end}", re.DOTALL), f"{begin}\n{content}\n{end}"
     if len(found.findall(text)) != 1 or text.count(begin) != 1 or text.count(end) != 1:
-        raise ReadmeError(
-            f"README needs exactly one line {begin} followed by one line {end}; add them where they belong"
-        )
+        raise ReadmeError(f"expected exactly one line {begin} followed by one line {end}; add them where they belong")
     return found.sub(lambda _: replaced, text)
 
 
@@ -156,6 +182,15 @@ def _load(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ReadmeError(f"{path} is not valid JSON ({error}); make it again") from error
     return content
+
+
+PARTS: Mapping[str, Callable[[Path], str]] = {
+    "demo": demo_table,
+    "goals": goals_table,
+    "bench": bench_tables,
+    "frontier": frontier_tables,
+    "frontier-overview": frontier_overview,
+}
 
 
 if __name__ == "__main__":

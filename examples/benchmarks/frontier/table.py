@@ -100,12 +100,12 @@ def _cell(rows: Iterable[Record]) -> Cell:
 
 def markdown(records: Sequence[Record]) -> str:
     """One table per model, the best of a column bold, those within a standard deviation of it italic; then all."""
-    found = frontiers(records)
-    return "\n\n".join([*(_table(frontier) for frontier in found), _overall(found)])
+    return "\n\n".join([*(_table(frontier) for frontier in frontiers(records)), overview(records)])
 
 
-def _overall(found: Sequence[Frontier]) -> str:
+def overview(records: Sequence[Record]) -> str:
     """Every method against the best of each model and sparsity: how far behind it is, and how often it is level."""
+    found = frontiers(records)
     gaps: dict[str, list[float]] = {}
     level: dict[str, list[int]] = {}
     for frontier in found:
