@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hw_targets._layout import Layout
 from hw_targets._tracer import Tracer
-from hw_targets.errors import UnsupportedModel
+from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.network import Network
 from neuroprune.backends import UnsupportedNeuron, backend_of
 
@@ -37,8 +37,14 @@ def from_torch(
         Network: populations are named after the neuron modules; a final linear layer becomes an `Accumulator`.
 
     Raises:
-        UnsupportedModel: a layer, neuron or tensor operation without an exact counterpart; the message names it.
+        UnsupportedModel: a layer, neuron or tensor operation without an exact counterpart, or neurons whose currents on
+            the example are not those that the network computes; the message names it.
     """
+    check_type("from_torch", model, nn.Module, "a trained model")
+    check_type("from_torch", example_input, Tensor, "a tensor of what the model takes")
+    model = _unwrapped(model)
+    if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
+        raise UnsupportedModel(f"from_torch: time_steps is {time_steps!r}, expected a whole number of at least 1")
     backend = backend_of(model)
     if backend is None:
         raise UnsupportedModel(
@@ -60,9 +66,21 @@ def from_torch(
             first = first or error
         else:
             found = tracer.network
-            return Network(tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes))
+            network = Network(
+                tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes)
+            )
+            tracer.recording.check(network)
+            return network
     assert first is not None
     raise first
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside what `torch.compile` and data-parallel training made of it."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return _unwrapped(model.module)
+    inner = getattr(model, "_orig_mod", model)
+    return inner if inner is model else _unwrapped(inner)
 
 
 def _leads(dim: int, axis: int | None, per_call: int | None) -> tuple[int, ...]:

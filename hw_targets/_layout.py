@@ -80,6 +80,15 @@ class Layout:
             return tuple(tensor.shape[:2]) == self.batch
         return tensor.dim() > 1 and tensor.shape[1] == self.batch[0]
 
+    def first_sample(self, tensor: Tensor, mark: Traced) -> Tensor:
+        """The first sample of a tensor that holds one step, or all of them, as (steps, *shape)."""
+        shape = mark.signal.shape
+        if mark.moment == ALL and self.per_call == -1:
+            return tensor[0].movedim(-1, 0).reshape(-1, *shape)
+        if mark.moment == ALL:
+            return tensor.reshape(self.steps, -1, *shape)[:, 0]
+        return tensor[0].reshape(1, *shape)
+
     def check_time(self, tensor: Tensor, mark: Traced) -> None:
         """Refuse what neurons, or a max-pool, cannot take as it is.
 

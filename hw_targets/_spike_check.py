@@ -42,7 +42,7 @@ def spike_difference(model: nn.Module, network: Network | ChipNetwork, inputs: T
     """Run a model and a network read from it on the same inputs, and compare the spikes of every neuron module.
 
     Args:
-        model: in the mode it is to be compared in; its neurons are reset before and after.
+        model: run in evaluation mode, as it was read, and left in its own; its neurons are reset before and after.
         network: what `from_torch` read from it, or what `quantize` made of that.
         inputs: what the model takes, as for `from_torch`; a model that takes one step per call gets it in every step.
             Images are rounded to the chip's 8 bits for both.
@@ -84,7 +84,9 @@ def _as_samples(inputs: Tensor, network: Network | ChipNetwork) -> Tensor:
 
 def _run(model: nn.Module, backend: Backend, inputs: Tensor, seen: Mapping[str, list[Tensor]], steps: int) -> None:
     """Call a model until its neurons have taken all steps: once, or once per step where it does not loop itself."""
+    modes = {module: module.training for module in model.modules()}
     backend.reset(model)
+    model.eval()
     try:
         with torch.no_grad():
             model(inputs)
@@ -92,6 +94,8 @@ def _run(model: nn.Module, backend: Backend, inputs: Tensor, seen: Mapping[str, 
                 for _ in range(steps - max((len(outputs) for outputs in seen.values()), default=0)):
                     model(inputs)
     finally:
+        for module, training in modes.items():
+            module.training = training
         backend.reset(model)
 
 
@@ -100,7 +104,7 @@ def _recorded(model: nn.Module, backend: Backend) -> Iterator[dict[str, list[Ten
     seen: dict[str, list[Tensor]] = {name: [] for name, m in model.named_modules() if backend.is_neuron(m)}
 
     def note(name: str) -> Any:
-        return lambda _module, _inputs, output: seen[name].append(spikes_of(output).detach().cpu())
+        return lambda _module, _inputs, output: seen[name].append(spikes_of(output).detach().cpu().clone())
 
     handles = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if name in seen]
     try:

@@ -194,8 +194,8 @@ def pair(value: Any, filler: int) -> Pair:
 
 
 def array(tensor: Any) -> Floats:
-    array: Floats = tensor.detach().cpu().numpy().astype(np.float64)
-    return array
+    # numpy has no bfloat16.
+    return np.array(tensor.detach().cpu().double().numpy(), np.float64)
 
 
 def optional(tensor: Any) -> Floats | None:

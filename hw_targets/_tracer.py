@@ -15,6 +15,7 @@ from hw_targets import _torch_ops as ops
 from hw_targets._builder import Builder
 from hw_targets._layout import Layout
 from hw_targets._marks import ALL, EVERY, Mark, Opaque, State, Traced, stacked
+from hw_targets._read_check import Recording
 from hw_targets.errors import UnsupportedModel
 from hw_targets.network import LIF, Accumulator, GradedInput, SpikeInput
 from hw_targets.signals import Signal, Term
@@ -35,6 +36,7 @@ class Tracer(TorchFunctionMode):
         self._marks: dict[int, tuple[Tensor, int, Mark]] = {}
         self._inside: list[nn.Module] = []
         self._last_layer = "output"
+        self.recording = Recording()
 
     def run(self, example: Tensor) -> None:
         """Run the model, in evaluation mode and from a fresh state, and read it out.
@@ -49,7 +51,9 @@ class Tracer(TorchFunctionMode):
         self.model.eval()
         try:
             with torch.no_grad(), self._hooks():
-                self._set(example, Traced(entry, ALL if self.layout.has_all_steps else EVERY))
+                shown = Traced(entry, ALL if self.layout.has_all_steps else EVERY)
+                self._set(example, shown)
+                self.recording.sent(self.network.entry, self.layout.first_sample(example, shown))
                 with self:
                     output = self.model(example)
         except UnsupportedNeuron as error:
@@ -210,7 +214,7 @@ class Tracer(TorchFunctionMode):
                 pooled = layers.any_spike(
                     module, self.network.binary(mark.signal), self.layout.output(output, mark.moment)
                 )
-                self._set(output, self.network.add(name, Traced(pooled, mark.moment), LIF(1.0)))
+                self._set_spikes(name, output, self.network.add(name, Traced(pooled, mark.moment), LIF(1.0)))
             else:
                 self._layer(name, module, mark, output)
         except (UnsupportedModel, UnsupportedNeuron) as error:
@@ -245,7 +249,9 @@ class Tracer(TorchFunctionMode):
                     " state on unchanged"
                 )
         spikes, *states = output if isinstance(output, (tuple, list)) else (output,)
-        self._set(spikes, self.network.add_neurons(name, mark, self.backend.equation(module)))
+        equation = self.backend.equation(module)
+        self.recording.driven(name, self.layout.first_sample(inputs[0], mark) * equation.input_gain)
+        self._set_spikes(name, spikes, self.network.add_neurons(name, mark, equation))
         for index, state in enumerate(states):
             self._set(state, State(name, call, index))
 
@@ -255,7 +261,11 @@ class Tracer(TorchFunctionMode):
         name = self._names[block.neuron]
         sent = self.network.add_neurons(name, Traced(current, mark.moment), self.backend.equation(block.neuron))
         self.network.add_feedback(name, layers.array(block.feedback.weight))
-        self._set(output, sent)
+        self._set_spikes(name, output, sent)
+
+    def _set_spikes(self, name: str, tensor: Tensor, mark: Traced) -> None:
+        self.recording.sent(name, self.layout.first_sample(tensor, mark))
+        self._set(tensor, mark)
 
 
 def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:
