@@ -9,13 +9,14 @@ steps, the comparison, the kind of input, names that HDF5 does not allow) goes i
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.files import new_file
-from hw_targets.network import LIF, Accumulator, Conv2d, GradedInput, Network, Op, Population
+from hw_targets.network import LIF, Accumulator, Conv2d, GradedInput, Network, Op, Population, Shape
 from hw_targets.signals import Floats
 from neuroprune._require import require
 
@@ -24,7 +25,8 @@ def to_nir(network: Network) -> Any:
     """A `nir.NIRGraph` of a real-valued network: one node per distinct op, edges that end in one node add.
 
     Raises:
-        UnsupportedModel: several inputs or outputs, recurrence on a grid, delays, a bias for each neuron of a grid.
+        UnsupportedModel: several inputs or outputs, recurrence on a grid, delays, a bias for each neuron of a grid, a
+            kernel with an even and an odd side.
         ImportError: nir is not installed.
     """
     check_type("to_nir", network, Network, "the network that from_torch gives, before quantize")
@@ -35,23 +37,25 @@ def to_nir(network: Network) -> Any:
     entry, end = network.inputs[0], network.outputs[0]
     nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(entry.shape)}, metadata=_metadata(entry, "input"))}
     edges: list[tuple[str, str]] = []
-    node_of = {p.name: _node_name(p.name) for p in network.populations} | {entry.name: "input"}
+    taken = {"input", "output"}
+    node_of = {p.name: "input" if p is entry else _free(_node_name(p.name), taken) for p in network.populations}
     for name in network.order:
         population = network[name]
         if population.is_input:
             continue
         nodes[node_of[name]] = _neurons(nir, population, _metadata(population, node_of[name]))
         for index, (op, sources) in enumerate(network.shared_ops(name)):
-            key = f"{node_of[name]}_in{index}"
+            key = _free(f"{node_of[name]}_in{index}", taken)
             # The bias enters once per step, however many groups of synapses there are, or through the leak.
             biased = population if index == 0 and not _is_lasting(population) else None
             nodes[key] = _synapses(nir, op, network[sources[0]], biased)
             edges.append((key, node_of[name]))
             starts = [node_of[s] for s in sources]
             if not isinstance(op, Conv2d) and len(network[sources[0]].shape) > 1:
-                nodes[f"{key}_flatten"] = nir.Flatten({"input": np.array(network[sources[0]].shape)}, 0, -1)
-                edges += [(start, f"{key}_flatten") for start in starts]
-                starts = [f"{key}_flatten"]
+                flatten = _free(f"{key}_flatten", taken)
+                nodes[flatten] = nir.Flatten({"input": np.array(network[sources[0]].shape)}, 0, -1)
+                edges += [(start, flatten) for start in starts]
+                starts = [flatten]
             edges += [(start, key) for start in starts]
     nodes["output"] = nir.Output({"output": np.array(end.shape)})
     edges.append((node_of[end.name], "output"))
@@ -84,6 +88,39 @@ def write_nir(network: Network, path: str | os.PathLike[str], *, overwrite: bool
 def _node_name(population: str) -> str:
     # NIR files are HDF5, and many readers turn node names into attributes.
     return population.replace(".", "_").replace("/", "_")
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, lengthened until no other node has it, and from now on taken."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def _square(op: Conv2d, source: Shape) -> Conv2d:
+    """The same convolution with a square kernel, which is all that nir's check of shapes knows: zeros around it.
+
+    Raises:
+        UnsupportedModel: one side is even and the other odd, so that no equal padding gives the same output.
+    """
+    rows, columns = op.weight.shape[2:]
+    if rows == columns:
+        return op
+    before = [-(-(max(rows, columns) - side) // 2) for side in (rows, columns)]
+    after = [max(rows, columns) - side - b for side, b in zip((rows, columns), before, strict=True)]
+    padding = [p + d * b for p, d, b in zip(op.padding, op.dilation, before, strict=True)]
+    weight = np.pad(op.weight, ((0, 0), (0, 0), (before[0], after[0]), (before[1], after[1])))
+    wanted = op.output_shape(source)
+    # Where there is one output only, a longer stride steps over what the padding would add.
+    stride = [max(s, source[1:][i] + 2 * padding[i]) if wanted[1 + i] == 1 else s for i, s in enumerate(op.stride)]
+    found = replace(op, weight=weight, padding=(padding[0], padding[1]), stride=(stride[0], stride[1]))
+    if found.output_shape(source) != wanted:
+        raise UnsupportedModel(
+            f"to_nir: nir 1.0.8 takes every kernel for square, and one of {rows}×{columns} cannot be padded to be;"
+            " use sides that are both odd or both even, or export netx"
+        )
+    return found
 
 
 def _ungrouped(weight: Floats, groups: int) -> Floats:
@@ -138,6 +175,8 @@ def _neurons(nir: Any, population: Population, metadata: dict[str, Any]) -> Any:
 
 
 def _synapses(nir: Any, op: Op, source: Population, biased: Population | None) -> Any:
+    if isinstance(op, Conv2d):
+        op = _square(op, source.shape)
     weight = op.weight.astype(np.float64)
     bias = np.zeros(len(weight)) if biased is None or biased.bias is None else biased.bias.astype(np.float64)
     if isinstance(op, Conv2d):
