@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from hw_targets._emulate import Timing, emulate
 from hw_targets.errors import HardwareTargetError, InvalidFile
@@ -51,28 +52,30 @@ class SpikeComparison:
 def compare_with_lava(
     network: ChipNetwork,
     path: str | os.PathLike[str],
-    images: npt.NDArray[Any],
+    images: Tensor | npt.NDArray[Any],
     *,
     timing: Timing = "aligned",
     reset_offset: int | None = None,
     waiting: Callable[[], object] = lambda: None,
 ) -> SpikeComparison:
-    """Run integer inputs, one sample after the other, through the netx file `path` and through `emulate`.
+    """Run samples, one after the other, through the netx file `path` and through `emulate`.
 
-    `images` is (N, *shape), or (T, N, *shape) with T the network's time steps. With `timing="netx"` every chip step is
+    `images` is as for `emulate`: (N, *shape), or (T, N, *shape) with T the network's time steps; Lava gets the integers
+    that the emulator made of them. With `timing="netx"` every chip step is
     compared, those before the first sample arrives included. `reset_offset` as in `emulate`. `waiting` is called twice
     a second while Lava runs.
 
     Raises:
         LavaUnavailable: Lava is not installed; the message says how.
         InvalidFile: `path` does not exist.
+        InvalidNetwork: images of another shape or range.
     """
     sequential = insert_relays(network)
-    layers = netx_layers(sequential)
-    steps, per_step = network.time_steps, images.ndim == len(network.inputs[0].shape) + 2
-    readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
-    trace = run_lava(path, images, steps, readouts, per_step=per_step, reset_offset=reset_offset, waiting=waiting)
+    layers, steps = netx_layers(sequential), network.time_steps
     ours = emulate(sequential, images, timing=timing, reset_offset=reset_offset if timing == "netx" else None)
+    shown = ours.spikes[sequential.inputs[0].name]
+    readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
+    trace = run_lava(path, shown, steps, readouts, per_step=True, reset_offset=reset_offset, waiting=waiting)
     arrivals = arrival_steps(sequential)
     samples, length = ours.samples, steps * ours.samples
     positions = compared = differences = readout = 0

@@ -517,7 +517,7 @@ def test_continuous_integration_has_lava() -> None:
     assert not CI or (found("lava-nc") and found("lava-dl"))
 
 
-def judged(network: ChipNetwork, path: Path, images: Array) -> SpikeComparison:
+def judged(network: ChipNetwork, path: Path, images: Array | torch.Tensor) -> SpikeComparison:
     try:
         return compare_with_lava(network, path, images)
     except LavaUnavailable as error:
@@ -542,7 +542,7 @@ def test_lava_spikes_as_we_do_on_a_sew_network(tmp_path: Path) -> None:
     assert any(p.bias is not None and p.bias.any() for p in network.populations)
     export_netx(network, tmp_path / "sew.net")
     images = bright(network, 3)
-    verdict = judged(network, tmp_path / "sew.net", images)
+    verdict = judged(network, tmp_path / "sew.net", torch.from_numpy(images).double() / 255)  # as the model takes them
     assert (verdict.samples, verdict.differences, verdict.readout_differences) == (3, 0, 0)
     assert verdict.compared > 100
     assert verdict.positions > 1.2 * verdict.compared, "neurons are silent, too"
