@@ -297,6 +297,32 @@ def test_a_target_just_below_the_caps_is_reached() -> None:
     assert all(float((p == 0).double().mean()) <= 0.9 for p in run.pruner.parameters)
 
 
+@pytest.mark.parametrize("maker", [LATS, PGH])
+@pytest.mark.parametrize("decay", ["cosine", "exponential"])
+def test_a_scheduler_that_steps_once_per_epoch_is_noticed(maker: type[LATS] | type[PGH], decay: str) -> None:
+    """Planned as if it stepped after every batch, such a run would prune everything within its first epochs."""
+    epochs, batches = 6, 10
+
+    def train(**planned: int) -> float:
+        net = make_net()
+        optimizer = momentum(one_group(net))
+        scheduler: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        if decay == "cosine":
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        pruner = SoftThresholdPruner(optimizer, maker.for_sparsity(0.7, scheduler, epochs * batches, **planned))
+        for _ in range(epochs):
+            for _ in range(batches):
+                optimizer.zero_grad()
+                torch.autograd.backward(net(torch.randn(8, next(net.parameters()).shape[1])).square().mean())
+                optimizer.step()
+            scheduler.step()
+        return pruner.sparsity()
+
+    with pytest.raises(ValueError, match=r"scheduler steps at other times; pass steps_per_update"):
+        train()
+    assert train(steps_per_update=batches) == pytest.approx(0.7, abs=0.02)
+
+
 def test_a_target_that_later_gets_out_of_reach_is_named() -> None:
     run = build(momentum, lambda o: ConstantLR(o, 1.0, 1), lats(0.9), mixed_groups)
     run.train(0, 20)

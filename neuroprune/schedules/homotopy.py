@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -24,9 +24,11 @@ class PGH(Steered):
         steps: planned optimizer steps T.
         target_sparsity: in place of `l1`, the fraction of zeros to end at, in [0, 1); μ₀ is then steered.
         growth_sum: Σ βˣ·η > 0 over the planned steps, needed with `target_sparsity`; see `PGH.for_sparsity`.
+        planned_growth: βˣ·η of every planned step, as `PGH.for_sparsity` finds it.
 
     Raises:
-        ValueError: values outside their range; a run that goes on past `steps`.
+        ValueError: values outside their range; a run that goes on past `steps`, or, steered, one whose learning rates
+            are not the planned ones.
     """
 
     l1: float | None = None
@@ -34,6 +36,7 @@ class PGH(Steered):
     steps: int = 0
     target_sparsity: float | None = None
     growth_sum: float | None = None
+    planned_growth: tuple[float, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_one_of(self, "l1", "target_sparsity")
@@ -46,9 +49,10 @@ class PGH(Steered):
                 f" {self.growth_sum}; PGH.for_sparsity(target, scheduler, steps) computes it from an LR scheduler"
             )
 
-    def check_plan(self, step: int, memory: Memory) -> None:  # noqa: ARG002 - Schedule's signature
-        """Refuse a run past T."""
+    def check_plan(self, step: int, memory: Memory) -> None:
+        """Refuse a run past T, or one that leaves its plan."""
         progress(self, step, self.steps)
+        super().check_plan(step, memory)
 
     @property
     def total_growth(self) -> float:
@@ -85,5 +89,11 @@ class PGH(Steered):
         """
         rates = learning_rates(scheduler, steps, steps_per_update=steps_per_update)
         lead = first_pruned(scheduler.optimizer)
-        growth = math.fsum(beta ** (step / steps) * rate[lead] for step, rate in enumerate(rates))
-        return cls(beta=beta, steps=steps, target_sparsity=target_sparsity, growth_sum=growth)
+        planned = tuple(beta ** (step / steps) * rate[lead] for step, rate in enumerate(rates))
+        return cls(
+            beta=beta,
+            steps=steps,
+            target_sparsity=target_sparsity,
+            growth_sum=math.fsum(planned),
+            planned_growth=planned,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -28,10 +28,11 @@ class LATS(Steered):
         lr_sum: Ση > 0 of the first group that is pruned, needed with `final_threshold` and `target_sparsity`.
         target_sparsity: fraction of zeros among the prunable weights after the last planned step, in [0, 1).
         steps: planned optimizer steps, so that "half-way" is meant in steps; without it, in Ση.
+        planned_growth: η of every planned step, as `for_sparsity` finds it.
 
     Raises:
         ValueError: none or several of `l1`, `final_threshold` and `target_sparsity`, or values outside their range;
-            with `target_sparsity`, a run that goes on past `lr_sum`.
+            with `target_sparsity`, a run that goes on past `lr_sum`, or whose learning rates are not the planned ones.
     """
 
     l1: float | None = None
@@ -39,6 +40,7 @@ class LATS(Steered):
     lr_sum: float | None = None
     target_sparsity: float | None = None
     steps: int | None = None
+    planned_growth: tuple[float, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_one_of(self, "l1", "final_threshold", "target_sparsity")
@@ -132,7 +134,8 @@ class LATS(Steered):
         """
         rates = learning_rates(scheduler, steps, steps_per_update=steps_per_update)
         lead = first_pruned(scheduler.optimizer)
-        return cls(target_sparsity=target_sparsity, lr_sum=math.fsum(r[lead] for r in rates), steps=steps)
+        planned = tuple(r[lead] for r in rates)
+        return cls(target_sparsity=target_sparsity, lr_sum=math.fsum(planned), steps=steps, planned_growth=planned)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 from neuroprune.schedules.base import Memory, Schedule, View, check_number, check_one_of, progress
 
+#: By how much of the whole growth a run may differ from its plan, as steps that a GradScaler skips make it do.
+STRAYED = 0.1
 #: How far from its target a steered run may mean to end (a fraction of the weights) before its scale is moved: within a
 #: band around the scale reached half-way, and beyond it.
 INNER, OUTER = 2e-4, 5e-4
@@ -109,7 +113,12 @@ class Trend:
 
 
 class Steered(Schedule):
-    """A growing threshold d ← d + c·γ whose scale c is given, or steered to a sparsity."""
+    """A growing threshold d ← d + c·γ whose scale c is given, or steered to a sparsity.
+
+    `planned_growth` is γ of every planned step, where that depends on learning rates that were planned, too.
+    """
+
+    planned_growth: tuple[float, ...] | None = None
 
     @abstractmethod
     def growth(self, step: int, lr: float) -> float:
@@ -124,9 +133,23 @@ class Steered(Schedule):
     def share(self, step: int, grown: float) -> float:
         """Share of the planned run that is over before step number `step`, in [0, 1]."""
 
+    @cached_property
+    def _planned_sums(self) -> tuple[float, ...]:
+        """Σγ before every planned step."""
+        return (0.0, *accumulate(self.planned_growth or ()))
+
     def check_plan(self, step: int, memory: Memory) -> None:
-        """Refuse a steered run that goes on when its growth is used up."""
+        """Refuse a steered run that leaves its plan, or goes on when its growth is used up."""
         grown = memory.get("grown", 0.0)
+        if self.target_sparsity is not None and self.planned_growth and step < len(self._planned_sums):
+            planned = self._planned_sums[step]
+            if abs(grown - planned) > STRAYED * self.total_growth:
+                raise ValueError(
+                    f"{type(self).__name__}: at step {step} the growth (the sum of the learning rate, for LATS) is"
+                    f" {grown:.4g}, but {planned:.4g} was planned: the LR scheduler steps at other times; pass"
+                    " steps_per_update, the optimizer steps between two scheduler.step() (the batches of an epoch, if"
+                    " it steps once per epoch)"
+                )
         if self.target_sparsity is not None and grown > self.total_growth * (1 + 1e-6):
             raise ValueError(
                 f"{type(self).__name__}: planned for a growth (the sum of the learning rate, for LATS) of"
