@@ -11,83 +11,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from itertools import groupby
-from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from hw_targets.chip_facts import ENTRY_FORMAT, MESH, PER_CORE, REQUIRED, TIMES, UNITS, Fact, check_fact
 from hw_targets.errors import InvalidChip
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-UNITS: Mapping[str, str] = {
-    "cores_per_chip": "cores",
-    "neurons_per_core": "neurons",
-    "input_axons_per_core": "axons",
-    "output_axons_per_core": "axons",
-    "synaptic_bits_per_core": "bits",
-    "core_memory_bits": "bits, of neurons and synapses together",
-    "populations_per_core": "populations",
-    "synapse_formats_per_core": "formats",
-    "inputs_per_neuron": "synapses",
-    "synapses_out_per_neuron": "synapses",
-    "destinations_per_neuron": "cores",
-    "input_neurons": "neurons",
-    "output_neurons": "neurons",
-    "kernel_words_per_core": "words, one number per core",
-    "neuron_words_per_core": "words, one number per core",
-    "largest_system_chips": "chips",
-    "mesh_columns": "routers of a chip",
-    "mesh_rows": "routers of a chip",
-    "cores_per_router": "cores",
-    "word_bits": "bits",
-    "weight_bits": "bits",
-    "index_bits": "bits",
-    "index_bits_min": "bits",
-    "skip_bits": "bits",
-    "skip_bits_min": "bits",
-    "delay_bits": "bits",
-    "entry_synapses": "synapses",
-    "entry_header_bits": "bits",
-    "list_tail_bits": "bits",
-    "threshold_mantissa_bits": "bits",
-    "bias_mantissa_bits": "bits, signed",
-    "decay_bits": "bits",
-    "state_bits": "bits, signed",
-    "max_delay": "steps",
-    "synop_pj": "pJ",
-    "active_update_pj": "pJ",
-    "inactive_update_pj": "pJ",
-    "spike_in_tile_pj": "pJ",
-    "hop_east_west_pj": "pJ",
-    "hop_north_south_pj": "pJ",
-}
-"""Unit of every fact a chip may state; those in pJ are real numbers, the others whole numbers, all above zero."""
-REQUIRED = ("cores_per_chip",)
-PER_CORE = ("kernel_words_per_core", "neuron_words_per_core")
-"""Facts that are one number for each core of a chip, as its cores differ."""
-MESH = ("mesh_columns", "mesh_rows", "cores_per_router")
-ENTRY_FORMAT = ("weight_bits", "index_bits", "entry_synapses", "entry_header_bits")
-
-
-class Fact(NamedTuple):
-    """One published number of a chip; `source` is empty for a chip built by hand."""
-
-    key: str
-    value: float | tuple[int, ...]
-    unit: str
-    source: str
-
-    @property
-    def text(self) -> str:
-        """The value as one prints it: 1,024, or 16,384 × 3, 32,768 × 2 for one number per core."""
-        if not isinstance(self.value, tuple):
-            return f"{self.value:,}"
-        runs = [(value, len(list(same))) for value, same in groupby(self.value)]
-        return ", ".join(f"{value:,} × {count}" for value, count in runs)
 
 
 @dataclass(frozen=True)
@@ -98,7 +31,8 @@ class Chip:
     A core's synaptic memory stores, per input axon, entries of at most `entry_synapses` synapses behind a header of
     `entry_header_bits`; an index takes `index_bits_min` to `index_bits`, a skip `skip_bits_min` to `skip_bits`, a list
     of synapses ends with `list_tail_bits` and is rounded up to words of `word_bits`. `populations_per_core` is how many
-    kinds of neuron a core can hold. Routers form a mesh of `mesh_columns` × `mesh_rows`, each with `cores_per_router`.
+    kinds of neuron a core can hold. Routers form a mesh of `mesh_columns` × `mesh_rows`, each with `cores_per_router`;
+    the barrier that ends a time step takes as long as they are many.
 
     Raises:
         InvalidChip: a number that is not above zero, not finite, or of the wrong type, or numbers that contradict each
@@ -146,6 +80,14 @@ class Chip:
     spike_in_tile_pj: float | None = None
     hop_east_west_pj: float | None = None
     hop_north_south_pj: float | None = None
+    synop_ns: float | None = None
+    active_update_ns: float | None = None
+    inactive_update_ns: float | None = None
+    spike_in_tile_ns: float | None = None
+    hop_east_west_ns: float | None = None
+    hop_north_south_ns: float | None = None
+    barrier_one_router_ns: float | None = None
+    barrier_all_routers_ns: float | None = None
     description: str = ""
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -153,11 +95,12 @@ class Chip:
         for key in UNITS:
             value = getattr(self, key)
             if value is not None or key in REQUIRED:
-                _check_value(f"chip {self.name!r}", key, value)
+                check_fact(f"chip {self.name!r}", key, value)
         self._check_together(
             ENTRY_FORMAT, ENTRY_FORMAT[1:], "describe how synapses are stored", ", or weight_bits alone"
         )
         self._check_together(MESH, MESH, "describe the mesh of routers", "")
+        self._check_together(TIMES, TIMES, "describe how long a time step takes", "")
         for narrow, wide in (("index_bits_min", "index_bits"), ("skip_bits_min", "skip_bits")):
             low, high = getattr(self, narrow), getattr(self, wide)
             if low is not None and (high is None or low > high):
@@ -252,7 +195,7 @@ def _parse(table: dict[str, Any], where: str) -> Chip:
         if not isinstance(fact, dict):
             raise InvalidChip(f'{here}: is {fact!r}; write {key} = {{ value = …, source = "…" }}')
         _check_keys(here, fact, ("value", "source"), ("value", "source"))
-        _check_value(f"chip file {where!r}", f"facts.{key}", fact["value"])
+        check_fact(f"chip file {where!r}", f"facts.{key}", fact["value"])
         if not isinstance(fact["source"], str) or not fact["source"].strip():
             raise InvalidChip(f"{here}: source is {fact['source']!r}; say where the number was published")
         value = fact["value"]
@@ -267,24 +210,3 @@ def _check_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...], re
         raise InvalidChip(f"{where}: unknown key {', '.join(extra)}; known are {', '.join(known)}")
     if missing := [key for key in required if key not in table]:
         raise InvalidChip(f"{where}: required key {', '.join(missing)} is missing; add it")
-
-
-def _check_value(where: str, key: str, value: object) -> None:
-    """Refuse what is not a number above zero (whole unless it is an energy), or a list of them where one is due."""
-    if key.removeprefix("facts.") in PER_CORE:
-        if not isinstance(value, (list, tuple)) or not value:
-            raise InvalidChip(f"{where}: {key} is {value!r}, but must be a list of whole numbers, one for each core")
-        for word in value:
-            _check_number(where, key, word)
-    else:
-        _check_number(where, key, value)
-
-
-def _check_number(where: str, key: str, value: object) -> None:
-    is_real = key.endswith("_pj")
-    kind = "a number" if is_real else "a whole number"
-    accepted = (int, float) if is_real else (int,)
-    if isinstance(value, bool) or not isinstance(value, accepted) or not isfinite(value) or value <= 0:
-        optional = key.removeprefix("facts.") not in REQUIRED
-        hint = "; leave it out if it is not published" if optional else ""
-        raise InvalidChip(f"{where}: {key} is {value!r}, but must be {kind} above 0{hint}")

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from hw_targets._emulate import Timing, emulate
 from hw_targets.errors import HardwareTargetError, InvalidFile
@@ -52,7 +51,7 @@ class SpikeComparison:
 def compare_with_lava(
     network: ChipNetwork,
     path: str | os.PathLike[str],
-    images: Tensor | npt.NDArray[Any],
+    images: npt.ArrayLike,
     *,
     timing: Timing = "aligned",
     reset_offset: int | None = None,
@@ -72,7 +71,8 @@ def compare_with_lava(
     """
     sequential = insert_relays(network)
     layers, steps = netx_layers(sequential), network.time_steps
-    ours = emulate(sequential, images, timing=timing, reset_offset=reset_offset if timing == "netx" else None)
+    offset = reset_offset if timing == "netx" else None
+    ours = emulate(sequential, np.asarray(images), timing=timing, reset_offset=offset)
     shown = ours.spikes[sequential.inputs[0].name]
     readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
     trace = run_lava(path, shown, steps, readouts, per_step=True, reset_offset=reset_offset, waiting=waiting)

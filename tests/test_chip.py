@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hw_targets.chip import REQUIRED, UNITS, Chip, available_chips, load_chip
+from hw_targets.chip import Chip, available_chips, load_chip
+from hw_targets.chip_facts import REQUIRED, UNITS
 from hw_targets.errors import InvalidChip
 
 MINIMAL = """

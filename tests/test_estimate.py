@@ -19,7 +19,7 @@ from hw_targets.chip import Chip, load_chip
 from hw_targets.errors import HardwareTargetError, InvalidChip, InvalidNetwork
 from hw_targets.estimate import Counts, Estimate, Times, estimate, in_chip_time
 from hw_targets.estimate.mesh import default_positions
-from hw_targets.estimate.times import PUBLISHED
+from hw_targets.estimate.times import published_times
 from hw_targets.mapping import Placement, load_placement, place
 from hw_targets.network import (
     Accumulator,
@@ -270,11 +270,24 @@ def test_loihis_numbers_and_sources(tmp_path: Path) -> None:
     found = estimate(placed(tmp_path, loihi), chain()[1], loihi)
     assert found.coefficients["east_west_hops"][:2] == (3.0, "pJ")
     assert all("Davies 2018" in price.source for price in found.coefficients.values())
-    times = PUBLISHED["loihi1"]
+    times = published_times(loihi)
+    assert times is not None
     assert (times.barrier_ns(1), times.barrier_ns(32), times.barrier_ns(40)) == (113.0, 465.0, 465.0)
     assert times.barrier_ns(2) == pytest.approx(113 + 352 / 31)
     assert found.steps is not None
     assert "Davies 2018" in found.steps.source
+
+
+def test_times_are_the_chip_files_whatever_its_name() -> None:
+    loihi = load_chip("loihi1")
+    times = published_times(replace(loihi, name="mine"))
+    assert times == published_times(loihi)
+    assert times is not None
+    slower = published_times(replace(loihi, hop_east_west_ns=9.0))
+    assert slower == replace(times, east_west_hop=9.0)
+    assert published_times(replace(loihi, mesh_columns=None, mesh_rows=None, cores_per_router=None)) is None
+    with pytest.raises(InvalidChip, match=r"how long a time step takes, but \['synop_ns'\] are absent"):
+        replace(loihi, synop_ns=None)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "unknown"), (0.0, "0 s"), (4.1e-4, "410.00 µs"), (2.5, "2.50 s")])

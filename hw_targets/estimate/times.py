@@ -11,13 +11,13 @@ this is a lower bound where the mesh is crowded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hw_targets.chip import Chip
+from hw_targets.chip_facts import TIMES
 
 Seconds = npt.NDArray[np.float64]
 
@@ -46,25 +46,24 @@ class Times:
         return first + (last - first) * (min(max(tiles, low), high) - low) / max(1, high - low)
 
 
-PUBLISHED: Mapping[str, Times] = {
-    "loihi1": Times(
-        synaptic_event=3.5,
-        active_update=8.4,
-        inactive_update=5.3,
-        message=2.1,
-        east_west_hop=4.1,
-        north_south_hop=6.5,
-        barrier=((1, 113.0), (32, 465.0)),
-        source="Davies 2018 Table 2, 0.75 V, pre-silicon; second-hand (SANA-FE's first version, sim.h); barrier: linear"
-        " between the published 1 and 32 tiles",
-    )
-}
-"""Times by chip. No other chip's were published per operation."""
-
-
 def published_times(chip: Chip) -> Times | None:
-    """The times of a chip, None where nobody published them."""
-    return PUBLISHED.get(chip.name)
+    """The times of a chip, None where nobody published them. The barrier is linear between one router and all."""
+    known = {key: getattr(chip, key) for key in TIMES}
+    if chip.mesh_columns is None or chip.mesh_rows is None or None in known.values():
+        return None
+    return Times(
+        synaptic_event=known["synop_ns"],
+        active_update=known["active_update_ns"],
+        inactive_update=known["inactive_update_ns"],
+        message=known["spike_in_tile_ns"],
+        east_west_hop=known["hop_east_west_ns"],
+        north_south_hop=known["hop_north_south_ns"],
+        barrier=(
+            (1, known["barrier_one_router_ns"]),
+            (chip.mesh_columns * chip.mesh_rows, known["barrier_all_routers_ns"]),
+        ),
+        source=chip.sources.get("synop_ns", ""),
+    )
 
 
 @dataclass(frozen=True, eq=False)
