@@ -4,6 +4,7 @@ from neuroprune.at_initialization import prune_at_initialization
 from neuroprune.fan_in import Cap
 from neuroprune.functional import inverse_soft_threshold, soft_threshold
 from neuroprune.pruner import SoftThresholdPruner
+from neuroprune.quantization import Grid, frozen_batch_norm
 from neuroprune.schedules import (
     LATS,
     PGH,
@@ -26,6 +27,7 @@ __all__ = [
     "Cap",
     "ConstantThreshold",
     "EpochLATS",
+    "Grid",
     "LayerSynOps",
     "STDSLinear",
     "STDSSine",
@@ -34,6 +36,7 @@ __all__ = [
     "SynOps",
     "SynOpsCounter",
     "count_synops",
+    "frozen_batch_norm",
     "inverse_soft_threshold",
     "learning_rates",
     "prune_at_initialization",

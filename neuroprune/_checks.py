@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from neuroprune.fan_in import Cap
-from neuroprune.schedules import Schedule
+from neuroprune.quantization import Grid
+from neuroprune.schedules import Learned, Schedule
 
 # Which pruner (by weak reference) holds a parameter. Two optimizers know nothing of each other, so that a parameter in
 # both can be noticed here only.
@@ -72,6 +73,46 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, fan_in: object) ->
         raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")
     if not isinstance(fan_in, (Cap, NoneType)):
         raise TypeError(f"SoftThresholdPruner: expected fan_in=Cap(limit), got {type(fan_in).__name__}")
+
+
+def check_rounding(rounding: object, optimizer: Optimizer, schedule: Schedule) -> None:
+    """Refuse grids for what the optimizer does not hold, and grids that do not fit their parameter or the schedule.
+
+    Raises:
+        TypeError: something else than a mapping from parameters to grids.
+        ValueError: as said.
+    """
+    if not isinstance(rounding, Mapping) or not all(isinstance(grid, Grid) for grid in rounding.values()):
+        raise TypeError("SoftThresholdPruner: expected rounding={parameter: Grid(step, quant_min, quant_max), ...}")
+    if rounding and isinstance(schedule, Learned):
+        raise ValueError(
+            f"SoftThresholdPruner: {type(schedule).__name__} learns from the true gradient of its threshold, which"
+            " rounding has not; prune first, finalize(), and round with ConstantThreshold(0.0) and freeze()"
+        )
+    held = {p for group in optimizer.param_groups for p in group["params"]}
+    for parameter, grid in rounding.items():
+        shape = tuple(parameter.shape)
+        if parameter not in held:
+            raise ValueError(
+                f"SoftThresholdPruner: rounding names a parameter of shape {shape} that is not the optimizer's, so that"
+                " it would never be rounded; give it to the optimizer, or leave it out"
+            )
+        if parameter.dim() >= 2 and not grid.holds_zero:
+            raise ValueError(
+                f"SoftThresholdPruner: the grid of a parameter of shape {shape} does not hold 0.0, which pruned weights"
+                " are; leave zero_point out, and let quant_min … quant_max include 0"
+            )
+        for tensor in (grid.step, grid.zero_point):
+            if tensor is not None and not _broadcasts(tensor, parameter):
+                raise ValueError(
+                    f"SoftThresholdPruner: a grid's step or zero_point of shape {tuple(tensor.shape)} does not"
+                    f" broadcast to its parameter's {shape}; one step per output channel is (out, 1, …)"
+                )
+
+
+def _broadcasts(tensor: Tensor, parameter: Tensor) -> bool:
+    pairs = zip(reversed(tensor.shape), reversed(parameter.shape), strict=False)
+    return tensor.dim() <= parameter.dim() and all(n in (1, m) for n, m in pairs)
 
 
 def check_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from neuroprune._checks import claim, is_prunable
 from neuroprune._latent import Latent
 from neuroprune._magnitudes import Layer, capped_threshold, distance
 from neuroprune.fan_in import Cap, row_thresholds
+from neuroprune.quantization import Grid
 from neuroprune.schedules import Learned, Schedule
 
 #: Keys of a parameter group that the pruner reads.
@@ -27,10 +28,21 @@ class PrunedParameters:
         owner: the pruner that holds them.
         schedule: says what thresholds start from.
         fan_in: limit on the synapses per neuron.
+        rounding: grids of those that are rounded. Those among them that are never pruned, such as biases, are `rounded`
+            alone: their threshold is 0.
     """
 
-    def __init__(self, optimizer: Optimizer, owner: object, schedule: Schedule, fan_in: Cap | None) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        owner: object,
+        schedule: Schedule,
+        fan_in: Cap | None,
+        rounding: Mapping[nn.Parameter, Grid],
+    ) -> None:
         self.latents: dict[nn.Parameter, Latent] = {}
+        self.rounded: dict[nn.Parameter, Latent] = {}
+        self._rounding = rounding
         self._optimizer = optimizer
         self._owner = owner
         self._schedule = schedule
@@ -51,6 +63,15 @@ class PrunedParameters:
                 if parameter in self.latents:
                     yield index, parameter, self.latents[parameter]
 
+    def held(self) -> Iterator[tuple[nn.Parameter, Latent]]:
+        """All that the optimizer moves through a latent value now: those that are pruned, and those only rounded."""
+        yield from ((parameter, latent) for _, parameter, latent in self)
+        yield from self.rounded.items()
+
+    def everything(self) -> dict[nn.Parameter, Latent]:
+        """All latent values, of pruned and of rounded parameters, switched off or not."""
+        return {**self.latents, **self.rounded}
+
     def positions(self) -> dict[nn.Parameter, int]:
         """Index of every parameter of the optimizer, counted over all groups as its state_dict does."""
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
@@ -66,22 +87,32 @@ class PrunedParameters:
         Nothing is written before all of them are found to be in order and free.
         """
         new: list[tuple[int, nn.Parameter, Latent]] = []
+        only_rounded: list[nn.Parameter] = []
         for index, group in enumerate(self._optimizer.param_groups):
             for parameter in group["params"]:
                 self._options.setdefault(parameter, {key: group[key] for key in OPTIONS if key in group})
-                if parameter in self.latents or not (self._is_on(group, parameter) and is_prunable(parameter)):
+                if parameter in self.latents or parameter in self.rounded:
+                    continue
+                grid, pruned = self._rounding.get(parameter), self._is_on(group, parameter) and is_prunable(parameter)
+                if grid is None and not pruned:
                     continue
                 self._max_sparsity(index, parameter)
                 claim(parameter, self._owner)
-                self.latents[parameter] = Latent(parameter)
-                new.append((index, parameter, self.latents[parameter]))
+                if pruned:
+                    self.latents[parameter] = Latent(parameter, grid)
+                    new.append((index, parameter, self.latents[parameter]))
+                else:
+                    self.rounded[parameter] = Latent(parameter, grid)
+                    only_rounded.append(parameter)
         if new:
             self._check_reach()
+        for parameter in only_rounded:
+            self.rounded[parameter].write(parameter)
         for index, parameter, latent in new:
             if isinstance(self._schedule, Learned):
                 latent.learned = self._schedule.start
             self._put_in_force(index, parameter, latent, thresholds[index], step=0)
-            if not isinstance(latent.threshold, float) or latent.threshold > 0:
+            if latent.grid is not None or not isinstance(latent.threshold, float) or latent.threshold > 0:
                 latent.write(parameter)
 
     def _check_reach(self) -> None:

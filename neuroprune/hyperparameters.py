@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,6 +91,31 @@ class Hyperparameters:
         rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0 / rising, total_iters=rising)
         fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - rising))
         return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[rising])
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Quantization-aware fine-tuning after the training. A recipe's table [quantization] has these keys.
+
+    Attributes:
+        chip: name of a chip, or a chip file (.toml), whose integers the weights become.
+        epochs: passes over the training images.
+        lr: learning rate after the warm-up; low, since batch-norm holds still. All else is as in the training.
+
+    Raises:
+        ValueError: a value out of range; the message begins with its name.
+    """
+
+    chip: str
+    epochs: int = 1
+    lr: float = 0.02
+
+    def __post_init__(self) -> None:
+        self.budget(Hyperparameters())
+
+    def budget(self, training: Hyperparameters) -> Hyperparameters:
+        """The training's budget with this one's epochs and learning rate."""
+        return replace(training, epochs=self.epochs, lr=self.lr, warmup_epochs=None)
 
 
 @dataclass(frozen=True)

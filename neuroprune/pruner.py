@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from neuroprune._checks import check_arguments, check_closure, check_gradients, check_rates, release
+from neuroprune._checks import (
+    check_arguments,
+    check_closure,
+    check_gradients,
+    check_rates,
+    check_rounding,
+    release,
+)
 from neuroprune._learning import learn, take_true_gradients
 from neuroprune._parameters import PrunedParameters
 from neuroprune._state import check_state, restore_latents, saved_latents
 from neuroprune.fan_in import Cap
+from neuroprune.quantization import Grid
 from neuroprune.schedules import Memory, Schedule, View
 
 
@@ -42,19 +50,39 @@ class SoftThresholdPruner:
     counter or its storage and adopted: θ moves to the nearest latent value that gives them. A write that hides from
     both, `param.data.copy_(...)`, must be followed by `pruner.adopt_weights()`.
 
+    With `rounding`, the weights it names are rounded to a chip's integers, w = Q(S_d(θ)), and what else it names, such
+    as biases, is rounded alone: quantization-aware training by the same hook, still straight-through. Usually a pruned
+    network is fine-tuned so, its zeros frozen; the grids come from `hw_targets.prepare_qat`:
+
+        pruner = SoftThresholdPruner(optimizer, ConstantThreshold(0.0), rounding=rounding)
+        pruner.freeze()
+        ...                      # fine-tune, with batch-norm held still by `frozen_batch_norm(model)`
+
+    Rounding makes more zeros than the threshold does; `max_sparsity` and `target_sparsity` count the threshold's alone.
+
     Args:
         optimizer: any optimizer that evaluates the gradient before `step()`.
         schedule: rule for the threshold, for example `LATS(l1=...)`.
         fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
+        rounding: the grids of the parameters to round; all of them must be the optimizer's.
 
     Raises:
         TypeError: an argument is something else, or the optimizer re-evaluates the model (LBFGS).
         ValueError: nothing to prune, a cap without planned steps, the optimizer or one of its parameters already has a
-            pruner, or a sparsity that the groups' `max_sparsity` puts out of reach.
+            pruner, a sparsity that the groups' `max_sparsity` puts out of reach, or grids that do not fit the
+            optimizer's parameters or a learned threshold.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule, *, fan_in: Cap | None = None) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        *,
+        fan_in: Cap | None = None,
+        rounding: Mapping[nn.Parameter, Grid] | None = None,
+    ) -> None:
         check_arguments(optimizer, schedule, fan_in)
+        check_rounding({} if rounding is None else rounding, optimizer, schedule)
         if any(
             isinstance(getattr(hook, "__self__", None), SoftThresholdPruner)
             for hook in optimizer._optimizer_step_pre_hooks.values()
@@ -68,7 +96,7 @@ class SoftThresholdPruner:
         self._memory: Memory = {}
         self._inside_step = False
         self._frozen = False
-        self._parameters = PrunedParameters(optimizer, self, schedule, fan_in)
+        self._parameters = PrunedParameters(optimizer, self, schedule, fan_in, dict(rounding or {}))
         try:
             self._register()
             if not self._parameters.latents:
@@ -77,7 +105,7 @@ class SoftThresholdPruner:
                     " parameters of two or more dimensions that require gradients, in groups without prune=False"
                 )
         except ValueError:
-            release(self._parameters.latents)
+            release(self._parameters.everything())
             raise
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
@@ -133,7 +161,8 @@ class SoftThresholdPruner:
     def freeze(self) -> None:
         """Keep the present zeros for good and stop pruning: the other weights train on, without threshold.
 
-        This ends the search of early pruning and of pruning at initialization; the latent copy is freed.
+        This ends the search of early pruning and of pruning at initialization; the latent copy is freed. Not so of
+        weights that are rounded: it holds what they are before rounding, and what rounding made zero may come back.
         """
         self._check_attached("freeze")
         self._settle()
@@ -148,8 +177,8 @@ class SoftThresholdPruner:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        release(self._parameters.latents)
-        for latent in self._parameters.latents.values():
+        release(self._parameters.everything())
+        for latent in self._parameters.everything().values():
             latent.theta, latent.mask = torch.empty(0), None
 
     @torch.no_grad()
@@ -157,16 +186,16 @@ class SoftThresholdPruner:
         """Take the parameters' present values as the weights, whoever wrote them; θ moves as little as possible."""
         self._check_attached("adopt_weights")
         self._end_interrupted_step()
-        for _, parameter, latent in self._parameters:
-            if latent.mask is None:
-                latent.adopt(parameter)
+        for parameter, latent in self._parameters.held():
+            latent.adopt(parameter)
 
     def state_dict(self) -> dict[str, Any]:
         """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
 
         `applied` holds the thresholds in force by parameter index (caps and learned ones differ from their group's),
         `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
-        masks by index, and `latents` the weights.
+        masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
+        these, whatever `rounding` it was given.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """
@@ -216,7 +245,7 @@ class SoftThresholdPruner:
         """Between steps: everything prunable is known, and what was written from outside is adopted."""
         self._end_interrupted_step()
         self._register()
-        for _, parameter, latent in self._parameters:
+        for parameter, latent in self._parameters.held():
             latent.adopt_if_written(parameter)
 
     @torch.no_grad()
@@ -237,7 +266,7 @@ class SoftThresholdPruner:
             self._schedule.check_plan(self._step, self._memory)
         self._register()
         take_true_gradients(self._parameters, optimizer)
-        for _, parameter, latent in self._parameters:
+        for parameter, latent in self._parameters.held():
             latent.enter(parameter)
         self._inside_step = True
 
@@ -256,7 +285,7 @@ class SoftThresholdPruner:
             self._leave()
 
     def _leave(self, *, unchanged: bool = False) -> None:
-        for _, parameter, latent in self._parameters:
+        for parameter, latent in self._parameters.held():
             latent.leave(parameter, unchanged=unchanged)
         self._inside_step = False
 

@@ -15,6 +15,7 @@ from torch import nn
 from neuroprune._toml import InvalidRecipe, check_keys, field_types, read_toml, to_toml
 from neuroprune.data import Images
 from neuroprune.fan_in import Cap
+from neuroprune.hyperparameters import FineTuning
 from neuroprune.image_folder import FolderOptions
 from neuroprune.pruner import SoftThresholdPruner
 from neuroprune.schedules import LATS, SCHEDULES, Schedule
@@ -31,7 +32,8 @@ class Recipe:
     `folder` says which image folder to train on; None is Fashion-MNIST. `train_limit` and `test_limit` bound the
     images used (None: all). `schedule` is a schedule's class name and `schedule_arguments` its fields; sums of the
     learning rate come from a dry run, and a schedule that is planned for a number of `steps` gets the run's. `fan_in`
-    caps the synapses per neuron (None: no cap).
+    caps the synapses per neuron (None: no cap). `quantization` says how to fine-tune afterwards on a chip's integers
+    (None: not at all).
     """
 
     name: str
@@ -45,6 +47,7 @@ class Recipe:
     schedule: str = "LATS"
     schedule_arguments: Mapping[str, Any] = field(default_factory=dict)
     fan_in: int | None = None
+    quantization: FineTuning | None = None
 
     def model(self) -> nn.Module:
         """Build the model, its weights drawn from the recipe's seed.
@@ -142,7 +145,7 @@ class Recipe:
 
 
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe with the tables [model], [data], [training] and [pruning].
+    """Read a recipe with the tables [model], [data], [training], [pruning] and [quantization].
 
     Args:
         path: the file.
@@ -152,8 +155,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         InvalidRecipe: no such file, no TOML, or a key that is missing, unknown or of the wrong type.
     """
     content = read_toml(path, changes)
-    tables = {"name": str, "model": dict, "data": dict, "training": dict, "pruning": dict}
-    check_keys(path, "", content, tables, required={"name", "model"})
+    tables = dict.fromkeys(("model", "data", "training", "pruning", "quantization"), dict)
+    check_keys(path, "", content, {"name": str, **tables}, required={"name", "model"})
     model, data = content["model"], dict(content.get("data", {}))
     check_keys(path, "model.", model, {"factory": str, "arguments": dict, "time_steps": int}, required={"factory"})
     check_keys(path, "data.", data, {"train_limit": int, "test_limit": int, **field_types(FolderOptions)})
@@ -174,6 +177,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         schedule=schedule,
         schedule_arguments=pruning,
         fan_in=fan_in,
+        quantization=_fine_tuning(path, content.get("quantization")),
         **model,
         **limits,
     )
@@ -186,13 +190,16 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     if recipe.folder is not None:
         data |= dataclasses.asdict(recipe.folder)
     lines = [f"name = {to_toml(recipe.name)}"]
-    for table, values in (
+    tables: list[tuple[str, Mapping[str, Any]]] = [
         ("model", model),
         ("model.arguments", recipe.arguments),
         ("data", data),
         ("training", dataclasses.asdict(recipe.training)),
         ("pruning", {"schedule": recipe.schedule, "fan_in": recipe.fan_in, **recipe.schedule_arguments}),
-    ):
+    ]
+    if recipe.quantization is not None:
+        tables.append(("quantization", dataclasses.asdict(recipe.quantization)))
+    for table, values in tables:
         given = {key: value for key, value in values.items() if value is not None}
         lines += ["", f"[{table}]", *(f"{key} = {to_toml(value)}" for key, value in given.items())]
     path.write_text("\n".join(lines) + "\n")
@@ -207,6 +214,17 @@ def _folder(path: str | Path, values: Mapping[str, Any]) -> FolderOptions | None
     folder = str(Path(values["folder"]).expanduser().absolute())
     options: FolderOptions = _build(path, "data.", FolderOptions, {**values, "folder": folder})
     return options
+
+
+def _fine_tuning(path: str | Path, values: Mapping[str, Any] | None) -> FineTuning | None:
+    """The table [quantization], a chip file's path made absolute; None without it."""
+    if values is None:
+        return None
+    check_keys(path, "quantization.", values, field_types(FineTuning), required={"chip"})
+    chip = values["chip"]
+    chip = str(Path(chip).expanduser().absolute()) if chip.endswith(".toml") else chip
+    found: FineTuning = _build(path, "quantization.", FineTuning, {**values, "chip": chip})
+    return found
 
 
 def _build(path: str | Path, prefix: str, kind: Any, values: Mapping[str, Any]) -> Any:

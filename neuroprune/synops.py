@@ -24,6 +24,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.hooks import RemovableHandle
 
 from neuroprune._fan_out import FanOut
+from neuroprune._feedback import Feedback
 from neuroprune._spikes import POOL_LIKE, integer_sum, pool_area, version_of
 from neuroprune.backends import backend_of, spikes_of
 
@@ -126,6 +127,7 @@ class SynOpsCounter:
         backend = backend_of(model)
         self._neurons = [m for m in model.modules() if backend is not None and backend.sends_spikes(m)]
         self._pool_modules = [m for m in model.modules() if isinstance(m, POOL_LIKE)]
+        self._feedback = [Feedback(m, self._count_inputs) for m in model.modules() if Feedback.is_in(m)]
         self._uncounted = tuple(name for name, module in model.named_modules() if _is_uncounted(module))
         self._maps: dict[tuple[nn.Module, tuple[int, ...], torch.device], FanOut] = {}
         self._pools: dict[int, _Pooled] = {}
@@ -159,6 +161,7 @@ class SynOpsCounter:
         self._handles += [m.register_forward_hook(self._count, with_kwargs=True) for m in self._names]
         self._handles += [m.register_forward_hook(self._remember_pool) for m in self._pool_modules]
         self._handles += [m.register_forward_hook(self._remember_spikes) for m in self._neurons]
+        self._handles += [handle for feedback in self._feedback for handle in feedback.hooks()]
         return self
 
     def __exit__(
@@ -174,9 +177,11 @@ class SynOpsCounter:
         self._counted.clear()
         self._sent.clear()
 
-    @torch.no_grad()
     def _count(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-        inputs: Tensor = args[0] if args else next(iter(kwargs.values()))
+        self._count_inputs(layer, args[0] if args else next(iter(kwargs.values())))
+
+    @torch.no_grad()
+    def _count_inputs(self, layer: nn.Module, inputs: Tensor) -> None:
         fan_out = self._fan_out(layer, inputs)
         positions = inputs.reshape(-1, fan_out.counts.shape[1])  # (T·N, positions)
         counts, kind = self._spike_counts_once(inputs, positions)
