@@ -113,14 +113,17 @@ def _scale_op(op: Op, gain: Floats) -> Op:
 
 
 def average_pool(signal: Signal, pool: AvgPool, shape: Shape) -> Signal:
-    """Average pool of plain spikes.
+    """Average pool of spikes, or of what a convolution made of them.
 
     Raises:
-        UnsupportedModel: something was applied to the spikes before.
+        UnsupportedModel: a pool of currents that pads them, of features, or of another pool.
     """
-    if not signal.is_spikes:
-        raise UnsupportedModel("pools currents; average-pool only spikes, straight after the neurons")
-    return Signal(shape, tuple(replace(t, via=pool) for t in signal.terms))
+    if signal.is_spikes:
+        return Signal(shape, tuple(replace(t, via=pool) for t in signal.terms))
+    ops = [as_op(t) for t in signal.terms]
+    if any(pool.padding) or signal.is_pooled or not all(isinstance(op, Conv2d) for op in ops):
+        raise UnsupportedModel("pools currents; average-pool spikes, or a convolution's output without padding")
+    return Signal(shape, _each(signal, lambda t: _pooled(as_op(t), pool)), signal.bias)
 
 
 def flatten(signal: Signal) -> Signal:
@@ -166,6 +169,21 @@ def as_op(term: Term) -> Op:
     pool = term.via
     kernel = np.full((channels, 1, *pool.kernel), 1.0 / prod(pool.kernel))
     return Conv2d(kernel, pool.stride, pool.padding, groups=channels)
+
+
+def _pooled(op: Op, pool: AvgPool) -> Conv2d:
+    """The convolution pool∘op: the kernel averaged over the shifts of a window, at the product of the strides."""
+    assert isinstance(op, Conv2d)
+    taps, (sy, sx) = op.weight.shape[2:], op.stride
+    spans = [(k - 1) * d + 1 for k, d in zip(taps, op.dilation, strict=True)]
+    kernel = np.zeros(
+        (*op.weight.shape[:2], spans[0] + (pool.kernel[0] - 1) * sy, spans[1] + (pool.kernel[1] - 1) * sx)
+    )
+    for y in range(0, pool.kernel[0] * sy, sy):
+        for x in range(0, pool.kernel[1] * sx, sx):
+            kernel[:, :, y : y + spans[0] : op.dilation[0], x : x + spans[1] : op.dilation[1]] += op.weight
+    stride = (sy * pool.stride[0], sx * pool.stride[1])
+    return replace(op, weight=kernel / prod(pool.kernel), stride=stride, dilation=(1, 1))
 
 
 def _check_single_linear(signal: Signal) -> None:

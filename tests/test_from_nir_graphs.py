@@ -187,7 +187,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "delayed convolution": (graph_of(nir.Delay(np.ones(72)), kernel(), integrate(3, 6, 6)), "only dense layers"),
     "partial flatten": (graph_of(nir.Flatten(None, 1, -1), LINEAR, integrate(3)), "flattens axes 1 … -1"),
     "pooled currents": (
-        graph_of(kernel(), nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), integrate(3, 3, 3)),
+        graph_of(kernel(), nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([1, 1])), integrate(3, 4, 4)),
         r"n1 \(AvgPool2d\) pools currents",
     ),
     "leads nowhere": (

@@ -142,6 +142,31 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "batch-norm of an average pool": lambda: nn.Sequential(
         conv(2, 3), spiking(), layer.AvgPool2d(2), layer.BatchNorm2d(3), spiking(), layer.Flatten(), layer.Linear(27, 3)
     ),
+    "average pool of a convolution": lambda: nn.Sequential(
+        conv(2, 3), layer.BatchNorm2d(3), layer.AvgPool2d(2), spiking(0.3), layer.Flatten(), layer.Linear(27, 3)
+    ),
+    "overlapping average pool of a strided, dilated, depthwise convolution": lambda: nn.Sequential(
+        conv(2, 4, groups=2),
+        spiking(),
+        layer.Conv2d(4, 4, (2, 3), stride=(1, 2), padding=(1, 2), dilation=(2, 1), groups=2),
+        layer.AvgPool2d((2, 3), stride=1),
+        spiking(0.2),
+        layer.Flatten(),
+        layer.Linear(40, 3),
+    ),
+    "average pool of a sum of spikes and a convolution": lambda: Net(
+        lambda m, x: m.fc(m.flat(m.s2(m.pool((a := m.s1(m.c1(x))) + m.c2(a))))),
+        c1=conv(2, 3),
+        s1=spiking(),
+        c2=conv(3, 3),
+        pool=layer.AvgPool2d(2),
+        s2=spiking(0.3),
+        flat=layer.Flatten(),
+        fc=layer.Linear(27, 3),
+    ),
+    "votes": lambda: nn.Sequential(
+        conv(2, 3), spiking(), layer.Flatten(), layer.Linear(108, 12), spiking(0.2), layer.VotingLayer(4)
+    ),
     "batch-norm after linear": lambda: nn.Sequential(
         conv(2, 3),
         spiking(),
@@ -585,7 +610,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
         ("2 ", "divides"),
     ),
     "average pool of currents": (
-        lambda: nn.Sequential(conv(2, 3), layer.AvgPool2d(2), spiking(), layer.Flatten(), layer.Linear(27, 3)),
+        lambda: nn.Sequential(
+            conv(2, 3), layer.AvgPool2d(2, padding=1), spiking(), layer.Flatten(), layer.Linear(48, 3)
+        ),
         ("1 ", "currents"),
     ),
     "overlapping pool before a padded conv": (

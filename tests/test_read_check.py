@@ -82,7 +82,7 @@ def test_a_layer_that_computes_something_else(change: Callable[[Net], None]) -> 
 
 @pytest.mark.parametrize("between", [doubled_through_data, doubled_through_numpy])
 def test_a_write_past_autograd(between: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(UnsupportedModel, match="current of sn2 is up to .* from what the layers before it compute"):
+    with pytest.raises(UnsupportedModel, match=r"current of sn2 is up to .* from what the layers before it compute"):
         from_torch(Net(between), IMAGES)
 
 
@@ -105,7 +105,8 @@ def test_a_sum_in_place_is_no_difference() -> None:
             spikes: Tensor = self.sn1(self.conv1(x))
             out = self.sn2(self.conv2(spikes))
             out += spikes
-            return out.mean(0)
+            mean: Tensor = out.mean(0)
+            return mean
 
     net = Residual()
     assert spike_difference(net, from_torch(net, IMAGES), IMAGES).total == 0

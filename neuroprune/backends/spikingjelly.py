@@ -45,13 +45,22 @@ class SpikingJelly:
         plain = (getattr(layer, name, None) for name in _PLAIN_LAYERS)
         return type(module) in plain
 
-    def is_own_layer(self, module: nn.Module) -> bool:  # noqa: ARG002 - asked of every backend
-        """None is: SpikingJelly's layers are torch's."""
-        return False
+    def is_own_layer(self, module: nn.Module) -> bool:
+        """`VotingLayer` alone: the other layers are torch's."""
+        return type(module) is layer.VotingLayer
 
-    def one_step_layer(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:  # noqa: ARG002 - as above
-        """The module itself."""
-        return module
+    def one_step_layer(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        """The module itself; for a `VotingLayer`, which takes means of neighbouring features, a linear one."""
+        if not self.is_own_layer(module):
+            return module
+        size: Any = module.voting_size
+        if len(shape) != 1 or shape[0] < size:
+            raise UnsupportedNeuron(f"votes on an input of shape {shape}; flatten it to at least {size} features first")
+        voting = nn.Linear(shape[0], shape[0] // size, bias=False)
+        voting.weight = nn.Parameter(torch.zeros(voting.weight.shape), requires_grad=False)
+        for row in range(len(voting.weight)):
+            voting.weight[row, row * size : (row + 1) * size] = 1.0 / size
+        return voting
 
     def recurrent(self, module: nn.Module) -> None:
         """Recurrent neurons are not read."""
