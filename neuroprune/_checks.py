@@ -64,6 +64,11 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, fan_in: object) ->
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
+        raise TypeError(
+            f"SoftThresholdPruner: {type(optimizer).__name__} never called Optimizer.__init__, so that its steps cannot"
+            " be followed; give the optimizer inside it"
+        )
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TypeError(
             "SoftThresholdPruner: LBFGS re-evaluates the model inside step(), where it would see the latent parameters"
@@ -113,19 +118,6 @@ def check_rounding(rounding: object, optimizer: Optimizer, schedule: Schedule) -
 def _broadcasts(tensor: Tensor, parameter: Tensor) -> bool:
     pairs = zip(reversed(tensor.shape), reversed(parameter.shape), strict=False)
     return tensor.dim() <= parameter.dim() and all(n in (1, m) for n, m in pairs)
-
-
-def check_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse optimizer.step(closure).
-
-    Raises:
-        RuntimeError: a closure was given.
-    """
-    if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
-        raise RuntimeError(
-            "SoftThresholdPruner: optimizer.step(closure) would evaluate the model at the latent parameters instead"
-            " of the weights; compute the loss, call loss.backward(), then optimizer.step() without a closure"
-        )
 
 
 def check_rates(optimizer: Optimizer, step: int) -> None:

@@ -57,11 +57,16 @@ class PrunedParameters:
                 yield index, parameter, latent
 
     def known(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
-        """The same, with those whose group has been switched off."""
+        """The same, with those that have been switched off, by their group or as they no longer require gradients."""
         for index, group in enumerate(self._optimizer.param_groups):
             for parameter in group["params"]:
                 if parameter in self.latents:
                     yield index, parameter, self.latents[parameter]
+
+    @property
+    def given(self) -> tuple[Cap | None, Mapping[nn.Parameter, Grid]]:
+        """The limit on synapses, and the grids, as they were given."""
+        return self._fan_in, self._rounding
 
     def held(self) -> Iterator[tuple[nn.Parameter, Latent]]:
         """All that the optimizer moves through a latent value now: those that are pruned, and those only rounded."""
@@ -174,7 +179,7 @@ class PrunedParameters:
         return group.get(key, self._options[parameter].get(key, default))
 
     def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
-        return bool(self._option(group, parameter, "prune", True))
+        return parameter.requires_grad and bool(self._option(group, parameter, "prune", True))
 
     def _max_sparsity(self, index: int, parameter: nn.Parameter) -> float:
         cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)

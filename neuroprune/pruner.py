@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -12,12 +13,12 @@ from torch.optim import Optimizer
 
 from neuroprune._checks import (
     check_arguments,
-    check_closure,
     check_gradients,
     check_rates,
     check_rounding,
     release,
 )
+from neuroprune._closure import Arguments, evaluated
 from neuroprune._learning import learn, take_true_gradients
 from neuroprune._parameters import PrunedParameters
 from neuroprune._state import check_state, restore_latents, saved_latents
@@ -189,6 +190,28 @@ class SoftThresholdPruner:
         for parameter, latent in self._parameters.held():
             latent.adopt(parameter)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SoftThresholdPruner:
+        """A pruner of the optimizer's copy: copy model, optimizer and pruner together, `deepcopy((m, o, p))`."""
+        if not self._handles:
+            new = object.__new__(SoftThresholdPruner)
+            memo[id(self)] = new
+            new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+            return new
+        saved = copy.deepcopy(self.state_dict())
+        optimizer, (fan_in, rounding) = copy.deepcopy(self._optimizer, memo), self._parameters.given
+        grids = {copy.deepcopy(parameter, memo): grid for parameter, grid in rounding.items()}
+        new = memo[id(self)] = SoftThresholdPruner(optimizer, self._schedule, fan_in=fan_in, rounding=grids)
+        new.load_state_dict(saved)
+        return new
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always; a pruner is nothing without its optimizer.
+        """
+        raise TypeError("SoftThresholdPruner cannot be pickled; save pruner.state_dict() beside the optimizer's")
+
     def state_dict(self) -> dict[str, Any]:
         """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
 
@@ -255,10 +278,11 @@ class SoftThresholdPruner:
             self._leave()
 
     @torch.no_grad()
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        check_closure(args, kwargs)
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._inside_step:
-            return  # a step inside a step (a subclass that calls super().step()), or one more try after an exception
+            return None  # a step inside a step (a subclass that calls super().step()), or a new try after an exception
+        # The optimizer would evaluate it at θ.
+        arguments = evaluated(args, kwargs)
         check_rates(optimizer, self._step)
         if getattr(optimizer, "found_inf", None) is None:
             check_gradients(optimizer, self._step)
@@ -269,6 +293,7 @@ class SoftThresholdPruner:
         for parameter, latent in self._parameters.held():
             latent.enter(parameter)
         self._inside_step = True
+        return arguments
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:

@@ -410,27 +410,94 @@ def test_changed_shape_is_refused() -> None:
 
 
 @pytest.mark.parametrize("keyword", [False, True])
-def test_closure_is_refused_and_nothing_changes(keyword: bool) -> None:
+def test_a_closure_is_evaluated_at_the_weights(keyword: bool) -> None:
+    """As frameworks call it that always pass one; the optimizer itself would evaluate it at the latent parameters."""
     net, optimizer, pruner = small_run()
-    twin, twin_optimizer, _ = small_run()
-    before, theta, thresholds = weights(net), latents(pruner), pruner.thresholds
-    called: list[int] = []
+    twin, twin_optimizer, twin_pruner = small_run()
+    for step in range(20, 24):
+        seen: list[dict[str, Tensor]] = []
+
+        def closure(step: int = step, seen: list[dict[str, Tensor]] = seen) -> float:
+            seen.append({k: v.clone() for k, v in weights(net).items()})
+            backward(net, optimizer, step)
+            return 7.0
+
+        before = {k: v.clone() for k, v in weights(net).items()}
+        loss = optimizer.step(closure=closure) if keyword else optimizer.step(closure)
+        assert loss == 7.0
+        assert len(seen) == 1
+        assert same_bits(seen[0], before)
+        backward(twin, twin_optimizer, step)
+        twin_optimizer.step(None) if not keyword else twin_optimizer.step(closure=None)
+        assert same_bits(weights(net), weights(twin))
+    assert (pruner.thresholds, pruner.step) == (twin_pruner.thresholds, twin_pruner.step)
+
+
+def test_a_closure_that_fails_changes_nothing() -> None:
+    net, optimizer, pruner = small_run()
+    before, theta = weights(net), latents(pruner)
 
     def closure() -> float:
-        called.append(1)
-        return 0.0
+        raise ZeroDivisionError
 
-    with pytest.raises(RuntimeError, match="without a closure"):
-        optimizer.step(closure=closure) if keyword else optimizer.step(closure)
-    assert not called
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(closure)
     assert same_bits(weights(net), before)
     assert same_bits(latents(pruner), theta)
-    assert (pruner.thresholds, pruner.step) == (thresholds, 10)
-    backward(net, optimizer, 20)
-    optimizer.step(None) if not keyword else optimizer.step(closure=None)
-    backward(twin, twin_optimizer, 20)
-    twin_optimizer.step()
-    assert same_bits(weights(net), weights(twin))
+    assert pruner.step == 10
+
+
+def test_an_optimizer_that_evaluates_twice_is_refused() -> None:
+    class Twice(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            closure()
+            return super().step(closure)
+
+    net = make_net()
+    optimizer = Twice(net.parameters(), lr=0.1)
+    pruner = SoftThresholdPruner(optimizer, LATS(l1=0.1))
+    before = {k: v.clone() for k, v in weights(net).items()}
+    with pytest.raises(RuntimeError, match="evaluates the model more than once"):
+        optimizer.step(lambda: 0.0)
+    assert pruner.sparsity() == 0.0
+    assert same_bits(weights(net), before)
+
+
+def test_a_layer_frozen_in_mid_run_is_left_alone() -> None:
+    net, optimizer, pruner = small_run()
+    net.hidden.weight.requires_grad_(False)
+    net.hidden.weight.grad = None
+    before = net.hidden.weight.detach().clone()
+    for step in range(20, 30):
+        backward(net, optimizer, step)
+        optimizer.step()
+    assert torch.equal(net.hidden.weight, before)
+    assert pruner.step == 20
+    net.hidden.weight.requires_grad_(True)
+    zeros = int((net.hidden.weight == 0).sum())
+    train_small(net, optimizer, 5)
+    assert int((net.hidden.weight == 0).sum()) > zeros
+
+
+def test_a_copy_of_model_optimizer_and_pruner_trains_on_like_the_original() -> None:
+    net, optimizer, pruner = small_run()
+    other, other_optimizer, other_pruner = copy.deepcopy((net, optimizer, pruner))
+    assert same_bits(weights(other), weights(net))
+    for step in range(20, 30):
+        for one, its in ((net, optimizer), (other, other_optimizer)):
+            backward(one, its, step)
+            its.step()
+    assert same_bits(weights(other), weights(net))
+    assert same_bits(latents(other_pruner), latents(pruner))
+    assert other_pruner.thresholds == pruner.thresholds
+    assert other_pruner.sparsity() > 0
+    pruner.finalize()
+    assert copy.deepcopy((net, optimizer, pruner))[2].step == 20
+
+
+def test_a_pruner_is_not_pickled() -> None:
+    with pytest.raises(TypeError, match=r"save pruner\.state_dict\(\) beside the optimizer's"):
+        pickle.dumps(small_run()[2])
 
 
 def hooks(optimizer: torch.optim.Optimizer) -> int:
