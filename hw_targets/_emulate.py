@@ -17,12 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hw_targets._emulate_compiled import CompiledNeurons, Loop, is_suited, loop_for
 from hw_targets._emulate_currents import Currents, exact_dtype, largest_current, recurrence
 from hw_targets._emulate_losses import Losses
 from hw_targets._emulate_neurons import is_readout, run_accumulator, run_neurons, word_bits
+from hw_targets._emulate_products import Facts, facts_of
 from hw_targets.activity import Activity, Overflow
 from hw_targets.errors import InvalidNetwork
-from hw_targets.network import ChipNetwork, GradedInput, Network, Population
+from hw_targets.network import ChipNetwork, GradedInput, Network, Op, Population
 from hw_targets.timing import NetxClock
 
 Timing = Literal["aligned", "netx"]
@@ -84,7 +86,9 @@ def respond(network: ChipNetwork, name: str, sent: Mapping[str, npt.NDArray[Any]
         source: torch.from_numpy(values if min(values.strides, default=0) >= 0 else values.copy())
         for source, values in sent.items()
     }
-    layer = _Layer(network, network[name], torch.float64, torch.device("cpu"), None)
+    steps, samples = next(iter(sent.values())).shape[:2]
+    loop = loop_for(steps * samples * network[name].size)
+    layer = _Layer(network, network[name], torch.float64, torch.device("cpu"), None, loop)
     return np.asarray(layer.fire(spikes).numpy())
 
 
@@ -98,20 +102,30 @@ class _Layer:
         dtype: torch.dtype,
         device: torch.device,
         clock: NetxClock | None,
+        loop: Loop | None,
     ) -> None:
         self.network, self.population, self.clock = network, population, clock
         self.losses = Losses()
-        self._largest = float("inf")
+        self._largest, facts = float("inf"), dict[Op, Facts]()
         if isinstance(network, ChipNetwork):
-            self._largest = largest_current(network, population)
+            facts = {s.op: facts_of(s.op) for s in network.incoming(population.name)}
+            self._largest = largest_current(network, population, facts)
             dtype = exact_dtype(self._largest, device)
-        self._currents = Currents(network, population, dtype, device, transport=0 if clock is None else 1)
+        self._currents = Currents(network, population, dtype, device, facts, transport=0 if clock is None else 1)
         self._word = word_bits(network, population)
         self._resets = frozenset[int]() if clock is None else clock.resets(population.name)
+        self._compiled: CompiledNeurons | None = None
+        loops = any(s.is_recurrent for s in network.incoming(population.name))
+        if loop is not None and device.type == "cpu" and not loops and is_suited(population, self._largest):
+            self._compiled = CompiledNeurons(loop, population, self.losses)
 
     def fire(self, spikes: Mapping[str, Tensor]) -> Tensor:
         """Spikes (T, N, *shape) of neurons, given those of their sources."""
         current = self._currents.arriving(spikes)
+        if self._compiled is not None:
+            fired = self._compiled.run(current.numpy(), self._resets)
+            if fired is not None:
+                return torch.from_numpy(fired)
         return run_neurons(
             self.population,
             current,
@@ -136,8 +150,11 @@ def _run(
     network: ChipNetwork | Network, entry: Population, shown: Tensor, dtype: torch.dtype, clock: NetxClock | None
 ) -> Activity:
     """All layers, each over all steps, block of samples after block; without a clock in aligned time."""
+    neuron_steps = len(shown) * shown.shape[1] * sum(p.size for p in network.populations if not p.is_input)
+    in_integers = isinstance(network, ChipNetwork) and shown.device.type == "cpu"
+    loop = loop_for(neuron_steps) if in_integers else None
     layers = [
-        _Layer(network, network[name], dtype, shown.device, clock)
+        _Layer(network, network[name], dtype, shown.device, clock, loop)
         for name in network.order
         if not network[name].is_input
     ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hw_targets._emulate_products import Weights, in_bytes
+from hw_targets._emulate_products import Facts, Weights, in_bytes
 from hw_targets.network import (
     ChipNetwork,
     Conv2d,
@@ -33,12 +33,13 @@ class Currents:
         population: Population,
         dtype: torch.dtype,
         device: torch.device,
+        facts: Mapping[Op, Facts],
         *,
         transport: int = 0,
     ) -> None:
         """`dtype`: precision to sum in. `transport`: steps every synapse takes beside its delay; 0 in aligned time."""
         self._shape, self._dtype, self._transport = population.shape, dtype, transport
-        self._weights = Weights(dtype, device)
+        self._weights = Weights(dtype, device, facts)
         exact = isinstance(network, ChipNetwork)
         self._groups: list[tuple[Synapses, list[str], Shape, list[tuple[int, Op]], float]] = []
         for first, sources in network.shared_synapses(population.name):
@@ -69,14 +70,13 @@ class Currents:
         return total
 
 
-def largest_current(network: ChipNetwork, population: Population) -> float:
+def largest_current(network: ChipNetwork, population: Population, facts: Mapping[Op, Facts]) -> float:
     """The largest |current| that any spikes can cause, that of its own included: the largest Σ|w·x| of a neuron."""
     largest = 0.0
     for s in network.incoming(population.name):
         neuron = network[s.source].neuron
         sent = (1 << neuron.bits) - 1 if isinstance(neuron, GradedInput) else 1
-        rows = np.abs(s.op.weight).reshape(len(s.op.weight), -1).sum(1, dtype=np.float64)
-        largest += float(rows.max(initial=0.0)) * sent
+        largest += facts[s.op].largest * sent
     return largest
 
 
@@ -98,7 +98,7 @@ def apply(op: Op, spikes: Tensor, source: Shape, weights: Weights) -> Tensor:
     y = in_bytes(op, x, weights)
     if y is None:
         y = _in_floats(op, x, source, weights)
-    return y.reshape(-1, lead[1], *y.shape[1:]).expand(*lead, *y.shape[1:])
+    return y.reshape(1 if static else lead[0], lead[1], *y.shape[1:]).expand(*lead, *y.shape[1:])
 
 
 def _in_floats(op: Op, x: Tensor, source: Shape, weights: Weights) -> Tensor:

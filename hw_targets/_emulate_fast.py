@@ -1,5 +1,7 @@
 """Loihi's integer neurons on a CPU in floating point: as exact as in integers, and many times faster.
 
+For small runs, and where there is no compiled loop (`_emulate_compiled`).
+
 Without a leak all states are whole multiples of 64, so that float32 holds v / 64. With one, |v|·(4096 − decay) < 2^36
 is exact in float64, and so is its whole part. Where no sum can leave 24 bits, nobody looks whether one did. NumPy
 compares and finds extremes several times faster than torch; torch's threshold is as much faster than a mask.

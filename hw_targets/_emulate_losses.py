@@ -30,6 +30,13 @@ class Losses:
         self._wraps += 0 if wrapped is None else int(np.count_nonzero(wrapped))
         self._clips += 0 if clipped is None else int(np.count_nonzero(clipped))
 
+    def add(self, counts: Array, neurons: Array, steps: Array) -> None:
+        """(wraps, clips) counted elsewhere, and where neurons, *shape, and steps, (T,), had any."""
+        found = neurons.astype(np.bool_)
+        self._wraps, self._clips = self._wraps + int(counts[0]), self._clips + int(counts[1])
+        self._neurons = found if self._neurons is None else self._neurons | found
+        self._steps.update(np.flatnonzero(steps).tolist())
+
     def overflow(self) -> Overflow:
         """What was lost so far."""
         neurons = 0 if self._neurons is None else int(np.count_nonzero(self._neurons))

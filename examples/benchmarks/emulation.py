@@ -32,7 +32,7 @@ METHOD = (
     " ratios are paired by round. Lava's time per sample is T times the slope between its two runs, so that import,"
     " compilation and the cost of starting a run do not count. emulate has one thread; Lava runs each layer in a"
     " process of its own, one thread each, on all cores of the machine, and no layer is probed, both to its advantage."
-    " emulate returns the spikes of all layers."
+    " emulate returns the spikes of all layers; a round before the first one leaves numba's compilation out, too."
 )
 
 
