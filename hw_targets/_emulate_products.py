@@ -9,7 +9,7 @@ in float32 times a scale, here the power of two that was shifted out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from math import prod
 from weakref import WeakKeyDictionary
@@ -26,6 +26,8 @@ from hw_targets.network import Conv2d, Dense, Op, Pair, Shape
 EXACT = 1 << 24
 #: Bytes of a row of a patch, or of a matrix, below which preparing them costs more than the product saves.
 SHORTEST_ROW = 32
+#: Additions below which floating point takes less time than oneDNN takes to get ready, once in a process.
+FEWEST = 1 << 19
 #: Bytes of patches multiplied at once, so that they are still in a second-level cache.
 CACHED = 1 << 20
 #: No scale or offset of the result, which is to be float32, and no activation after it.
@@ -68,7 +70,12 @@ class Facts:
     """What follows from an op's weights: the largest Σ|w| of an output, and the weights in bytes if they fit."""
 
     largest: float
-    bytes: Bytes | None
+    twin: Op
+
+    @cached_property
+    def bytes(self) -> Bytes | None:
+        """None if they do not fit."""
+        return _as_bytes(self.twin)
 
 
 def facts_of(op: Op) -> Facts:
@@ -76,7 +83,8 @@ def facts_of(op: Op) -> Facts:
     known = _KNOWN.get(op)
     if known is None or not np.array_equal(known[0], op.weight):
         sums = np.abs(op.weight).sum(tuple(range(1, op.weight.ndim)), dtype=np.float64)
-        known = _copy(op.weight), Facts(float(sums.max(initial=0.0)), _as_bytes(op))
+        # An equal op: one that led back to its own key would keep it alive.
+        known = _copy(op.weight), Facts(float(sums.max(initial=0.0)), replace(op))
         _KNOWN[op] = known
     return known[1]
 
@@ -120,10 +128,10 @@ class Weights:
 
 def in_bytes(op: Op, x: Tensor, weights: Weights) -> Tensor | None:
     """op(x) for x (n, *shape) in uint8, exact and in `weights.dtype`; None where bytes do not serve."""
-    if x.device.type != "cpu" or x.dtype != torch.uint8 or not x.numel():
+    if x.device.type != "cpu" or x.dtype != torch.uint8 or _additions(op, x) < FEWEST:
         return None
     found = weights.bytes(op) if np.issubdtype(op.weight.dtype, np.integer) else None
-    if found is None:
+    if found is None or not has_byte_products():
         return None
     # numpy's maximum of bytes is about 20 times faster than torch's.
     if 255 * found.largest >= EXACT and int(x.numpy().max()) * found.largest >= EXACT:
@@ -133,6 +141,12 @@ def in_bytes(op: Op, x: Tensor, weights: Weights) -> Tensor | None:
     if _is_trusted(op, tuple(x.shape[1:]), found):
         return _convolve(x, found).to(weights.dtype)
     return _by_patches(op, x, found, weights.dtype) if prod(op.weight.shape[1::2]) >= SHORTEST_ROW else None
+
+
+def _additions(op: Op, x: Tensor) -> int:
+    """Of a product with all of x, pruned weights included."""
+    positions = 1 if isinstance(op, Dense) else prod(op.output_shape(tuple(x.shape[1:]))[1:])
+    return len(x) * positions * op.weight.size
 
 
 def _is_trusted(op: Conv2d, source: Shape, w: Bytes) -> bool:
@@ -199,7 +213,7 @@ def _patches(op: Conv2d, x: Tensor) -> Tensor:
 def _as_bytes(op: Op) -> Bytes | None:
     suited = op.weight.shape[1] >= SHORTEST_ROW if isinstance(op, Dense) else op.groups == 1
     whole = np.issubdtype(op.weight.dtype, np.integer)
-    if not (suited and whole and op.weight.size and has_byte_products()):
+    if not (suited and whole and op.weight.size):
         return None
     bits = int(np.bitwise_or.reduce(op.weight, axis=None))
     shift = (bits & -bits).bit_length() - 1 if bits else 0
@@ -212,7 +226,8 @@ def _shifted(op: Op, shift: int) -> Bytes:
     rows = narrow.reshape(len(narrow), -1)
     above = np.maximum(rows, 0).sum(1, dtype=np.int64)
     below = above - rows.sum(1, dtype=np.int64)
-    scales, zeros = torch.full((len(rows),), float(1 << shift)), torch.zeros(len(rows), dtype=torch.int32)
+    scales = torch.from_numpy(np.full(len(rows), 1 << shift, np.float32))
+    zeros = torch.from_numpy(np.zeros(len(rows), np.int32))
     layout = None if isinstance(op, Dense) else (op.stride, op.padding, op.dilation, op.groups)
     return Bytes(layout, torch.from_numpy(narrow), scales, zeros, int(max(above.max(), below.max())))
 
