@@ -62,6 +62,8 @@ def emulate(
             f"emulate: needs one input and one output population, got {[p.name for p in network.inputs]} and"
             f" {[p.name for p in network.outputs]}"
         )
+    if dtype not in (torch.float32, torch.float64):
+        raise InvalidNetwork(f"emulate: dtype is {dtype}, expected torch.float32 or torch.float64")
     if timing not in ("aligned", "netx"):
         raise InvalidNetwork(f"emulate: timing is 'aligned' or 'netx', got {timing!r}")
     entry = network.inputs[0]
@@ -228,7 +230,8 @@ def _by_sample(row: Tensor, clock: NetxClock, arrival: int) -> Tensor:
 
 
 def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]) -> Tensor:
-    values = torch.as_tensor(inputs)
+    # torch has no tensors that step backwards through memory.
+    values = inputs.detach() if isinstance(inputs, Tensor) else torch.as_tensor(np.ascontiguousarray(inputs))
     static = tuple(values.shape[1:]) == entry.shape and values.dim() == len(entry.shape) + 1
     if not static and (values.dim() < 2 or (len(values), *values.shape[2:]) != (network.time_steps, *entry.shape)):
         raise InvalidNetwork(

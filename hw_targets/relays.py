@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from hw_targets.errors import UnsupportedModel
+from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.layers import assign_layers, crossings
 from hw_targets.network import ChipNetwork, Conv2d, CubaLIF, Dense, GradedInput, Population, Synapses
 
@@ -20,9 +20,10 @@ def insert_relays(network: ChipNetwork) -> ChipNetwork:
 
     Raises:
         UnsupportedModel: an image that skips a layer (graded values cannot be relayed), or a layer whose neurons fire
-        above
-            the largest weight, so that no single synapse can make a relay fire.
+            above the largest weight, so that no single synapse can make a relay fire.
+        InvalidNetwork: something else than a chip network.
     """
+    check_type("insert_relays", network, ChipNetwork, "the network that quantize gives")
     layers = assign_layers(network)
     populations, synapses = list(network.populations), []
     for layer, names in crossings(network, layers).items():

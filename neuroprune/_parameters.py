@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -183,7 +184,7 @@ class PrunedParameters:
 
     def _max_sparsity(self, index: int, parameter: nn.Parameter) -> float:
         cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)
-        if not (isinstance(cap, (int, float)) and 0 <= cap <= 1):
+        if not (isinstance(cap, (int, float, np.number)) and 0 <= cap <= 1):
             raise ValueError(
                 f"SoftThresholdPruner: max_sparsity of parameter group {index} must lie in 0 … 1 (a fraction), got"
                 f" {cap}"

@@ -339,6 +339,14 @@ def test_outputs_are_integers_and_biases_are_per_channel() -> None:
     assert activity.output.tolist() == [[2, 2, 2, 2, 0, 0, 0, 0]]
 
 
+def picture_network() -> ChipNetwork:
+    return ChipNetwork(
+        (Population("picture", (1, 2, 2), GradedInput()), Population("n", (1, 2, 2), CubaLIF(4))),
+        (Synapses("picture", "n", Conv2d(np.full((1, 1, 1, 1), 3, np.int32))),),
+        time_steps=2,
+    )
+
+
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
@@ -351,13 +359,8 @@ def test_outputs_are_integers_and_biases_are_per_channel() -> None:
     ],
 )
 def test_inputs_of_another_shape_or_range_are_refused(inputs: Array, says: str) -> None:
-    network = ChipNetwork(
-        (Population("picture", (1, 2, 2), GradedInput()), Population("n", (1, 2, 2), CubaLIF(4))),
-        (Synapses("picture", "n", Conv2d(np.ones((1, 1, 1, 1), np.int32))),),
-        time_steps=2,
-    )
     with pytest.raises(InvalidNetwork, match="picture") as caught:
-        emulate(network, inputs)
+        emulate(picture_network(), inputs)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -366,6 +369,20 @@ def test_inputs_of_another_shape_or_range_are_refused(inputs: Array, says: str) 
 def test_spikes_are_zeros_and_ones(value: float) -> None:
     with pytest.raises(InvalidNetwork, match="in takes integers 0 … 1"):
         emulate(one_neuron(CubaLIF(4), 1, steps=1), np.array([[value]]))
+
+
+def test_views_lists_and_tensors_with_gradients_are_inputs() -> None:
+    images = np.random.default_rng(0).integers(0, 3, (5, 1, 2, 2))
+    wanted = emulate(picture_network(), np.ascontiguousarray(images[:, :, ::-1])).output
+    assert len(np.unique(wanted)) > 1
+    real = torch.tensor(images[:, :, ::-1] / 255, requires_grad=True)
+    for same in (images[:, :, ::-1], images[:, :, ::-1].tolist(), real):
+        np.testing.assert_array_equal(emulate(picture_network(), same).output, wanted)
+
+
+def test_a_precision_that_numpy_lacks_is_refused() -> None:
+    with pytest.raises(InvalidNetwork, match=r"dtype is torch\.bfloat16, expected torch\.float32 or"):
+        emulate(picture_network(), np.zeros((1, 1, 2, 2), np.int64), dtype=torch.bfloat16)
 
 
 def test_a_wrong_number_of_time_steps_is_refused() -> None:
