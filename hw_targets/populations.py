@@ -158,8 +158,3 @@ class Synapses:
     def is_recurrent(self) -> bool:
         """Whether the synapses lead back to their own population."""
         return self.source == self.target
-
-    @property
-    def longest_delay(self) -> int:
-        """The largest of `delay`, 0 without delays."""
-        return 0 if self.delay is None else int(self.delay.max(initial=0))
