@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference_placement import breaks_a_limit, recount
+from reference_placement import breaks_a_limit, count_core, recount
 
 from hw_targets.chip import Chip
 from hw_targets.mapping import place
@@ -146,7 +146,8 @@ def test_no_placement_stores_fewer_weights(case: tuple[ChipNetwork, list[int]]) 
         ((1, 1), (3, 3), 1),  # the centre alone
         ((1, 2), (1, 3), 4),
         ((1, 9), (1, 1), 1),
-        ((1, 4), (1, 3), 5),  # a core that holds all stores 2 + 3 + 2; bound 1.5 + 2 + 2, rounded down
+        ((1, 4), (1, 3), 7),  # a core that holds all: 2 weights for the first source, 3 amid, 2 for the last
+        ((4, 4), (3, 3), 49),  # the same along both axes
     ],
 )
 def test_copies_by_hand(size: tuple[int, int], kernel: tuple[int, int], copies: int) -> None:
@@ -165,6 +166,58 @@ def test_copies_by_hand(size: tuple[int, int], kernel: tuple[int, int], copies: 
     assert copies <= (whole[0].synaptic_bits or 0)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_copies_against_all_ways_to_spread_the_targets(data: st.DataObject) -> None:
+    """One kernel of distinct weights, up to seven targets: the fewest weights over all partitions, by the slow twin."""
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return data.draw(st.integers(low, high)), data.draw(st.integers(low, high))
+
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weight = distinct(rng, (1, 1, *pair(1, 3)), data.draw(st.sampled_from([0.6, 1.0])))
+    op, source = Conv2d(weight, pair(1, 2), pair(0, 1), pair(1, 2)), (1, *pair(1, 6))
+    shape = op.output_shape(source)
+    assume(0 < np.prod(shape) <= 7)
+    network = ChipNetwork(
+        (Population("in", source, SpikeInput()), Population("a", shape, CubaLIF(4))), (Synapses("in", "a", op),)
+    )
+    chip = Chip("w", cores_per_chip=9, neurons_per_core=99, weight_bits=1)
+    size = int(np.prod(shape))
+    blocks = [tuple(n for n in range(size) if number >> n & 1) for number in range(1 << size)]
+    stored = {block: count_core(network, [("a", block)], chip, 0).synaptic_bits or 0 for block in blocks}
+    fewest = min(
+        sum(stored[tuple(n for n in range(size) if cores[n] == core)] for core in set(cores))
+        for cores in partitions(size)
+    )
+    assert float(least_copies(op, source).sum()) <= fewest + 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_copies_in_large_images_against_cores_drawn_at_random(data: st.DataObject) -> None:
+    """Where only some sources are looked at: tiles, stripes and targets spread anyhow store no less."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weight = distinct(rng, (1, 1, 3, 3), data.draw(st.sampled_from([0.7, 1.0])))
+    size = data.draw(st.integers(4, 9))
+    op = Conv2d(weight, (data.draw(st.integers(1, 2)),) * 2, (1, 1))
+    row, column = np.indices(op.output_shape((1, size, size))[1:]).reshape(2, -1)
+    a, b = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+    way = data.draw(st.sampled_from(["tiles", "stripes", "any"]))
+    cores = {"tiles": row // a * 9 + column // b, "stripes": row % a * 9 + column % b}.get(
+        way, rng.integers(0, 3, row.size)
+    )
+    populations = (
+        Population("in", (1, size, size), SpikeInput()),
+        Population("a", (1, *map(int, (row.max() + 1, column.max() + 1))), CubaLIF(4)),
+    )
+    network = ChipNetwork(populations, (Synapses("in", "a", op),))
+    chip = Chip("w", cores_per_chip=9, neurons_per_core=99, weight_bits=1)
+    held = np.unique(cores, return_inverse=True)[1].tolist()
+    stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": held}))
+    assert float(least_copies(op, (1, size, size)).sum()) <= stored + 1e-6
+
+
 def test_equal_kernels_and_columns_count_once() -> None:
     """A sum of two populations, read with the same weights, is stored once."""
     kernel = Conv2d(np.arange(1, 10, dtype=np.int32).reshape(1, 1, 3, 3), padding=(1, 1))
@@ -174,6 +227,17 @@ def test_equal_kernels_and_columns_count_once() -> None:
     chip = Chip("w", cores_per_chip=1, neurons_per_core=99, synaptic_bits_per_core=10, weight_bits=1)
     assert stored_weights(network, "a") == recount(network, chip, {"a": [0] * 4})[0].synaptic_bits == 16
     assert cores_by_resource(totals(network, chip), chip)["synaptic_bits_per_core"] == ceil(16 / 10)
+
+
+@pytest.mark.parametrize("cores", [[0] * 16, list(range(16)), [n % 2 for n in range(16)]])
+def test_pools_store_what_their_lists_need(cores: list[int]) -> None:
+    """All weights are equal, so that lists through different taps are: sixteen cores store one weight each."""
+    pool = Conv2d(np.full((2, 1, 3, 3), 5, np.int32), padding=(1, 1), groups=2)
+    populations = (Population("in", (2, 4, 4), SpikeInput()), Population("a", (2, 4, 4), CubaLIF(4)))
+    network = ChipNetwork(populations, (Synapses("in", "a", pool),))
+    chip = Chip("w", cores_per_chip=32, neurons_per_core=99, weight_bits=1)
+    stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": cores * 2}))
+    assert stored_weights(network, "a") <= stored
 
 
 @pytest.mark.parametrize("density", [0.0, 1.0])

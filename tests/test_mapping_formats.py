@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from reference_placement import bits_of_list, cheapest, count_core, pixel_order
 
 from hw_targets.chip import Chip, load_chip
 from hw_targets.mapping.convolution import Convolution, Tile
-from hw_targets.mapping.formats import chip_formats, distinct_lists, list_bits, total_bits
+from hw_targets.mapping.formats import chip_formats, distinct_lists, least_bits_per_synapse, list_bits, total_bits
 from hw_targets.network import ChipNetwork, Conv2d, CubaLIF, Population, SpikeInput, Synapses
 
 
@@ -54,6 +56,7 @@ def test_every_format_against_loops(chip: Chip, drawn: list[tuple[set[int], bool
     for entries, row in zip(lists, bits.tolist(), strict=True):
         for form, found in zip(chip_formats(chip), row, strict=True):
             expected = bits_of_list(entries, form.encoding, form.width, chip)
+            assert found >= len(entries) * least_bits_per_synapse(chip)
             assert found == expected if expected is not None else found > 1 << 30, form
     distinct = distinct_lists(offset, content, start, chip)
     slow = cheapest(lists, chip)
@@ -83,16 +86,19 @@ def test_tiles_cost_what_their_neurons_cost(data: st.DataObject) -> None:
         Population("y", source, SpikeInput()),
         Population("a", target, CubaLIF(1)),
     )
-    network = ChipNetwork(populations, (Synapses("x", "a", op), Synapses("y", "a", op)))
+    other = op if draw(st.booleans()) else replace(op, weight=op.weight[::-1])
+    network = ChipNetwork(populations, (Synapses("x", "a", op), Synapses("y", "a", other)))
     bounds = [sorted(draw(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))) for n in target]
     tile = Tile(*((low, high + 1) for low, high in bounds))
-    chip = load_chip("loihi1")
-    part = Convolution(network, "a", chip).part(tile)
+    chip = draw(st.just(load_chip("loihi1")) | chips())
+    convolution = Convolution(network, "a", chip)
+    part = convolution.part(tile)
     flat = np.arange(int(np.prod(target))).reshape(target)[tuple(slice(*b) for b in tile)].reshape(-1)
     neurons = [n for n in pixel_order(target) if n in set(flat.tolist())]
     assert part.neurons.tolist() == neurons
     slow = count_core(network, [("a", neurons)], chip, 0)
     assert tuple(vars(part.usage(0, chip)).values()) == tuple(slow)
+    assert convolution.bits_at_most(tile) >= (slow.synaptic_bits or 0)
     counts = {name: np.zeros(network[name].size, np.int64) for name in ("x", "y")}
     for reach in part.reach:
         reach.add_to(counts[reach.source])

@@ -2,9 +2,9 @@
 
 K cores offer K·L of a resource, so that K ≥ ⌈need / L⌉ if no placement needs less in all. Neurons and axons are counted
 so that this is a proof. Memory is the larger of two counts, population by population: whole lists in their cheapest
-format, and the bare weights with the copies that no placement avoids (`copies`). The second is a proof where equal
-lists come from equal kernels or columns alone. Chance can make lists of a few synapses equal, too, and lists can take
-less memory in pieces; both are rare and small.
+format, and the weights in the copies that no placement avoids (`copies`, `partitions`), each at the fewest bits of any
+format. The second is a proof where equal lists come from equal kernels or columns alone. Chance can make lists of a few
+synapses equal, too, and lists can take less memory in pieces; both are rare and small.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import numpy as np
 from hw_targets.chip import Chip
 from hw_targets.connectivity import Ints, edges, fan_out
 from hw_targets.mapping.copies import Geometry, geometry, least_copies
-from hw_targets.mapping.formats import distinct_lists, total_bits
+from hw_targets.mapping.formats import distinct_lists, least_bits_per_synapse, total_bits
 from hw_targets.network import Array, ChipNetwork, Conv2d, Synapses
+
+FEW_CHANNELS = 4
+"""Target channels per source channel below which lists through different taps may well be equal."""
 
 
 def totals(network: ChipNetwork, chip: Chip) -> dict[str, int]:
@@ -26,7 +29,8 @@ def totals(network: ChipNetwork, chip: Chip) -> dict[str, int]:
 
     Neurons: all that live on the chip. Axons: one per source neuron that has synapses, more where its targets exceed
     the neurons of a core. Memory: each source's synapses to a population as one list in the cheapest format, each
-    kernel of a convolution once; or, where that is more, all weights in the copies that they need at least.
+    kernel of a convolution once; or, where that is more, all weights in the copies that they need at least, at the
+    fewest bits that a synapse takes.
     """
     on_chip = [p for p in network.populations if not p.is_input]
     found = {"neurons_per_core": sum(p.size for p in on_chip)}
@@ -34,8 +38,9 @@ def totals(network: ChipNetwork, chip: Chip) -> dict[str, int]:
     found["input_axons_per_core"] = sum(axons.values())
     found["output_axons_per_core"] = sum(axons[p.name] for p in on_chip)
     if chip.weight_bits is not None:
+        least = least_bits_per_synapse(chip)
         found["synaptic_bits_per_core"] = sum(
-            max(_bits(network, p.name, chip), stored_weights(network, p.name) * chip.weight_bits) for p in on_chip
+            max(_bits(network, p.name, chip), int(stored_weights(network, p.name) * least)) for p in on_chip
         )
     return {key: need for key, need in found.items() if getattr(chip, key) is not None}
 
@@ -66,7 +71,8 @@ def stored_weights(network: ChipNetwork, name: str) -> int:
 
     A dense layer stores each weight, but equal columns (sources with equal weights to all targets) once. A convolution
     stores each kernel as often as `least_copies` says, equal kernels of different source channels to all target
-    channels once. Synapses with delays are left out, and so are relays, neurons that listen to a single synapse.
+    channels once. Synapses with delays are left out, and so are relays, neurons that listen to a single synapse, and
+    equal weights of a kernel whose lists reach few channels: those of a pool, one channel each, are equal throughout.
     """
     found, seen = 0.0, set[tuple[object, ...]]()
     for group in network.incoming(name):
@@ -81,6 +87,7 @@ def stored_weights(network: ChipNetwork, name: str) -> int:
         if isinstance(op, Conv2d):
             source = network[group.source].shape
             per_group, grid = len(weight) // op.groups, geometry(op, source)
+            weight = _without_ties(weight) if per_group < FEW_CHANNELS else weight
             copies = least_copies(replace(op, weight=weight), source)
         columns = np.ascontiguousarray(weight.swapaxes(0, 1))
         for begin in range(0, len(weight), per_group):
@@ -90,6 +97,13 @@ def stored_weights(network: ChipNetwork, name: str) -> int:
                 found += 0.0 if key in seen else float(copies[kernels, column].sum())
                 seen.add(key)
     return int(np.floor(found + 1e-6))
+
+
+def _without_ties(weight: Array) -> Array:
+    """Kernels without the weights that occur more than once in them."""
+    kernels = weight.reshape(-1, weight[0, 0].size)
+    is_tied = (kernels[:, :, None] == kernels[:, None, :]).sum(axis=2) > 1
+    return np.where(is_tied, 0, kernels).reshape(weight.shape)
 
 
 def _stripped(column: Array) -> Array:

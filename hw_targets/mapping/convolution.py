@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from hw_targets.chip import Chip
 from hw_targets.connectivity import Ints
-from hw_targets.mapping.axis import Axis, Grid, axis
+from hw_targets.mapping.axis import Axis, axis
 from hw_targets.mapping.cost import Part, core_order
 from hw_targets.mapping.formats import Lists, distinct_lists
-from hw_targets.network import ChipNetwork, Conv2d, Synapses
+from hw_targets.mapping.kernels import Group, first_alike
+from hw_targets.network import ChipNetwork, Conv2d
 
 Mask = npt.NDArray[np.bool_]
 
@@ -69,46 +70,18 @@ class Block:
         counts.reshape(self._shape)[:, self._row.rows, self._column.rows] += self._mask()
 
 
-class Group:
-    """Non-zero kernel entries of one group of synapses, sorted by target channel."""
-
-    def __init__(self, synapses: Synapses, network: ChipNetwork) -> None:
-        op = synapses.op
-        assert isinstance(op, Conv2d)
-        self.source = synapses.source
-        self.is_grouped = op.groups > 1
-        channels, height, width = network[synapses.source].shape
-        self.shape = (channels, height, width)
-        kernel = op.weight.shape[2:]
-        self.grids = tuple(
-            Grid(*values) for values in zip(kernel, op.stride, op.padding, op.dilation, (height, width), strict=True)
-        )
-        self.out, within, self.tap_row, self.tap_column = np.nonzero(op.weight)
-        self.channel = self.out // (op.weight.shape[0] // op.groups) * op.weight.shape[1] + within
-        self._place = (self.channel * kernel[0] + self.tap_row) * kernel[1] + self.tap_column
-        self.weight = op.weight[self.out, within, self.tap_row, self.tap_column].astype(np.int64)
-        self.begins = np.searchsorted(self.out, np.arange(op.weight.shape[0] + 1))
-
-    def next_used(self, channel: int) -> Ints:
-        """(source channel, tap row, tap column): first target channel ≥ `channel` with a weight there, or its count."""
-        first = np.full((self.shape[0], self.grids[0].kernel, self.grids[1].kernel), self.begins.size - 1, np.int64)
-        later = slice(int(self.begins[channel]), None)
-        np.minimum.at(first.reshape(-1), self._place[later], self.out[later])
-        return first
-
-    def taps_up_to(self) -> Ints:
-        """(target channels + 1, tap row, tap column): non-zero weights of the channels before each."""
-        count = np.zeros((self.begins.size, self.grids[0].kernel, self.grids[1].kernel), np.int64)
-        np.add.at(count, (self.out + 1, self.tap_row, self.tap_column), 1)
-        return np.cumsum(count, axis=0)
-
-
 class Convolution:
     """A population all of whose synapses are convolutions, prepared for the cost of any tile."""
 
     def __init__(self, network: ChipNetwork, population: str, chip: Chip) -> None:
         self.name, self.shape = population, network[population].shape
-        self.groups = [Group(synapses, network) for synapses in network.incoming(population)]
+        incoming = network.incoming(population)
+        self.first_alike = first_alike(incoming, network)
+        self.kernels = sorted(set(self.first_alike))
+        self.groups: list[Group] = []
+        for synapses, first in zip(incoming, self.first_alike, strict=True):
+            is_new = first == len(self.groups)
+            self.groups.append(Group(synapses, network) if is_new else self.groups[first].read_from(synapses.source))
         self._chip = chip
         self._order = np.arange(network[population].size, dtype=np.int64).reshape(self.shape)
         self._costs: dict[tuple[object, ...], TileCost] = {}
@@ -117,23 +90,33 @@ class Convolution:
 
     def _axis(self, dimension: int, low: int, high: int) -> tuple[Axis, ...]:
         """Classes of every group along rows (0) or columns (1)."""
-        return tuple(axis(group.grids[dimension], low, high) for group in self.groups)
+        found: list[Axis] = []
+        for group, first in zip(self.groups, self.first_alike, strict=True):
+            is_new = first == len(found)
+            found.append(axis(group.grids[dimension], low, high) if is_new else found[first])
+        return tuple(found)
 
     def _next_used(self, group: int, channel: int) -> Ints:
-        return self.groups[group].next_used(channel)
+        first = self.first_alike[group]
+        return self.groups[group].next_used(channel) if first == group else self.next_used(first, channel)
 
     def bits_at_most(self, tile: Tile) -> int:
-        """A cheap upper bound on a tile's memory: every synapse of its lists stored as a list of its own."""
-        chip, synapses = self._chip, 0
-        axes = zip(self.groups, self.axis(0, *tile.rows), self.axis(1, *tile.columns), strict=True)
-        for group, row, column in axes:
+        """A cheap upper bound on a tile's memory: all its lists SPARSE with the widest index, no two of them equal."""
+        chip, synapses, lists = self._chip, 0, 0
+        rows, columns = self.axis(0, *tile.rows), self.axis(1, *tile.columns)
+        for k in self.kernels:
+            group, row, column = self.groups[k], rows[k], columns[k]
             entries = int(group.begins[tile.channels[1]] - group.begins[tile.channels[0]])
             times = [
                 a.by_tap(grid.kernel)[0].max(initial=0) for a, grid in zip((row, column), group.grids, strict=True)
             ]
-            synapses += entries * int(times[0] * times[1])
-        extra = (chip.index_bits or 0) + (chip.entry_header_bits or 0) + (chip.list_tail_bits or 0)
-        return synapses * ((chip.weight_bits or 0) + extra + (chip.word_bits or 1) - 1)
+            stored = entries * int(times[0] * times[1])
+            synapses += stored
+            lists += min(stored, group.shape[0] * len(row.classes) * len(column.classes))
+        header, per_entry = chip.entry_header_bits or 0, chip.entry_synapses or 1
+        per_list = header + (chip.list_tail_bits or 0) + (chip.word_bits or 1) - 1
+        per_synapse = (chip.weight_bits or 0) + (chip.index_bits or 0)
+        return synapses * per_synapse + synapses // per_entry * header + lists * per_list
 
     def cost(self, tile: Tile) -> TileCost:
         """Exact cost; computed once for tiles of equal classes."""
@@ -160,16 +143,16 @@ class Convolution:
         return Part(self.name, self.neurons(tile), cost.input_axons, cost.synapses, cost.lists, reach)
 
     def _cost(self, tile: Tile, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> TileCost:
-        lists, positions, contents, used = [], [], [], []
-        axons = synapses = base = 0
-        for group, row, column in zip(self.groups, rows, columns, strict=True):
+        lists, positions, contents = [], [], []
+        counted: dict[int, tuple[Mask, int, int]] = {}
+        base = 0
+        for k in self.kernels:
+            group, row, column = self.groups[k], rows[k], columns[k]
             which, position, weight = _representatives(group, tile, row, column)
             shape = (group.shape[0], len(row.classes), len(column.classes))
             length = np.bincount(which, minlength=int(np.prod(shape))).reshape(shape)
             each = row.row_counts[:, None] * column.row_counts
-            synapses += int((length * each).sum())
-            axons += int(((length > 0) * each).sum())
-            used.append(length > 0)
+            counted[k] = length > 0, int(((length > 0) * each).sum()), int((length * each).sum())
             lists.append(which + base)
             positions.append(position)
             contents.append(weight)
@@ -177,12 +160,13 @@ class Convolution:
         if not lists:
             empty = np.zeros(0, np.int64)
             return TileCost(0, 0, distinct_lists(empty, empty, empty, self._chip), ())
+        used, axons, synapses = zip(*(counted[k] for k in self.first_alike), strict=True)
         which, position = np.concatenate(lists), np.concatenate(positions)
         neurons = int(np.prod(tile.extent))
         order = np.argsort(which * neurons + position)
         which, position, content = which[order], position[order], np.concatenate(contents)[order]
         start = np.flatnonzero(np.diff(which, prepend=-1))
-        return TileCost(axons, synapses, distinct_lists(position, content, start, self._chip), tuple(used))
+        return TileCost(sum(axons), sum(synapses), distinct_lists(position, content, start, self._chip), used)
 
 
 def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple[Ints, Ints, Ints]:

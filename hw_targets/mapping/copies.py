@@ -10,16 +10,21 @@ on the core. All these targets must therefore exist, which near the edges of an 
 
 If u(y, t) targets may share the weight with y, itself included, then whichever of them do share it have weights 1/u
 that sum to one at most. Hence Σ_y 1/u(y, t) stored weights are needed for tap t at least, however neurons are placed.
+
+That looks at pairs of targets and one tap. For kernels of up to nine taps `partitions` weighs all ways to spread a few
+targets, which says more where those few are much of the image; the larger number counts.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from hw_targets.mapping.partitions import fewest_weights, reached_targets
 from hw_targets.network import Conv2d
 
 MOST_STEPS = ((0, 40_000), (2, 3000), (1 << 60, 200))
@@ -27,6 +32,8 @@ MOST_STEPS = ((0, 40_000), (2, 3000), (1 << 60, 200))
 
 Fewer where kernels have zeros, since the patterns of zeros are many.
 """
+MOST_TAPS, MOST_TARGETS = 9, ((2, 16), (1 << 60, 9))
+"""Taps of a kernel, and by its zeros the targets, up to which all ways to spread targets are looked into."""
 Place = tuple[int, int]
 
 
@@ -56,14 +63,39 @@ def least_copies(op: Conv2d, source: tuple[int, ...]) -> npt.NDArray[np.float64]
     used = (op.weight != 0).reshape(-1, op.weight[0, 0].size)
     code = used @ (1 << np.arange(used.shape[1])) if used.shape[1] < 63 else np.arange(len(used))
     _, first, which = np.unique(code, return_index=True, return_inverse=True)
-    found = [_copies(geometry(op, source), tuple(used[k].tolist())) for k in first.tolist()]
+    grid = geometry(op, source)
+    found = [_fewest(grid, _upright(grid, tuple(used[k].tolist()))) for k in first.tolist()]
     return np.array(found)[which].reshape(op.weight.shape[:2])
 
 
 @lru_cache(maxsize=4096)
+def _fewest(grid: Geometry, used: tuple[bool, ...]) -> float:
+    """The larger of both bounds."""
+    places = product(range(grid.kernel[0]), range(grid.kernel[1]))
+    taps = [place for place, is_used in zip(places, used, strict=True) if is_used]
+    most = next(targets for zeros, targets in MOST_TARGETS if len(used) - len(taps) <= zeros)
+    if len(used) > MOST_TAPS:
+        return _copies(grid, used)
+    sources = reached_targets(grid.source, grid.target, taps, grid.stride, grid.padding, grid.dilation)
+    return max(_copies(grid, used), fewest_weights(sources, most))
+
+
+def _upright(grid: Geometry, used: tuple[bool, ...]) -> tuple[bool, ...]:
+    """The one that stands for all kernels that an image's symmetries turn into each other."""
+    taps = np.array(used).reshape(grid.kernel)
+    forms = [taps]
+    for axis, values in enumerate(zip(*grid, strict=True)):
+        kernel, stride, padding, dilation, source, target = values
+        if stride * (target - 1) + dilation * (kernel - 1) - 2 * padding == source - 1:
+            forms += [np.flip(form, axis) for form in forms]
+    if all(rows == columns for rows, columns in grid):
+        forms += [form.T for form in forms]
+    return max(tuple(form.reshape(-1).tolist()) for form in forms)
+
+
 def _copies(grid: Geometry, used: tuple[bool, ...]) -> float:
     """Σ over taps that are used and meet a pixel, and over their targets y, of 1/u(y, t)."""
-    places = ((row, column) for row in range(grid.kernel[0]) for column in range(grid.kernel[1]))
+    places = product(range(grid.kernel[0]), range(grid.kernel[1]))
     taps = {tap for tap, is_used in zip(places, used, strict=True) if is_used}
     most = next(steps for zeros, steps in MOST_STEPS if len(used) - len(taps) <= zeros)
     total = 0.0

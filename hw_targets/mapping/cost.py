@@ -90,10 +90,7 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Neurons of one population that share a core: flat indices in `core_order`, and what they listen to.
-
-    `synapses` counts non-zero weights, `lists` are the distinct lists of synapses with their cost.
-    """
+    """Neurons of a population that share a core, in `core_order`, and what they listen to; `synapses` are non-zero."""
 
     population: str
     neurons: Ints
@@ -115,18 +112,33 @@ def usage_of(parts: Sequence[Part], destinations: Mapping[str, Ints], chip: Chip
         return parts[0].usage(sends, chip)
     _, first = np.unique(np.concatenate([part.lists.signature for part in parts]), return_index=True)
     bits = np.concatenate([part.lists.bits for part in parts])[first]
-    axons = sum(neurons.size for neurons in joint_sources(parts).values())
     held = tuple((part.population, part.neurons.size) for part in parts)
-    return CoreUsage(held, axons, sends, sum(part.synapses for part in parts), total_bits(bits, chip))
+    return CoreUsage(held, _joint_axons(parts), sends, sum(part.synapses for part in parts), total_bits(bits, chip))
 
 
-def joint_sources(parts: Sequence[Part]) -> dict[str, Ints]:
-    """Distinct source neurons of several parts, by population."""
-    found: dict[str, list[Ints]] = {}
+def _joint_axons(parts: Sequence[Part]) -> int:
+    """Distinct source neurons of several parts: neurons are listed only where parts have a source in common."""
+    axons = sum(part.input_axons for part in parts)
+    for reaches in by_source(parts).values():
+        if len(reaches) > 1:
+            listed = [reach.neurons() for reach in reaches]
+            axons -= sum(neurons.size for neurons in listed) - int(np.unique(np.concatenate(listed)).size)
+    return axons
+
+
+def by_source(parts: Sequence[Part]) -> dict[str, list[Reach]]:
+    """What several parts listen to, by source population."""
+    found: dict[str, list[Reach]] = {}
     for part in parts:
         for reach in part.reach:
-            found.setdefault(reach.source, []).append(reach.neurons())
-    return {name: np.unique(np.concatenate(lists)) for name, lists in found.items()}
+            found.setdefault(reach.source, []).append(reach)
+    return found
+
+
+def joint_neurons(reaches: Sequence[Reach]) -> Ints:
+    """Distinct source neurons that several parts listen to in one population, ascending."""
+    listed = [reach.neurons() for reach in reaches]
+    return listed[0] if len(listed) == 1 else np.unique(np.concatenate(listed))
 
 
 def core_order(population: Population) -> Ints:

@@ -1,12 +1,14 @@
-"""Room left on cores, filled with pieces of a convolution that reads only the network's inputs.
+"""Room left on cores, filled with pieces of a convolution that reads only the network's inputs, or of a pool behind it.
 
 Such a layer is often the largest, needs little memory, and can be cut anywhere at no cost to others: its sources live
 off chip, so that smaller tiles raise no core's output axons. Cores that memory or axons fill have room for its neurons.
+A pool (one source channel per channel) needs next to no memory; it goes first, so that the layer it reads knows its
+output axons when its turn comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +18,8 @@ from hw_targets.connectivity import Ints
 from hw_targets.mapping.convolution import Convolution, Tile, is_convolution
 from hw_targets.mapping.cost import Part, usage_of
 from hw_targets.mapping.formats import total_bits
-from hw_targets.network import ChipNetwork
+from hw_targets.mapping.packing import count_destinations
+from hw_targets.network import ChipNetwork, Conv2d
 
 HEIGHTS = (1, 2, 3, 4, 6, 8)
 """Heights of the bands a population is cut into."""
@@ -36,8 +39,40 @@ class Room(NamedTuple):
 
 
 def can_fill(network: ChipNetwork, name: str) -> bool:
-    """Whether a population is a convolution of inputs alone."""
-    return is_convolution(network, name) and all(network[g.source].is_input for g in network.incoming(name))
+    """Whether a population is a convolution of inputs alone, or pools one that is."""
+    if not is_convolution(network, name):
+        return False
+    return all(
+        network[g.source].is_input
+        or (isinstance(g.op, Conv2d) and g.op.groups == network[g.source].shape[0] and can_fill(network, g.source))
+        for g in network.incoming(name)
+    )
+
+
+def fillers_of(network: ChipNetwork, cut: Container[str]) -> list[str]:
+    """Populations among those `cut` in pieces that fill room, sources before targets.
+
+    What one listens to is off chip, or fills room as well: a population that stays where it is would send to more cores
+    than it was placed for.
+    """
+    found: list[str] = []
+    for name in network.order:
+        if not network[name].is_input and name in cut and can_fill(network, name):
+            sources = {group.source for group in network.incoming(name)}
+            found += [name] if all(network[source].is_input or source in found for source in sources) else []
+    return found
+
+
+def fill_all(
+    network: ChipNetwork, names: Sequence[str], cores: Sequence[Sequence[Part]], chip: Chip
+) -> list[list[Part]] | None:
+    """`fill` with every population of `fillers_of`, the last one first; None if one fits nowhere."""
+    sizes = {p.name: p.size for p in network.populations}
+    filled: list[list[Part]] | None = [list(parts) for parts in cores]
+    for name in reversed(names):
+        if filled is not None:
+            filled = fill(network, name, filled, count_destinations(filled, sizes), chip)
+    return filled
 
 
 def fill(

@@ -137,6 +137,21 @@ def _runs(offset: Ints, distance: Ints, start: Ints, reach: int, entry: int, *, 
     return np.add.reduceat(-(-held // entry), of_list), np.add.reduceat(held, of_list)
 
 
+def least_bits_per_synapse(chip: Chip) -> float:
+    """Bits per synapse of any list at least: w + (h + i)/k DENSE, w + i + h/k SPARSE, w + s + (h + i)/k RUNLENGTH.
+
+    n synapses fill n/k entries at least; tails, whole words and the zeros of a DENSE entry come on top. Without a known
+    entry format w, without a known width 0.
+    """
+    weight, index = chip.weight_bits or 0, chip.index_bits or 0
+    header, held = chip.entry_header_bits or 0, chip.entry_synapses or 1
+    costs = [
+        weight + width + (header + (0 if encoding == "sparse" else index)) / held
+        for encoding, width in chip_formats(chip)
+    ]
+    return min(costs, default=float(weight))
+
+
 def total_bits(bits: Ints, chip: Chip) -> int | None:
     """Bits of distinct lists, each in the cheapest format among the best choice that fills the core's format slots."""
     if chip.weight_bits is None:

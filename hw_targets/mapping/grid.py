@@ -12,8 +12,9 @@ import numpy.typing as npt
 from hw_targets.chip import Chip
 from hw_targets.connectivity import Ints
 from hw_targets.mapping.axis import Axis
-from hw_targets.mapping.convolution import Convolution, Group, Tile
+from hw_targets.mapping.convolution import Convolution, Tile
 from hw_targets.mapping.formats import total_bits
+from hw_targets.mapping.kernels import Group
 
 ELONGATED = 4
 """Tiles longer than wide by more than this are tried only where they span the image: their sources overlap more."""
@@ -79,7 +80,7 @@ def _estimates(conv: Convolution, sends: Ints, chip: Chip, pressure: Pressure) -
     channels, height, width = conv.shape
     assert chip.neurons_per_core is not None
     first = [conv.next_used(k, 0) for k in range(len(conv.groups))]
-    weights = [group.taps_up_to() for group in conv.groups]
+    weights = {k: conv.groups[k].taps_up_to() for k in conv.kernels}
     mean_sends = float(sends.mean()) if sends.size else 0.0
     for rows in _pieces(height):
         low, high = _longest(height, rows)
@@ -94,15 +95,13 @@ def _estimates(conv: Convolution, sends: Ints, chip: Chip, pressure: Pressure) -
             if chip.output_axons_per_core is not None and mean_sends > 0:
                 most = min(most, int(chip.output_axons_per_core / (mean_sends * area)))
             axes = list(zip(conv.axis(0, low, high), conv.axis(1, left, right), strict=True))
-            axons = [_axon_counts(f, *pair, channels) for f, pair in zip(first, axes, strict=True)]
+            counts = {k: _axon_counts(first[k], *axes[k], channels) for k in conv.kernels}
+            axons = [counts[k] for k in conv.first_alike]
             if chip.input_axons_per_core is not None:
                 together = np.sum(axons, axis=0)[1:]
                 most = min(most, int(np.searchsorted(together, chip.input_axons_per_core, side="right")))
             if chip.synaptic_bits_per_core is not None and chip.weight_bits is not None:
-                bits = sum(
-                    _bits(group, w, f, *pair, chip)
-                    for group, w, f, pair in zip(conv.groups, weights, first, axes, strict=True)
-                )
+                bits = sum(_bits(conv.groups[k], weights[k], first[k], *axes[k], chip) for k in conv.kernels)
                 most = min(most, int(np.searchsorted(np.asarray(bits)[1:], chip.synaptic_bits_per_core, side="right")))
             if most < 1:
                 if area == 1:
@@ -194,8 +193,9 @@ def _axons_from(
     """For each group, (channels + 1,): input axons of the channels from `begin` to before each; none if unlimited."""
     if chip.input_axons_per_core is None and chip.output_axons_per_core is None:
         return []
-    axes = zip(conv.axis(0, *place[0]), conv.axis(1, *place[1]), strict=True)
-    return [_axon_counts(conv.next_used(k, begin), row, column, conv.shape[0]) for k, (row, column) in enumerate(axes)]
+    rows, columns = conv.axis(0, *place[0]), conv.axis(1, *place[1])
+    counts = {k: _axon_counts(conv.next_used(k, begin), rows[k], columns[k], conv.shape[0]) for k in conv.kernels}
+    return [counts[k] for k in conv.first_alike]
 
 
 def _channels_that_fit(

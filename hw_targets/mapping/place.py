@@ -11,15 +11,16 @@ from hw_targets.activity import Activity
 from hw_targets.chip import Chip
 from hw_targets.connectivity import Ints, fan_in
 from hw_targets.errors import DoesNotFit, InvalidNetwork, check_type
+from hw_targets.mapping.balance import leaving_room
 from hw_targets.mapping.clusters import by_shared_sources, common_sources
 from hw_targets.mapping.convolution import Convolution, is_convolution
 from hw_targets.mapping.cost import Part, core_order
 from hw_targets.mapping.dissolving import dissolve
-from hw_targets.mapping.filling import can_fill, fill
+from hw_targets.mapping.filling import can_fill, fill_all, fillers_of
 from hw_targets.mapping.formats import total_bits
 from hw_targets.mapping.grid import Pressure, best_tiles
 from hw_targets.mapping.limits import check_chip, check_neurons, check_system
-from hw_targets.mapping.packing import count_destinations, pack
+from hw_targets.mapping.packing import count_destinations, pack, spread
 from hw_targets.mapping.placement import Placement, assembled, placed_populations
 from hw_targets.mapping.tiling import sequential
 from hw_targets.mapping.traffic import events_sent
@@ -33,6 +34,8 @@ MANY, ALIKE = 4, 0.25
 """Neurons per core, or part of their sources that neurons share, from which on that is tried."""
 SPARED, FEW_WEIGHTS = (0.04, 0.08, 0.1), 1_000_000
 """Parts of a core's memory that are tried to be left free for layers that fill room, and weights up to which."""
+EVEN = 256
+"""Cores up to which parts are also spread evenly before room is filled."""
 LARGE = 2000
 """Cores from which on a placement whose room was filled is not compared with the plain one."""
 ROUNDS = 8
@@ -45,10 +48,10 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
     Each population is cut into parts that fit a core exactly: a convolution into tiles of rows, columns and channels,
     anything else into runs of neurons, in order or sorted by shared sources, whichever takes fewer cores. Populations
     are cut from the output backwards, because a neuron's output axons depend on how its targets were cut. Then parts
-    of different populations that leave room share cores, convolutions that read inputs are cut to fill what is left,
-    and the lightest cores are dissolved into others. Cores are laid on the mesh, if the chip's is published. Inputs
-    stay off chip. `activity` does not influence the cores: it weights the traffic that `positions` keep short,
-    and `Placement.messages` is counted from it.
+    of different populations that leave room share cores, convolutions that read inputs (and pools of them) are cut to
+    fill what is left, and the lightest cores are dissolved into others. Cores are laid on the mesh, if the chip's is
+    published. Inputs stay off chip. `activity` does not influence the cores: it weights the traffic that `positions`
+    keep short, and `Placement.messages` is counted from it.
 
     Raises:
         DoesNotFit: a single neuron that exceeds a limit, or a network larger than the largest system of the chip.
@@ -110,26 +113,26 @@ def _memory_keeps_fillers_out(network: ChipNetwork, cores: list[list[Part]], chi
 
 
 def _packed(network: ChipNetwork, by_population: dict[str, list[Part]], chip: Chip) -> list[list[list[Part]]]:
-    """Parts by core, one or two ways: the layers that read inputs cut again to fill the others' room, and as cut."""
+    """Parts by core, one to three ways: the layers that read inputs cut again to fill the others' room, and as cut."""
     sizes = {p.name: p.size for p in network.populations}
     names = [p.name for p in placed_populations(network)]
-    fillers = [name for name in names if can_fill(network, name) and len(by_population[name]) > 1]
+    fillers = fillers_of(network, {name for name in names if len(by_population[name]) > 1})
 
-    def packed(chosen: list[str]) -> list[list[Part]]:
+    def of(chosen: list[str]) -> tuple[list[Part], dict[str, Ints]]:
         parts = [part for name in chosen for part in by_population[name]]
-        return pack(parts, count_destinations([[part] for part in parts], sizes), chip)
+        return parts, count_destinations([[part] for part in parts], sizes)
 
     if not fillers:
-        return [packed(names)]
-    rest = packed([name for name in names if name not in fillers])
-    filled: list[list[Part]] | None = rest
-    for name in fillers:
-        if filled is not None:
-            filled = fill(network, name, filled, count_destinations(filled, sizes), chip)
-    own = sum(len(by_population[name]) for name in fillers)
-    if filled is not None and len(rest) + own > LARGE and len(filled) < len(rest) + own:
-        return [filled]
-    return [packed(names)] if filled is None else [filled, packed(names)]
+        return [pack(*of(names), chip)]
+    others = of([name for name in names if name not in fillers])
+    rest = pack(*others, chip)
+    even = spread(others[0], len(rest), others[1], chip) if len(rest) <= EVEN else None
+    filled = [fill_all(network, fillers, start, chip) for start in (rest, even) if start is not None]
+    options = [cores for cores in filled if cores is not None]
+    apart = len(rest) + sum(len(by_population[name]) for name in fillers)
+    if options and apart > LARGE and len(options[0]) < apart:
+        return options
+    return [*options, pack(*of(names), chip)]
 
 
 def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) -> list[Part]:
@@ -140,9 +143,12 @@ def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) ->
     options: list[list[Part]] = []
     if is_convolution(network, name):
         convolution = Convolution(network, name, chip)
-        tiles = best_tiles(convolution, sends[name], chip, _pressure(network, name, sends, chip))
-        if tiles is not None:
+        pressure = _pressure(network, name, sends, chip)
+        if tiles := best_tiles(convolution, sends[name], chip, pressure):
             options.append([convolution.part(tile) for tile in tiles])
+            spared = leaving_room(network, name, options[0], sends, chip)
+            if spared is not None and (tiles := best_tiles(convolution, sends[name], spared, pressure)):
+                options = [[convolution.part(tile) for tile in tiles]]
     if not options or (synapses <= SMALL and len(options[0]) <= FEW):
         options.append(sequential(network, name, core_order(network[name]), sends[name], chip))
     if _worth_sorting(network, name, synapses, options[0], chip):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hw_targets.activity import Activity
 from hw_targets.connectivity import Ints
 from hw_targets.errors import HardwareTargetError
-from hw_targets.mapping.cost import Part, joint_sources
+from hw_targets.mapping.cost import Part, by_source, joint_neurons
 from hw_targets.mapping.mesh import Links
 from hw_targets.network import Accumulator, Array, GradedInput, Graph, Population
 
@@ -54,8 +54,9 @@ def core_links(
     found: list[tuple[Ints, Ints, npt.NDArray[np.float64]]] = []
     for receiver, parts in enumerate(cores):
         count = np.zeros(len(cores))
-        for name, neurons in joint_sources(parts).items():
+        for name, reaches in by_source(parts).items():
             if name in core_of:
+                neurons = joint_neurons(reaches)
                 weights = None if events is None else events[name][neurons]
                 count += np.bincount(core_of[name][neurons], weights, len(cores))
         count[receiver] = 0.0
