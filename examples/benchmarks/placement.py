@@ -32,8 +32,8 @@ SEQUENTIAL_LIMIT = 5_000_000
 METHOD = (
     "Random weights in the chip's integers; of each output channel the largest stay, so that all neurons of a layer"
     " have equal fan-in before padding (max-pools are left alone). cores: place(). lower_bound: the scarcest resource's"
-    " total over a core's limit, kernels in the copies that no placement avoids. nengo: nengo-loihi's rule"
-    " n_split = max over resources of ceil(total / limit) per"
+    " total over a core's limit, kernels in the copies that no placement avoids, at the fewest bits a synapse takes."
+    " nengo: nengo-loihi's rule n_split = max over resources of ceil(total / limit) per"
     " population, zeros stored, blocks not checked again (many would exceed a limit). sequential: pixel by pixel, exact"
     " costs, no core shared. seconds: one call of place, one thread. peak_mb: resident memory of the process, network"
     " included."
