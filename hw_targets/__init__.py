@@ -22,17 +22,20 @@ if TYPE_CHECKING:
     from hw_targets._emulate import emulate
     from hw_targets._from_torch import from_torch
     from hw_targets._nir_read import from_nir
+    from hw_targets._qat import QATGrids, prepare_qat
     from hw_targets._spike_check import SpikeDifference, spike_difference
     from hw_targets.lava_check import compare_with_lava
     from hw_targets.nir_io import to_nir
 
 #: Public names that need torch or nir, imported when first used.
 _LAZY = {
+    "QATGrids": "hw_targets._qat",
     "SpikeDifference": "hw_targets._spike_check",
     "compare_with_lava": "hw_targets.lava_check",
     "emulate": "hw_targets._emulate",
     "from_nir": "hw_targets._nir_read",
     "from_torch": "hw_targets._from_torch",
+    "prepare_qat": "hw_targets._qat",
     "spike_difference": "hw_targets._spike_check",
     "to_nir": "hw_targets.nir_io",
 }
@@ -45,6 +48,7 @@ __all__ = [
     "HardwareTargetError",
     "Network",
     "Placement",
+    "QATGrids",
     "SpikeDifference",
     "available_chips",
     "compare_with_lava",
@@ -60,6 +64,7 @@ __all__ = [
     "load_chip",
     "load_placement",
     "place",
+    "prepare_qat",
     "quantize",
     "read_netx",
     "remove_dead_neurons",

@@ -9,6 +9,7 @@ network without recurrence and delays the two give the same spikes. Layers are r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Any, Literal
 
@@ -67,6 +68,7 @@ def emulate(
     if timing not in ("aligned", "netx"):
         raise InvalidNetwork(f"emulate: timing is 'aligned' or 'netx', got {timing!r}")
     entry = network.inputs[0]
+    network = _with_steps(network, entry, inputs)
     shown = _as_spikes(network, entry, inputs).to(device)
     if timing == "aligned":
         return _run(network, entry, shown, dtype, None)
@@ -227,6 +229,21 @@ def _by_sample(row: Tensor, clock: NetxClock, arrival: int) -> Tensor:
     """(S, 1, *shape) as (T, N, *shape), each sample from the step in which it arrives."""
     sent = row[arrival : arrival + clock.samples * clock.time_steps, 0]
     return sent.reshape(clock.samples, clock.time_steps, *sent.shape[1:]).transpose(0, 1)
+
+
+def _with_steps(
+    network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]
+) -> ChipNetwork | Network:
+    """The network with as many steps as its inputs have, where nobody said how many a sample lasts."""
+    if not isinstance(network, ChipNetwork) or not network.steps_assumed:
+        return network
+    shape = tuple(np.shape(inputs))
+    if shape[2:] != entry.shape:
+        raise InvalidNetwork(
+            f"emulate: how many steps a sample lasts is unknown, and inputs of shape {shape} do not say it; pass inputs"
+            f" (T, N, *{entry.shape}), or time_steps to read_netx"
+        )
+    return replace(network, time_steps=max(1, shape[0]), steps_assumed=False)
 
 
 def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]) -> Tensor:

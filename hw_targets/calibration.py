@@ -19,8 +19,9 @@ SAMPLES = 8192
 VALUES = 1 << 25
 #: Above this many columns the statistics would take more than half a gigabyte; such rows are rounded one by one.
 COLUMNS = 8192
-#: Neurons × steps × samples that spikes are compared on: bounds the time of a descent.
-NEURON_STEPS = 1 << 22
+#: Neurons × steps × samples that spikes are compared on at most, and those × columns for a descent over weights: the
+#: first bounds its memory, to 100 MB, the second its time, to some 20 seconds.
+NEURON_STEPS, TRIALS = 1 << 22, 1 << 33
 
 
 class Calibration:
@@ -55,8 +56,11 @@ class Calibration:
         if columns > COLUMNS or any(_is_special(s) for group in rows.groups for s in group):
             return None
         inputs = self._inputs(population, rows)
-        # Sums of whole numbers below 2^53 are exact in any order, so that threads cannot change the result.
-        return _shrunk(inputs.T @ inputs / len(inputs), len(inputs))
+        # Sums of whole numbers below 2^53 are exact in any order, so that threads cannot change the result; those below
+        # 2^24 in half the time.
+        fast = float(inputs.max(initial=0.0)) ** 2 * len(inputs) < 1 << 24
+        exact = inputs.astype(np.float32) if fast else inputs
+        return _shrunk((exact.T @ exact).astype(np.float64) / len(inputs), len(inputs))
 
     def differing(self, network: ChipNetwork, name: str, samples: int) -> int:
         """Spikes of a population in integers that differ from the real ones in the first samples.
@@ -66,9 +70,17 @@ class Calibration:
         real = self._activity.spikes[name][:, :samples]
         return int(np.count_nonzero(self._respond(network, name, samples) != real))
 
+    def spikes(self, name: str, samples: int) -> int:
+        """Spikes of a population in real numbers in the first samples."""
+        return int(self._activity.spikes[name][:, :samples].sum(dtype=np.int64))
+
     def settle(self, network: ChipNetwork, name: str) -> None:
         """Note what a population sends in the integers that were chosen for it."""
         self._settled[name] = self._respond(network, name, self._activity.samples)
+
+    def samples_to_sweep(self, population: Population, columns: int) -> int:
+        """On how many samples a descent over a population's weights may look; 0: there are too many weights for one."""
+        return min(self._activity.samples, TRIALS // (population.size * self._network.time_steps * columns))
 
     def descent(self, network: ChipNetwork, name: str, rows: Rows, scale: float, samples: int) -> Descent | None:
         """A search from a population's integers on, by the first of the samples.

@@ -70,10 +70,9 @@ def compare_with_lava(
         InvalidNetwork: images of another shape or range.
     """
     sequential = insert_relays(network)
-    layers, steps = netx_layers(sequential), network.time_steps
     offset = reset_offset if timing == "netx" else None
     ours = emulate(sequential, np.asarray(images), timing=timing, reset_offset=offset)
-    shown = ours.spikes[sequential.inputs[0].name]
+    layers, steps, shown = netx_layers(sequential), ours.time_steps, ours.spikes[sequential.inputs[0].name]
     readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
     trace = run_lava(path, shown, steps, readouts, per_step=True, reset_offset=reset_offset, waiting=waiting)
     arrivals = arrival_steps(sequential)

@@ -181,9 +181,11 @@ class ChipNetwork(Graph):
 
     `scales[name]` is the integer that stands for 1.0 of membrane potential in that population, so that
     real value ≈ integer / scale. `notes` are the `Network`'s, and the decays that 1/4096 does not hold exactly.
+    `steps_assumed`: nobody said what T is (some files do not), and `time_steps` is a mere stand-in.
     """
 
     chip: str = ""
     time_steps: int = 1
     scales: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    steps_assumed: bool = False

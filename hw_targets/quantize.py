@@ -8,7 +8,7 @@ spikes differ from the real network's (`_quantize_descent`). Decays are rounded 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,49 +16,77 @@ import numpy.typing as npt
 
 from hw_targets.calibration import Calibration
 from hw_targets.chip import Chip
-from hw_targets.errors import check_type
+from hw_targets.errors import QuantizationError, check_type
+from hw_targets.given_scales import on_scales
 from hw_targets.layers import assign_layers, crossings
 from hw_targets.network import LIF, ChipNetwork, CubaLIF, Network, Population
 from hw_targets.number_formats import DECAY_UNITY, NumberFormats, number_formats
 from hw_targets.rounder import Rounder, has_fractions
 from hw_targets.rounding import input_scale, with_integers
+from hw_targets.saturation import saturated
 from hw_targets.scales import ScaleChooser, Scaled
 
 
-def quantize(network: Network, chip: Chip, calibration: npt.ArrayLike | None = None) -> ChipNetwork:
+def quantize(
+    network: Network,
+    chip: Chip,
+    calibration: npt.ArrayLike | None = None,
+    *,
+    scales: Mapping[str, float] | None = None,
+) -> ChipNetwork:
     """Round a network to the integers of a Loihi-like chip.
 
     Populations that share a netx layer get the same integer threshold; in a layer that relays spikes it is at most the
     largest weight, so that a relay can fire from one spike.
+
+    Values far above the threshold, which a batch-norm gives channels that were nearly silent while training, are first
+    made as small as they can be without a spike's difference (`saturation`). Those that remain and leave the others no
+    integers are clipped where calibration shows that this changes few spikes, and `notes` say what and how many;
+    otherwise they are refused by name.
 
     Args:
         network: real weights.
         chip: says how wide its integers are.
         calibration: some inputs of the kind the network will see, as `emulate` takes them: (N, C, H, W), shown in every
             step, or (T, N, C, H, W); training images, never those it is judged by. A few hundred are enough. Scales and
-            rounding then follow from what they make the network send; the result is the same in every run. None: the
-            largest scale that fits and the nearest integers.
+            rounding then follow from what they make the network send; the result is the same in every run. It takes
+            seconds a population, half a minute at most: of large ones fewer samples are looked at, and of the largest
+            only scale and biases are fitted, which `notes` say. What the network sends is held in memory, 2 bytes for
+            each neuron, step and sample. None: the largest scale that fits and the nearest integers.
+        scales: by population, what the network was fine-tuned on (`prepare_qat`), instead of calibration: its weights
+            are whole numbers there.
 
     Raises:
-        QuantizationError: a population for which no scale fits: the message names it and the limit that binds.
+        QuantizationError: a population for which no scale fits: the message names it and the limit that binds. With
+            `scales`, weights that are no whole numbers on them, or calibration besides.
         InvalidNetwork: calibration data of another shape or range, or none at all.
     """
     check_type("quantize", network, Network, "the network that from_torch gives")
     check_type("quantize", chip, Chip, "what load_chip(name) gives")
+    if scales is not None and calibration is not None:
+        raise QuantizationError(
+            "quantize: got scales and calibration; calibration finds scales, so give one of the two"
+        )
     formats = number_formats(chip)
+    if scales is None:
+        network = saturated(network)
     rounder = Rounder(network, formats, None if calibration is None else Calibration(network, calibration))
-    found = _layer_by_layer(network, ScaleChooser(rounder))
-    scales = {name: one.scale for name, one in found.items()}
+    found = _layer_by_layer(network, ScaleChooser(rounder)) if scales is None else on_scales(rounder, scales)
+    chosen = {name: one.scale for name, one in found.items()}
     integers = {name: one.integers for name, one in found.items()}
     return ChipNetwork(
         tuple(
-            p if p.is_input else rounder.population(p, scales[p.name], integers[p.name]) for p in network.populations
+            p if p.is_input else rounder.population(p, chosen[p.name], integers[p.name]) for p in network.populations
         ),
         tuple(with_integers(s, integers[s.target].weights[id(s)]) for s in network.synapses),
         chip=chip.name,
         time_steps=network.time_steps,
-        scales={**{p.name: input_scale(p) for p in network.inputs}, **scales},
-        notes=(*network.notes, *(note for p in network.populations for note in _rounded_decays(p, formats))),
+        scales={**{p.name: input_scale(p) for p in network.inputs}, **chosen},
+        notes=(
+            *network.notes,
+            *(note for p in network.populations for note in _rounded_decays(p, formats)),
+            *(note for one in found.values() for note in one.notes),
+        ),
     )
 
 

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.calibration import Calibration
-from hw_targets.network import LIF, Accumulator, ChipNetwork, CubaLIF, GradedInput, Network, Population
+from hw_targets.network import LIF, Accumulator, ChipNetwork, CubaLIF, Network, Population
 from hw_targets.number_formats import DECAY_UNITY, NumberFormats
-from hw_targets.rounding import Reals, Rows, input_scale, rows_of, with_integers
+from hw_targets.rounding import Reals, Rows, input_scale, largest_value, rows_of, with_integers
 
 Ints = npt.NDArray[np.int32]
 
 #: Passes over the weights of a population; most of what there is to gain is gained in the first.
 SWEEPS = 2
-#: Samples that spikes are compared on, to choose a scale, and to round.
-BIAS_SAMPLES, MOST_SAMPLES = 100, 1 << 20
+#: Samples that spikes are compared on to choose a scale, or biases.
+BIAS_SAMPLES = 100
 
 
 class Integers(NamedTuple):
@@ -31,10 +31,11 @@ class Integers(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """Integers of a population, and how many of its spikes differ from the real ones for them."""
+    """Integers of a population, how many of its spikes differ from the real ones for them, and how many it has."""
 
     integers: Integers
     differing: int
+    spikes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,27 +92,35 @@ class Rounder:
 
         From `integers` on, biases and, unless `only_biases`, roundings are moved as long as fewer spikes differ
         (`Descent`): there are never more than with `integers`. To choose a scale, few samples and the biases are
-        enough.
+        enough, and they must be where there are too many weights to try (`may_sweep`).
         """
         assert self.calibration is not None
         found = self.integers(population, scale)
         rows, here = self.rows.get(population.name), self.alone(population, scale, found)
-        samples = BIAS_SAMPLES if only_biases else MOST_SAMPLES
+        only_biases = only_biases or not self.may_sweep(population)
+        samples = BIAS_SAMPLES if only_biases else self._samples_to_sweep(population)
         descent = None
         if rows is not None:
             descent = self.calibration.descent(here, population.name, rows, scale, samples)
         if rows is None or descent is None:
-            return Fitted(found, self.calibration.differing(here, population.name, samples))
+            differing = self.calibration.differing(here, population.name, samples)
+            return Fitted(found, differing, self.calibration.spikes(population.name, samples))
         before = descent.differing
-        descent.biases()
-        for _ in range(0 if only_biases else SWEEPS):
-            if not descent.sweep():
-                break
+        descent.run(0 if only_biases else SWEEPS)
         weights, bias = rows.split(descent.integers)
         moved = Integers(weights, found.bias if bias is None else bias)
         if not self.fits(population, scale, moved):
-            return Fitted(found, before)
-        return Fitted(moved, descent.differing)
+            return Fitted(found, before, descent.spikes)
+        return Fitted(moved, descent.differing, descent.spikes)
+
+    def may_sweep(self, population: Population) -> bool:
+        """Whether all weights of a population can be tried one by one in some seconds."""
+        return self._samples_to_sweep(population) > 0
+
+    def _samples_to_sweep(self, population: Population) -> int:
+        rows = self.rows.get(population.name)
+        columns = 1 if rows is None else rows.real.shape[1]
+        return 0 if self.calibration is None else self.calibration.samples_to_sweep(population, columns)
 
     def settle(self, population: Population, scale: float, integers: Integers) -> None:
         """Let what a population sends be known to those it feeds; without calibration data nobody asks."""
@@ -155,6 +164,15 @@ class Rounder:
                 up, down = sums[key] = _row_sums(np.rint(s.op.weight * unit))
             excitation, inhibition = excitation + up * most, inhibition + down * most
         return self._is_inside(population, scale, max(excitation, inhibition), integers)
+
+    def fits_clipped(self, population: Population, scale: float) -> bool:
+        """As `fits`, with weights beyond the chip's largest cut off there before they are summed up."""
+        units = {id(s): scale / input_scale(self.network[s.source]) for s in self.network.incoming(population.name)}
+        weights = {
+            id(s): _nearest(s.op.weight * units[id(s)], self.formats.weight)
+            for s in self.network.incoming(population.name)
+        }
+        return self.fits(population, scale, Integers(weights, None))
 
     def _is_inside(self, population: Population, scale: float, current: float, integers: Integers | None) -> bool:
         """Whether the state holds a current, lasting as long as it does, or, of a readout, a sample's steps of it."""
@@ -201,11 +219,6 @@ def lasting(population: Population, steps: int) -> float:
     """Σ (1 − i_decay)^t over a sample's steps: what a current of 1 in every step grows to."""
     keep = 1.0 - population.neuron.i_decay if isinstance(population.neuron, LIF) else 0.0
     return float(steps) if keep == 1.0 else (1.0 - keep**steps) / (1.0 - keep)
-
-
-def largest_value(population: Population) -> float:
-    """The largest integer a population sends."""
-    return float((1 << population.neuron.bits) - 1) if isinstance(population.neuron, GradedInput) else 1.0
 
 
 def _nearest(values: npt.NDArray[np.generic], limit: int) -> Ints:

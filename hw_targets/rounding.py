@@ -65,22 +65,23 @@ class Rows:
         Behdin et al., "QuantEase", 2023 (arXiv 2309.01885).
         """
         target = self.real * scale
-        low, high = self.neighbours(scale)
-        q: Reals = np.clip(np.rint(target), low, high)
-        slope, diagonal = (q - target) @ gram, np.diag(gram)
-        free = np.flatnonzero((low != high).any(0) & (diagonal > 0))
+        # Column by column in memory, as they are looked at.
+        low, high = (np.ascontiguousarray(side.T) for side in self.neighbours(scale))
+        q = np.minimum(np.maximum(np.rint(target.T), low), high)
+        slope, diagonal = (q.T - target) @ gram, np.diag(gram)
+        free = np.flatnonzero((low != high).any(1) & (diagonal > 0))
         for _ in range(SWEEPS):
             moved = False
             for k in free:
-                best = np.clip(np.rint(q[:, k] - slope[:, k] / diagonal[k]), low[:, k], high[:, k])
-                rows = np.flatnonzero(best != q[:, k])
+                best = np.minimum(np.maximum(np.rint(q[k] - slope[:, k] / diagonal[k]), low[k]), high[k])
+                rows = np.flatnonzero(best != q[k])
                 if len(rows):
-                    slope[rows] += (best - q[:, k])[rows, None] * gram[k]
-                    q[rows, k] = best[rows]
+                    slope[rows] += (best - q[k])[rows, None] * gram[k]
+                    q[k] = best
                     moved = True
             if not moved:
                 break
-        return q
+        return np.ascontiguousarray(q.T)
 
     def joined(self, weights: Mapping[int, npt.NDArray[np.int32]], bias: npt.NDArray[np.int32] | None) -> Reals:
         """The rows that `split` takes apart."""
@@ -146,6 +147,11 @@ def _limits(groups: list[tuple[Synapses, ...]], parts: list[Reals], formats: Num
 def input_scale(population: Population) -> float:
     """The integer that stands for 1.0 of what a population sends."""
     return population.neuron.scale if isinstance(population.neuron, GradedInput) else 1.0
+
+
+def largest_value(population: Population) -> float:
+    """The largest integer a population sends."""
+    return float((1 << population.neuron.bits) - 1) if isinstance(population.neuron, GradedInput) else 1.0
 
 
 def with_integers(synapses: Synapses, weight: npt.NDArray[np.int32]) -> Synapses:

@@ -7,7 +7,7 @@ summary.json, model.net, model.nir, placement.npz, report.html.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ from hw_targets.files import new_file
 from neuroprune._require import require
 from neuroprune.recipe import Recipe, load_recipe, save_recipe
 from neuroprune.training import Record
+
+#: What the commands after training make of a model.
+RESULTS = ("dense.safetensors", "summary.json", "model.net", "model.nir", "placement.npz", "report.html")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class RunFolder:
                 raise InvalidFile(f"{path} is no run folder: it lacks {name}; make one with `neuroprune train`")
         return cls(path, overwrite=True)
 
+    def drop_results(self) -> None:
+        """Remove what was made from an earlier model in the same folder, so that nobody takes it for this one's."""
+        for name in RESULTS:
+            (self.path / name).unlink(missing_ok=True)
+
     @property
     def recipe(self) -> Recipe:
         """The run's recipe."""
@@ -79,11 +87,28 @@ class RunFolder:
         with new_file(self.path / "recipe.toml", overwrite=self.overwrite) as temporary:
             save_recipe(recipe, temporary)
 
-    def save_model(self, model: nn.Module, name: str = "model") -> None:
-        """Write a model's state to `name`.safetensors."""
+    def save_model(
+        self, model: nn.Module, name: str = "model", scales: Mapping[str, Mapping[str, float]] | None = None
+    ) -> None:
+        """Write a model's state to `name`.safetensors, with the scales it was fine-tuned on: by chip, by population."""
         tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
+        notes = {f"scales of {chip}": json.dumps(dict(by_population)) for chip, by_population in (scales or {}).items()}
         with new_file(self.path / f"{name}.safetensors", overwrite=self.overwrite) as temporary:
-            require("safetensors.torch", "train").save_file(tensors, str(temporary))
+            require("safetensors.torch", "train").save_file(tensors, str(temporary), notes)
+
+    def scales(self, chip: str, name: str = "model") -> dict[str, float] | None:
+        """The scales on which `name`.safetensors was fine-tuned for a chip, by population; None if it was not.
+
+        Raises:
+            InvalidFile: the file is broken.
+        """
+        path = self.path / f"{name}.safetensors"
+        try:
+            with require("safetensors", "train").safe_open(str(path), "pt") as file:
+                text = (file.metadata() or {}).get(f"scales of {chip}")
+            return None if text is None else {str(key): float(value) for key, value in json.loads(text).items()}
+        except Exception as error:  # safetensors raises its own type
+            raise InvalidFile(f"{path} does not hold scales as they are written: {error}") from error
 
     def load_model(self, name: str = "model") -> nn.Module:
         """Build the recipe's model and load `name`.safetensors into it.

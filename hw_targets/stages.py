@@ -55,12 +55,21 @@ def chip_images(recipe: Recipe) -> Images:
         InvalidRecipe: the model was trained on normalised images, which a chip does not take.
     """
     test = load_data(recipe).test
-    if not test.in_unit_range:
+    check_unit_range(recipe, test)
+    return test
+
+
+def check_unit_range(recipe: Recipe, images: Images) -> None:
+    """Refuse images that a chip does not take.
+
+    Raises:
+        InvalidRecipe: they are normalised.
+    """
+    if not images.in_unit_range:
         raise InvalidRecipe(
             f"{recipe.name}: a chip takes inputs of 0 … 1, but this model was trained on normalised ones; train it with"
             " data.normalize = false"
         )
-    return test
 
 
 def calibration_images(data: Split[Images]) -> Tensor:
@@ -164,18 +173,29 @@ def _train_dense(recipe: Recipe, data: Images, threads: int) -> tuple[dict[str, 
 
 def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
     """`from_torch` with the example in the time layout the model's backend wants."""
+    return from_torch(model, model_input(model, images, time_steps), time_steps=time_steps)
+
+
+def model_input(model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
+    """Two images as a model takes them, in the time layout its backend wants."""
     example, backend = as_input(images[:2]), backend_of(model)
     axis = None if backend is None else backend.time_axis(model)
     if axis == 0:
-        example = example.expand(time_steps, *example.shape)
-    elif axis == -1:
-        example = example.unsqueeze(-1).expand(*example.shape, time_steps)
-    return from_torch(model, example, time_steps=time_steps)
+        return example.expand(time_steps, *example.shape)
+    if axis == -1:
+        return example.unsqueeze(-1).expand(*example.shape, time_steps)
+    return example
 
 
-def to_chip(network: Network, chip: Chip, calibration: Tensor) -> ChipNetwork:
-    """The chip's integers, fitted to some images, without the neurons that no output depends on."""
-    return remove_dead_neurons(quantize(network, chip, calibration))
+def to_chip(
+    network: Network, chip: Chip, calibration: Tensor, scales: Mapping[str, float] | None = None
+) -> ChipNetwork:
+    """The chip's integers, fitted to some images, without the neurons that no output depends on.
+
+    `scales`: the integers that the network was fine-tuned on instead, which need no fitting.
+    """
+    integers = quantize(network, chip, calibration) if scales is None else quantize(network, chip, scales=scales)
+    return remove_dead_neurons(integers)
 
 
 @torch.no_grad()

@@ -7,7 +7,18 @@ import platform
 import subprocess
 from pathlib import Path
 
-_PACKAGES = ("neuroprune", "torch", "numpy", "spikingjelly", "h5py", "lava-nc", "lava-dl", "neurobench", "torchao", "numba")
+_PACKAGES = (
+    "neuroprune",
+    "torch",
+    "numpy",
+    "spikingjelly",
+    "h5py",
+    "lava-nc",
+    "lava-dl",
+    "neurobench",
+    "torchao",
+    "numba",
+)
 
 
 def versions() -> dict[str, str]:

@@ -247,6 +247,22 @@ def test_output_paths_that_are_no_file(
     assert "folder" in refused(command, run_folder, "--out", tmp_path / "folder", *extra)
 
 
+def test_a_new_model_takes_no_results_of_an_old_one(recipe: Path, run_folder: Path) -> None:
+    old = {
+        "summary.json": '{"lava_spike_differences": 0}',
+        "model.net": "old",
+        "report.html": "old",
+        "notes.txt": "mine",
+    }
+    for name, text in old.items():
+        (run_folder / name).write_text(text)
+    assert main(["train", str(recipe), "--out", str(run_folder), "--overwrite"]) == 0
+    assert "lava_spike_differences" not in (run_folder / "summary.json").read_text()
+    assert sorted(p.name for p in run_folder.iterdir()) == [
+        "metrics.jsonl", "model.safetensors", "notes.txt", "recipe.toml", "summary.json",
+    ]  # fmt: skip
+
+
 def test_an_existing_output_folder(recipe: Path, run_folder: Path, refused: Callable[..., str]) -> None:
     message = refused("train", recipe, "--out", run_folder)
     assert "exists already" in message

@@ -36,6 +36,7 @@ from hw_targets.quantize import quantize
 from hw_targets.relays import insert_relays
 from hw_targets.rounder import SWEEPS, Rounder
 from hw_targets.rounding import rows_of
+from hw_targets.saturation import saturated
 from hw_targets.scales import FACTORS
 
 Array = NDArray[Any]
@@ -196,7 +197,7 @@ def test_fitted_integers_change_no_more_spikes_keep_zeros_and_stay_next_to_the_w
     seed: int, decay: float, graded: bool
 ) -> None:
     """Population by population on what those before send in integers; counts are those of the emulator."""
-    network = sew(seed, decay=decay, graded=graded)
+    network = saturated(sew(seed, decay=decay, graded=graded))
     images = pixels(network, 5, seed)
     chip = quantize(network, LOIHI, images)
     calibration = Calibration(network, images)
@@ -249,6 +250,41 @@ def test_a_descent_counts_what_the_emulator_does(network: Network, only_biases: 
     )
     assert fitted.differing == after <= before
     assert only_biases or after < before or not before
+
+
+def test_where_weights_are_too_many_to_try_the_biases_are_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 inputs and a bias × 3 neurons × 3 steps: 63 trials a sample, of which none, or those of two, are affordable."""
+    network = dense(np.random.default_rng(3))
+    images = spikes(np.random.default_rng(1), network, samples=40)
+    calibration = Calibration(network, images)
+    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    assert not quantize(network, LOIHI, images).notes
+    for trials, samples in ((62, 0), (2 * 63 + 1, 2), (1 << 40, 40)):
+        monkeypatch.setattr("hw_targets.calibration.TRIALS", trials)
+        assert calibration.samples_to_sweep(network["n"], 7) == samples
+    monkeypatch.setattr("hw_targets.calibration.TRIALS", 62)
+    fitted = rounder.fitted(network["n"], 9.0, only_biases=False)
+    biases = rounder.fitted(network["n"], 9.0, only_biases=True)
+    for one, other in zip(fitted.integers.weights.values(), biases.integers.weights.values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    chip = quantize(network, LOIHI, images)
+    assert [note for note in chip.notes if note.startswith("n: 21 weights and 3 neurons are too many")]
+    assert_inside_the_chip(chip)
+
+
+@pytest.mark.parametrize(("name", "value"), [("BLOCK", 1), ("KEPT_BYTES", 0), ("COLUMNS_AT_ONCE", 3)])
+def test_how_much_is_held_in_memory_changes_nothing(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = image_of_8x8()
+    calibration = Calibration(network, spikes(np.random.default_rng(1), network, samples=6))
+    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    before = rounder.fitted(network["n"], 9.0, only_biases=False)
+    assert 0 < before.differing < rounder.fitted(network["n"], 9.0, only_biases=True).differing
+    monkeypatch.setattr(f"hw_targets._quantize_descent.{name}", value)
+    after = rounder.fitted(network["n"], 9.0, only_biases=False)
+    assert after.differing == before.differing
+    np.testing.assert_array_equal(np.asarray(after.integers.bias), np.asarray(before.integers.bias))
+    for key, weight in before.integers.weights.items():
+        np.testing.assert_array_equal(after.integers.weights[key], weight)
 
 
 def test_a_bias_next_to_a_tie_is_moved_over_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -251,6 +252,47 @@ def test_flipped_bytes_never_crash(seed: int, tmp_path_factory: pytest.TempPathF
     except HardwareTargetError:
         return
     assert isinstance(network, ChipNetwork)
+
+
+def zeros_in_gzip(path: Path, numbers: int) -> None:
+    """A good file but for a weight of 7 columns and many rows, all zero."""
+    path.write_bytes(GOOD.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["layer/1/weight"]
+        how: dict[str, Any] = {"chunks": (10_000, 7), "compression": "gzip", "fillvalue": 1}
+        file.create_dataset("layer/1/weight", data=np.zeros((numbers // 7, 7), np.int8), **how)
+
+
+def test_a_long_file_may_hold_more_numbers_than_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 a byte, as relays leave in layers of residual networks, up to a limit; any number for those who ask."""
+    monkeypatch.setattr("hw_targets.export.safe_hdf5.MAX_NUMBERS", 1000)
+    path = tmp_path / "zeros.net"
+    zeros_in_gzip(path, 7_000_000)
+    size = path.stat().st_size
+    assert 64 * size < 7_000_000
+    limit = rf"of the {64 * size:,} that this file may hold.*max_numbers=(\d+)\) reads on"
+    with pytest.raises(InvalidFile, match=limit) as caught:
+        read_netx(path)
+    asked = re.search(r"max_numbers=(\d+)", str(caught.value))
+    assert asked is not None
+    with pytest.raises(InvalidFile, match=r"layer/1/weight has shape \(1000000, 7\)"):
+        read_netx(path, max_numbers=int(asked[1]))
+    with pytest.raises(InvalidFile, match=r"declares 7,000,000"):
+        read_netx(path, max_numbers=int(asked[1]) - 1)
+    # The same numbers in a file as long as they deserve.
+    with path.open("ab") as file:
+        file.write(bytes(200_000))
+    with pytest.raises(InvalidFile, match=r"layer/1/weight has shape"):
+        read_netx(path)
+    monkeypatch.setattr("hw_targets.export.safe_hdf5.MOST_NUMBERS", 6_000_000)
+    with pytest.raises(InvalidFile, match=r"of the 6,000,000 that this file may hold"):
+        read_netx(path)
+
+
+@pytest.mark.parametrize("asked", [0, -1, True, 1 << 40, 0.5])
+def test_how_many_numbers_may_be_asked_for(asked: Any) -> None:
+    with pytest.raises(InvalidFile, match=r"max_numbers is .*, expected 1 …"):
+        read_netx(GOOD, max_numbers=asked)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")

@@ -79,9 +79,18 @@ def test_neuroprune_never_imports_hw_targets() -> None:
 
 
 def test_torch_in_hw_targets() -> None:
-    reading = ("_from_torch", "_layout", "_tracer", "_torch_layers", "_torch_ops", "_spike_check")
+    reading = (
+        "_from_torch",
+        "_layout",
+        "_tracer",
+        "_torch_layers",
+        "_torch_ops",
+        "_read_check",
+        "_spike_check",
+        "_qat",
+    )
     running = ("_emulate", "_emulate_currents", "_emulate_fast", "_emulate_neurons", "_emulate_products")
-    allowed = {f"hw_targets.{name}" for name in (*reading, *running, "run_folder", "stages")}
+    allowed = {f"hw_targets.{name}" for name in (*reading, *running, "run_folder", "stages", "fine_tuning")}
     found = {m for m in importers("torch", "hw_targets") if not m.startswith("hw_targets.cli")}
     assert found <= allowed
     assert {"hw_targets._from_torch", "hw_targets._emulate"} <= found

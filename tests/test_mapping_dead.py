@@ -91,6 +91,20 @@ def chain(*, threshold: int = 10, hears: int = 12, sends: int = 3, steps: int = 
     return ChipNetwork(populations, synapses, time_steps=steps)
 
 
+def test_a_network_of_which_nobody_said_how_long_a_sample_lasts_is_refused() -> None:
+    """What cannot fire in one step may well fire in the second."""
+    h = Population("h", (1,), CubaLIF(3))
+    populations = (Population("in", (1,), SpikeInput()), h, Population("out", (1,), CubaLIF(0)))
+    one = np.ones((1, 1), np.int32)
+    synapses = (Synapses("in", "h", Dense(2 * one)), Synapses("h", "out", Dense(one)))
+    unknown = ChipNetwork(populations, synapses, steps_assumed=True)
+    with pytest.raises(InvalidNetwork, match="pass time_steps to read_netx"):
+        remove_dead_neurons(unknown)
+    with pytest.raises(InvalidNetwork, match=r"inputs of shape \(4, 1\) do not say it; pass inputs"):
+        emulate(unknown, np.ones((4, 1), np.uint8))
+    assert emulate(unknown, np.ones((4, 1, 1), np.uint8)).spikes["out"].sum() == 2
+
+
 @pytest.mark.parametrize(
     ("network", "left"),
     [

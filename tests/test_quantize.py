@@ -178,10 +178,13 @@ def test_the_largest_weight_or_bias_uses_the_chips_range() -> None:
     assert np.abs(chip.synapses[0].op.weight).max() == 127
     scale = chip.scales["n"]
     np.testing.assert_array_equal(chip.synapses[0].op.weight, np.rint(narrow.synapses[0].op.weight * scale))
-    biased = replace(narrow, populations=(narrow.populations[0], replace(narrow["n"], bias=np.array([900.0, 0.0]))))
-    bias = quantize(biased, LOIHI)["n"].bias
+    many = Network(
+        (Population("in", (200,), SpikeInput()), Population("n", (1,), LIF(1.0), np.array([0.9]))),
+        (Synapses("in", "n", Dense(np.tile([0.005, -0.005], (1, 100)))),),
+    )
+    bias = quantize(many, LOIHI)["n"].bias
     assert bias is not None
-    assert 3000 < bias[0] <= 4095
+    assert 3900 < bias[0] <= 4095
 
 
 def test_thresholds_of_layer_mates_are_one() -> None:
@@ -277,19 +280,15 @@ def test_all_zero_weights_are_no_error() -> None:
     assert not activity.output.any()
 
 
-@pytest.mark.parametrize("what", ["bias", "weight"])
-def test_values_far_above_the_threshold_are_refused_by_name(what: str) -> None:
+def test_values_far_above_the_threshold_are_refused_by_name() -> None:
     network = sew(0)
-    if what == "bias":
-        populations = tuple(replace(p, bias=np.full(3, 1e5)) if p.name == "a1" else p for p in network.populations)
-        broken = replace(network, populations=populations)
-    else:
-        synapses = tuple(
-            replace(s, op=replace(s.op, weight=s.op.weight * 1e6)) if s.target == "a1" else s for s in network.synapses
-        )
-        broken = replace(network, synapses=synapses)
-    with pytest.raises(QuantizationError, match=r"quantize: a1's threshold") as caught:
-        quantize(broken, LOIHI)
+    synapses = tuple(
+        replace(s, op=replace(s.op, weight=s.op.weight * 1e6)) if s.target == "a1" else s for s in network.synapses
+    )
+    with pytest.raises(
+        QuantizationError, match=r"quantize: a1's threshold.*output channel \d has a weight of"
+    ) as caught:
+        quantize(replace(network, synapses=synapses), LOIHI)
     assert "\n" not in str(caught.value)
 
 
@@ -303,6 +302,7 @@ def test_narrower_weights(bits: int) -> None:
     chip = quantize(sew(0), replace(LOIHI, weight_bits=bits))
     largest = max(int(np.abs(s.op.weight).max()) for s in chip.synapses)
     assert largest == 2 ** (bits - 1) - 1
+    assert not chip.notes
     assert any("@" in p.name for p in insert_relays(chip).populations)
     for s in insert_relays(chip).synapses:
         assert np.abs(s.op.weight).max() <= 2 ** (bits - 1) - 1

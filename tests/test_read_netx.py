@@ -10,12 +10,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_netx_timing import frames_of, random_chain
+from test_quantize import sew
 
-from hw_targets import emulate, export_netx, load_chip, place, read_netx
+from hw_targets import emulate, export_netx, from_torch, load_chip, place, quantize, read_netx
 from hw_targets.cli import main
 from hw_targets.connectivity import fan_in
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
@@ -504,3 +506,49 @@ def test_settings_out_of_range_are_refused(key: str, value: int, tmp_path: Path)
     call: Callable[..., ChipNetwork] = read_netx
     with pytest.raises(InvalidFile, match=f"{key} is {value}"):
         call(write(tmp_path / "b.net", *layers), **{key: value})
+
+
+def assert_read_back(network: ChipNetwork, folder: Path) -> None:
+    """Relays and all: written again, nothing has changed."""
+    export_netx(network, folder / "a.net")
+    export_netx(read_netx(folder / "a.net"), folder / "b.net")
+    with h5py.File(folder / "a.net") as first, h5py.File(folder / "b.net") as second:
+        names: list[str] = []
+        first.visit(names.append)
+        for name in names:  # one by one, since they may be large
+            assert name in second
+            if isinstance(first[name], h5py.Dataset):
+                np.testing.assert_array_equal(second[name][()], first[name][()], err_msg=name)
+
+
+def test_layers_of_relays_are_read_however_many_zeros_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what any file may hold, for the bytes that the file has."""
+    monkeypatch.setattr("hw_targets.export.safe_hdf5.MAX_NUMBERS", 1)
+    assert_read_back(quantize(sew(0), load_chip("loihi1")), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_sew_resnet_on_large_images_is_read_back(tmp_path: Path) -> None:
+    """144 million numbers, most of them zero, in 12 MB."""
+    from spikingjelly.activation_based import functional, neuron
+    from spikingjelly.activation_based.model.sew_resnet import sew_resnet18
+
+    model = sew_resnet18(cnf="ADD", spiking_neuron=neuron.IFNode).eval()
+    functional.set_step_mode(model, "m")
+    network = from_torch(model, torch.rand(4, 1, 3, 224, 224))
+    assert_read_back(quantize(network, load_chip("loihi1")), tmp_path)
+
+
+def test_how_long_a_sample_lasts_is_known_or_said_to_be_unknown(tmp_path: Path) -> None:
+    unknown, known = read_netx(SLAYER / "conv.net"), read_netx(SLAYER / "conv.net", time_steps=5)
+    assert unknown.steps_assumed
+    assert not known.steps_assumed
+    with h5py.File(SLAYER / "conv.net") as file:
+        assert "time_steps" not in file.attrs
+    export_netx(unknown, tmp_path / "unknown.net")
+    assert read_netx(tmp_path / "unknown.net").steps_assumed, "an export does not make it known"
+    export_netx(known, tmp_path / "known.net")
+    assert (again := read_netx(tmp_path / "known.net")).time_steps == 5
+    assert not again.steps_assumed

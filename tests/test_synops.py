@@ -424,3 +424,34 @@ def test_a_surrogate_that_replaces_the_step_sends_no_spikes() -> None:
     smooth = nn.Sequential(neuron.IFNode(surrogate_function=surrogate.Sigmoid(spiking=False)), nn.Linear(4, 3))
     counted = count_synops(smooth, torch.rand(2, 4))
     assert (counted.total, counted.macs) == (0, 2 * 4 * 3)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("delay_shift", [True, False])
+def test_feedback_of_a_slayer_block_equals_following_every_spike(delay_shift: bool) -> None:
+    """What the neurons send in all steps but the last of a call crosses their own synapses."""
+    pytest.importorskip("lava.lib.dl.slayer", reason="lava-dl is not installed")
+    from lava.lib.dl import slayer
+
+    lif = {"threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.1}
+    block = slayer.block.cuba.Recurrent(dict(lif), 6, 5, delay_shift=delay_shift)
+    for synapse in (block.input_synapse, block.recurrent_synapse):
+        nn.init.normal_(synapse.weight, 0.4)
+    model = pruned(nn.Sequential(block, slayer.block.cuba.Dense(dict(lif), 5, 3, delay_shift=False)))
+    sent: list[Tensor] = []
+    block.neuron.register_forward_hook(lambda _module, _args, output: sent.append(output[..., 0].detach().clone()))
+    inputs = [spikes(4, 6, 7, seed=seed) for seed in range(2)]
+    with SynOpsCounter(model) as counter, torch.no_grad():
+        for x in inputs:
+            model(x)
+    assert len(sent) == 14
+    assert 0 < float(torch.stack(sent).mean()) < 1
+    back = [step.numpy() for i, step in enumerate(sent) if i % 7 != 6]
+    weight = block.recurrent_synapse.weight.detach().flatten(1).numpy()
+    counted = counter.result().layers
+    assert counted["0.recurrent_synapse"].synops == sum(slow_synops_linear(step, weight) for step in back)
+    assert counted["0.recurrent_synapse"].dense == sum(5 * int(step.sum()) for step in back)
+    assert counted["0.recurrent_synapse"].kind == "spikes"
+    first = block.input_synapse.weight.detach().flatten(1).numpy()
+    shown = sum(slow_synops_linear(x[..., t].numpy(), first) for x in inputs for t in range(7))
+    assert counted["0.input_synapse"].synops == shown

@@ -37,13 +37,16 @@ LARGE = (18, 224)
 #: Stages from the torch model to the file, which the goals are about.
 TO_FILE = ("from_torch", "quantize", "export_netx")
 SECONDS, GIBIBYTES = Goal(60), Goal(4)
+#: Images that `quantize` calibrates on, by network, and in how many seconds it is to be done; none in a quick run.
+CALIBRATED = {(18, 32): (100, Goal(120)), (18, 224): (8, Goal(300))}
 #: Image size up to which neurons are laid on cores here; `placement` measures larger ones.
 PLACED_SIZE = 32
 METHOD = (
     "Each network in a fresh process, one thread, every stage once. Initial weights, ADD, IF neurons, multi-step. wall"
     " and CPU seconds by stage; peak_mb is the most memory the process had held when the stage ended, of which"
     " imports took what `imports` says. Cores are without relays, nothing pruned. layers, weights (dense, relays"
-    " included) and file_mb are of the .net file."
+    " included) and file_mb are of the .net file. calibrate: quantize again, on as many random images as"
+    " calibration_images says."
 )
 Value = TypeVar("Value")
 
@@ -57,12 +60,14 @@ def run(*, quick: bool = False) -> Report:
     with progress_bar(len(networks), "deployment") as bar:
         for network in networks:
             title = f"SEW ResNet-{network[0]}, {network[1]}×{network[1]}"
+            images, seconds = (0, None) if quick else CALIBRATED.get(network, (0, None))
             with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-                found = pool.submit(deploy, *network).result()
+                found = pool.submit(deploy, *network, images).result()
             report.values[title] = found
             if "not_placed" in found:
                 report.skipped[f"{title}/place"] = found["not_placed"]
             _add_results(report, title, found, with_goals=network == LARGE)
+            _add_calibrated(report, title, found, seconds)
             bar.update()
     return report
 
@@ -79,7 +84,19 @@ def _add_results(report: Report, title: str, found: dict[str, Any], *, with_goal
         report.results.append(Result(f"{title}/{name}", f"{title}: {label}", summary, goal if with_goals else None))
 
 
-def deploy(depth: int, size: int) -> dict[str, Any]:
+def _add_calibrated(report: Report, title: str, found: dict[str, Any], seconds: Goal | None) -> None:
+    """Seconds and memory of a calibrated `quantize`, where there was one."""
+    if (stage := found["stages"].get("calibrate")) is None:
+        return
+    label = f"{title}: quantize on {found['calibration_images']} images"
+    for name, what, value, goal in (
+        ("calibrated_seconds", "seconds", stage["wall_s"], seconds),
+        ("calibrated_memory", "peak GiB", stage["peak_mb"] / 1024, GIBIBYTES),
+    ):
+        report.results.append(Result(f"{title}/{name}", f"{label}, {what}", summarize([value]), goal))
+
+
+def deploy(depth: int, size: int, calibration_images: int) -> dict[str, Any]:
     """Take one network through all stages, in this process."""
     clock = _Clock()
     clock.note("imports", 0.0, 0.0)
@@ -91,9 +108,13 @@ def deploy(depth: int, size: int) -> dict[str, Any]:
         integers = clock.time("quantize", lambda: quantize(network, chip))
         path = Path(folder) / "model.net"
         clock.time("export_netx", lambda: export_netx(integers, path))
-        found = {"file_mb": round(path.stat().st_size / 1e6, 1), **_sizes(integers)}
+        found: dict[str, Any] = {"file_mb": round(path.stat().st_size / 1e6, 1), **_sizes(integers)}
         if size <= PLACED_SIZE:
             found |= clock.time("place", lambda: _placed(integers, chip))
+        if calibration_images:
+            shown = torch.rand(calibration_images, 3, size, size)
+            notes = clock.time("calibrate", lambda: quantize(network, chip, shown)).notes
+            found |= {"calibration_images": calibration_images, "calibration_notes": list(notes)}
     return {"stages": clock.stages, **found}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hw_targets.errors import DoesNotFit
 from hw_targets.estimate import estimate
 from hw_targets.export.netx import export_netx
 from hw_targets.export.sanafe import export_sanafe
+from hw_targets.fine_tuning import check_fine_tuning, fine_tune
 from hw_targets.fit import check_fit, cores_needed
 from hw_targets.lava_check import compare_with_lava
 from hw_targets.mapping import place
@@ -133,7 +135,9 @@ def _train(options: argparse.Namespace) -> None:
     data = load_data(recipe)
     recipe.check(len(data.train))
     recipe.check_data(data.train)
+    check_fine_tuning(recipe, data)
     folder = RunFolder.prepare(options.out, overwrite=options.overwrite)
+    scales: dict[str, Mapping[str, float]] = {}
     with folder.metrics() as record:
         result = train_recipe(
             recipe,
@@ -142,8 +146,12 @@ def _train(options: argparse.Namespace) -> None:
             record=record("dense" if options.dense else "pruned"),
             device=device,
         )
+        if recipe.quantization is not None:
+            result, found = fine_tune(result, recipe, data, record=record("fine-tuned"))
+            scales[load_chip(recipe.quantization.chip).name] = found
+    folder.drop_results()
     folder.save_recipe(recipe)
-    folder.save_model(result.model)
+    folder.save_model(result.model, scales=scales)
     validation = accuracy(result.model, data.validation, predictor(result.model, recipe.time_steps), title="validation")
     folder.add_to_summary({"name": recipe.name, "validation_accuracy": validation, "sparsity": result.sparsity})
     print(f"validation accuracy {percent(validation)}, sparsity {percent(result.sparsity)}, in {options.out}")
@@ -282,7 +290,7 @@ def _chips(options: argparse.Namespace) -> None:
 
 
 def _networks(folder: RunFolder, chip: str) -> tuple[Network, ChipNetwork]:
-    recipe = folder.recipe
+    recipe, kind = folder.recipe, load_chip(chip)
     images = chip_images(recipe).pixels(2)
     network = to_network(folder.load_model(), images, recipe.time_steps)
-    return network, to_chip(network, load_chip(chip), calibration_images(load_data(recipe)))
+    return network, to_chip(network, kind, calibration_images(load_data(recipe)), folder.scales(kind.name))

@@ -99,6 +99,7 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     folder = RunFolder.create(out, recipe, overwrite=overwrite)
     with folder.metrics() as record, clock.stage("train dense and, on the same budget, pruned (LATS)"):
         dense, pruned = train_dense_and_pruned(recipe, data.train, record("dense"), record("pruned"))
+    folder.drop_results()
     folder.save_model(dense.model, "dense")
     folder.save_model(pruned.model)
     with clock.stage("count synaptic operations"):

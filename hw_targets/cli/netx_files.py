@@ -47,8 +47,8 @@ def map_file(options: argparse.Namespace) -> None:
 def verify_file(options: argparse.Namespace) -> None:
     """Compare every chip step with Lava on random inputs, half of them active."""
     network = read_netx(options.folder)
-    if network.time_steps == 1:
-        network = replace(network, time_steps=STEPS)
+    if network.steps_assumed:
+        network = replace(network, time_steps=STEPS, steps_assumed=False)
     with progress_bar(None, "Lava") as bar:
         result = compare_with_lava(
             network, options.folder, random_frames(network, options.images), timing="netx", waiting=bar.update

@@ -40,7 +40,8 @@ def export_netx(network: ChipNetwork, path: str | os.PathLike[str], *, overwrite
     sequential = insert_relays(network)
     entry = sequential.inputs[0]
     with new_file(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["time_steps"] = network.time_steps
+        if not network.steps_assumed:
+            file.attrs["time_steps"] = network.time_steps
         file.attrs["input_message_bits"] = entry.neuron.bits if isinstance(entry.neuron, GradedInput) else 0
         layers = each_netx_layer(sequential)
         first = next(layers)

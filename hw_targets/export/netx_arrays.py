@@ -22,6 +22,9 @@ def matrix_of(fields: Fields, key: str, outputs: int) -> Integers:
 
 def loaded_weights(fields: Fields, parts: list[Integers], *, keeps_shift: bool) -> list[Integers]:
     """The weights that act in Lava; in a recurrent layer with delays it forgets to shift the sums back."""
+    if len(parts) == 1 and -128 <= int(parts[0].min()) < 0 < int(parts[0].max()) <= 127:
+        # Both signs within 8 bits are shifted left within them, nothing is cut, and the sums are shifted back.
+        return [parts[0].astype(np.int32, copy=False)]
     stored: tuple[StoredWeights, ...] = stored_by_netx(*parts)
     weights = [s.mantissa if keeps_shift else s.effective for s in stored]
     changed = sum(int((w != p).sum()) for w, p in zip(weights, parts, strict=True))
@@ -36,7 +39,7 @@ def loaded_weights(fields: Fields, parts: list[Integers], *, keeps_shift: bool) 
             else "keep mixed weights within -256 … 254, and weights of one sign within ±127"
         ),
     )
-    return [w.astype(np.int32) for w in weights]
+    return [w.astype(np.int32, copy=False) for w in weights]
 
 
 def _pairs(before: Integers, after: Integers) -> list[tuple[int, int]]:

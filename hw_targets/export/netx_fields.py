@@ -43,7 +43,9 @@ class Fields:
         values = self.group.numbers(key)
         if values.size and (float(values.max()) > 1 << 31 or float(values.min()) < -(1 << 31)):
             raise InvalidFile(f"{self.group.where(key)} spans {values.min()} … {values.max()}, beyond 32 bits")
-        whole: Integers = values.astype(np.int64)
+        # What is stored in a byte or two, as weights mostly are, takes half the memory.
+        small = values.dtype.kind in "iub" and values.dtype.itemsize <= 2
+        whole: Integers = values.astype(np.int32 if small else np.int64)
         if values.dtype.kind == "f":
             fractions = int((whole != values).sum())
             self.drops(

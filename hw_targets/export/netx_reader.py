@@ -38,6 +38,8 @@ DEFAULT_NEURON = CubaLIF(1 << 17, v_decay=4096, i_decay=0)
 #: The scale lava-dl gives an input of 1 in front of an input layer's neurons.
 DEFAULT_INPUT_WEIGHT = 64
 MAX_STEPS, MAX_MESSAGE_BITS = 1 << 20, 24
+#: Numbers that may be asked for: 256 GiB.
+MAX_READ = 1 << 36
 LAYER_KEYS = {"type", "shape", "weight", "bias", "delay", "neuron"}
 
 
@@ -47,15 +49,19 @@ def read_netx(
     time_steps: int | None = None,
     input_message_bits: int | None = None,
     lossy: bool = False,
+    max_numbers: int | None = None,
 ) -> ChipNetwork:
     """Read a netx file.
 
     Args:
         path: the .net file.
-        time_steps: T, steps a sample lasts; by default the file's attribute of that name, or 1.
+        time_steps: T, steps a sample lasts; by default the file's attribute of that name. Where neither says it,
+            `emulate` takes it from inputs (T, N, C, H, W) alone.
         input_message_bits: bits of a graded input, 0 for spikes; by default the file's attribute, or 0.
         lossy: also read what the loader accepts but changes, as it does: it cuts off fractions, clips weights, clamps
             delays, and ignores refractory periods, delays of convolutions and entries it does not know.
+        max_numbers: how many numbers, 4 bytes each, the file may hold in all. A compressed file can declare a thousand
+            times its own length; by default 2^27 are read, or 64 for each of its bytes, up to 2^29.
 
     Returns:
         Populations `input`, `conv1`, `dense3` …, numbered as in the file. A last layer that never fires, as
@@ -66,8 +72,12 @@ def read_netx(
         UnsupportedModel: layers, neurons or entries that the loader refuses, skips or changes.
         QuantizationError: weights that the loader cannot put into 8 bits.
     """
-    with open_safely(path) as root:
+    whole = isinstance(max_numbers, int) and not isinstance(max_numbers, bool)
+    if max_numbers is not None and not (whole and 1 <= max_numbers <= MAX_READ):
+        raise InvalidFile(f"read_netx: max_numbers is {max_numbers!r}, expected 1 … {MAX_READ:,}, or None")
+    with open_safely(path, max_numbers) as root:
         steps = _setting(root, "time_steps", time_steps, 1, (1, MAX_STEPS))
+        steps_assumed = time_steps is None and root.attribute("time_steps") is None
         bits = _setting(root, "input_message_bits", input_message_bits, 0, (0, MAX_MESSAGE_BITS))
         layers = _layers(root.subgroup("layer"))
         builder = _Builder(GradedInput(bits, float((1 << bits) - 1)) if bits else SpikeInput(), lossy)
@@ -76,7 +86,11 @@ def read_netx(
         builder.finish(str(path))
     names = [p.name for p in builder.populations]
     return ChipNetwork(
-        tuple(builder.populations), tuple(builder.synapses), time_steps=steps, scales=dict.fromkeys(names, 1.0)
+        tuple(builder.populations),
+        tuple(builder.synapses),
+        time_steps=steps,
+        scales=dict.fromkeys(names, 1.0),
+        steps_assumed=steps_assumed,
     )
 
 
@@ -196,7 +210,7 @@ class _Builder:
         if fields.has("kernelSize") and fields.pair("kernelSize", 1) != weight.shape[2:]:
             raise InvalidFile(f"{where('kernelSize')} contradicts the weights {weight.shape}")
         stride, padding, dilation = (fields.pair(k, low) for k, low in (("stride", 1), ("padding", 0), ("dilation", 1)))
-        return Conv2d(weight.astype(np.int32), stride, padding, dilation, groups)
+        return Conv2d(weight.astype(np.int32, copy=False), stride, padding, dilation, groups)
 
     def _dense(self, name: str, fields: Fields, *, recurrent: bool, last: bool) -> None:
         where, outputs = fields.group.where, int(np.prod(fields.shape()))

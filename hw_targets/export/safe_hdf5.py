@@ -25,8 +25,12 @@ from hw_targets.export.heap_text import heap_text
 
 Integers = npt.NDArray[np.int64]
 
-#: Numbers a file may hold in all: more than the 120 million synapses of a Loihi 2 chip (WikiChip, "Loihi 2").
+#: Numbers that any file may hold in all: more than the 120 million synapses of a Loihi 2 chip (WikiChip, "Loihi 2").
 MAX_NUMBERS = 1 << 27
+#: A file that is long itself may hold more, so many for each of its bytes: the layers of a deep residual network are
+#: nearly all zeros, since relays pass through them, and gzip leaves 15 to 41 numbers a byte of SEW ResNets' files. And
+#: the most that are read unasked, 2 GiB of memory.
+NUMBERS_PER_BYTE, MOST_NUMBERS = 64, 1 << 29
 MAX_KEYS = 1024
 MAX_DIMENSIONS = 5
 MAX_NAME = 64
@@ -38,14 +42,20 @@ DEFLATE, SHUFFLE = 1, 2
 
 @dataclass
 class _Budget:
-    """Numbers that may still be read."""
+    """Numbers that a file may hold, and those that may still be read."""
 
-    left: int = MAX_NUMBERS
+    total: int
+    left: int
 
 
 @contextmanager
-def open_safely(path: str | os.PathLike[str]) -> Iterator[SafeGroup]:
+def open_safely(path: str | os.PathLike[str], max_numbers: int | None = None) -> Iterator[SafeGroup]:
     """The root group of an HDF5 file, for reading.
+
+    Args:
+        path: the file.
+        max_numbers: that it may hold in all, 4 bytes of memory each; by default `MAX_NUMBERS`, or of a longer file
+            `NUMBERS_PER_BYTE` for each byte, up to `MOST_NUMBERS`.
 
     Raises:
         InvalidFile: no such file, no HDF5, or anything in it that this module refuses.
@@ -54,17 +64,19 @@ def open_safely(path: str | os.PathLike[str]) -> Iterator[SafeGroup]:
 
     where = str(Path(path))
     try:
-        regular = stat.S_ISREG(os.stat(path).st_mode)
+        about = os.stat(path)
     except (OSError, ValueError) as error:
         raise InvalidFile(f"{where} cannot be opened: {error}; check the path") from error
-    if not regular:
+    if not stat.S_ISREG(about.st_mode):
         raise InvalidFile(f"{where} is no regular file; give a netx (.net) file")
+    if max_numbers is None:
+        max_numbers = max(MAX_NUMBERS, min(NUMBERS_PER_BYTE * about.st_size, MOST_NUMBERS))
     try:
         file = h5py.File(path, "r")
     except Exception as error:  # h5py raises whatever the damage makes it stumble over
         raise InvalidFile(f"{where} is no HDF5 file, or a truncated one: {error}; write it again") from error
     with file:
-        yield SafeGroup(where, "", file, _Budget())
+        yield SafeGroup(where, "", file, _Budget(max_numbers, max_numbers))
 
 
 @dataclass(frozen=True)
@@ -200,8 +212,9 @@ class SafeGroup:
         size = prod(shape)
         if size > self.budget.left:
             raise InvalidFile(
-                f"{self.where(key)} declares {size:,} numbers {shape}, {self.budget.left:,} of the {MAX_NUMBERS:,} a"
-                " file may hold are left: no chip stores more synapses"
+                f"{self.where(key)} declares {size:,} numbers {shape}, {self.budget.left:,} of the"
+                f" {self.budget.total:,} that this file may hold are left: no chip stores more synapses; if you trust"
+                f" it, read_netx(…, max_numbers={self.budget.total - self.budget.left + size}) reads on, 4 bytes each"
             )
         self.budget.left -= size
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.errors import check_type
+from hw_targets.errors import InvalidNetwork, check_type
 from hw_targets.network import (
     Accumulator,
     Array,
@@ -39,8 +39,16 @@ def remove_dead_neurons(network: ChipNetwork) -> ChipNetwork:
     A single position of a convolutional channel does not go: populations are whole grids, and the kernel is shared.
     Of a population that is dead altogether one channel stays, since populations are never empty. Inputs stay as they
     are. Recurrent populations stay, and so does whatever they hear.
+
+    Raises:
+        InvalidNetwork: something else than a chip network, or one of which nobody said how many steps a sample lasts.
     """
     check_type("remove_dead_neurons", network, ChipNetwork, "the network that quantize gives")
+    if network.steps_assumed:
+        raise InvalidNetwork(
+            "remove_dead_neurons: how many steps a sample lasts is unknown, and so is what cannot fire within them;"
+            " pass time_steps to read_netx"
+        )
     while True:
         keep = _kept(network)
         if all(mask.all() for mask in keep.values()):
