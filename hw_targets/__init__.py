@@ -12,32 +12,32 @@ from hw_targets.estimate import Estimate, estimate
 from hw_targets.export.netx import export_netx
 from hw_targets.export.netx_reader import read_netx
 from hw_targets.export.sanafe import export_sanafe
-from hw_targets.lava_shim import lava_importable
+from hw_targets.lava.shim import lava_importable
 from hw_targets.mapping import Placement, load_placement, place, remove_dead_neurons
 from hw_targets.network import ChipNetwork, Network
-from hw_targets.quantize import dequantize, quantize
+from hw_targets.quantization.quantize import dequantize, quantize
 from hw_targets.relays import insert_relays
 
 if TYPE_CHECKING:
-    from hw_targets._emulate import emulate
-    from hw_targets._from_torch import from_torch
-    from hw_targets._nir_read import from_nir
-    from hw_targets._qat import QATGrids, prepare_qat
-    from hw_targets._spike_check import SpikeDifference, spike_difference
-    from hw_targets.lava_check import compare_with_lava
-    from hw_targets.nir_io import to_nir
+    from hw_targets.emulation.emulate import emulate
+    from hw_targets.lava.check import compare_with_lava
+    from hw_targets.nir_format.reader import from_nir
+    from hw_targets.nir_format.writer import to_nir
+    from hw_targets.quantization.qat import QATGrids, prepare_qat
+    from hw_targets.torch_reader.from_torch import from_torch
+    from hw_targets.torch_reader.spike_check import SpikeDifference, spike_difference
 
 #: Public names that need torch or nir, imported when first used.
 _LAZY = {
-    "QATGrids": "hw_targets._qat",
-    "SpikeDifference": "hw_targets._spike_check",
-    "compare_with_lava": "hw_targets.lava_check",
-    "emulate": "hw_targets._emulate",
-    "from_nir": "hw_targets._nir_read",
-    "from_torch": "hw_targets._from_torch",
-    "prepare_qat": "hw_targets._qat",
-    "spike_difference": "hw_targets._spike_check",
-    "to_nir": "hw_targets.nir_io",
+    "QATGrids": "hw_targets.quantization.qat",
+    "SpikeDifference": "hw_targets.torch_reader.spike_check",
+    "compare_with_lava": "hw_targets.lava.check",
+    "emulate": "hw_targets.emulation.emulate",
+    "from_nir": "hw_targets.nir_format.reader",
+    "from_torch": "hw_targets.torch_reader.from_torch",
+    "prepare_qat": "hw_targets.quantization.qat",
+    "spike_difference": "hw_targets.torch_reader.spike_check",
+    "to_nir": "hw_targets.nir_format.writer",
 }
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from hw_targets._qat import prepare_qat
 from hw_targets.chip import load_chip
+from hw_targets.quantization.qat import prepare_qat
 from hw_targets.stages import Trained, calibration_images, check_unit_range, model_input
 from neuroprune.data import Images, Split
 from neuroprune.pruner import SoftThresholdPruner

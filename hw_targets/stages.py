@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hw_targets._emulate import emulate
-from hw_targets._from_torch import from_torch
 from hw_targets.activity import Activity
 from hw_targets.chip import Chip
+from hw_targets.emulation.emulate import emulate
 from hw_targets.estimate import Estimate, estimate
 from hw_targets.mapping import Placement, place, remove_dead_neurons
 from hw_targets.network import ChipNetwork, Network
-from hw_targets.quantize import quantize
+from hw_targets.quantization.quantize import quantize
 from hw_targets.relays import insert_relays
+from hw_targets.torch_reader.from_torch import from_torch
 from neuroprune.backends import backend_of
 from neuroprune.data import Images, Split, as_input, fashion_mnist
 from neuroprune.image_folder import image_folder

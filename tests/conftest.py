@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hw_targets import _emulate_products
+from hw_targets.emulation import products as emulate_products
 
 
 @pytest.fixture(autouse=True)
@@ -17,4 +17,4 @@ def _reproducible() -> None:
 @pytest.fixture(autouse=True)
 def _products_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small networks, too, are emulated the way large ones are."""
-    monkeypatch.setattr(_emulate_products, "FEWEST", 1)
+    monkeypatch.setattr(emulate_products, "FEWEST", 1)

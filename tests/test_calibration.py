@@ -16,7 +16,6 @@ from reference_quantize import best_rounding, descend, differing_spikes, error_o
 from test_quantize import assert_inside_the_chip, pixels, sew
 
 from hw_targets import emulate, export_netx, read_netx
-from hw_targets.calibration import Calibration
 from hw_targets.chip import Chip, load_chip
 from hw_targets.errors import InvalidNetwork, QuantizationError
 from hw_targets.network import (
@@ -31,13 +30,14 @@ from hw_targets.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.number_formats import number_formats
-from hw_targets.quantize import quantize
+from hw_targets.quantization.calibration import Calibration
+from hw_targets.quantization.number_formats import number_formats
+from hw_targets.quantization.quantize import quantize
+from hw_targets.quantization.rounder import SWEEPS, Rounder
+from hw_targets.quantization.rounding import rows_of
+from hw_targets.quantization.saturation import saturated
+from hw_targets.quantization.scales import FACTORS
 from hw_targets.relays import insert_relays
-from hw_targets.rounder import SWEEPS, Rounder
-from hw_targets.rounding import rows_of
-from hw_targets.saturation import saturated
-from hw_targets.scales import FACTORS
 
 Array = NDArray[Any]
 LOIHI = load_chip("loihi1")
@@ -260,9 +260,9 @@ def test_where_weights_are_too_many_to_try_the_biases_are_and_a_note_says_so(mon
     rounder = Rounder(network, number_formats(LOIHI), calibration)
     assert not quantize(network, LOIHI, images).notes
     for trials, samples in ((62, 0), (2 * 63 + 1, 2), (1 << 40, 40)):
-        monkeypatch.setattr("hw_targets.calibration.TRIALS", trials)
+        monkeypatch.setattr("hw_targets.quantization.calibration.TRIALS", trials)
         assert calibration.samples_to_sweep(network["n"], 7) == samples
-    monkeypatch.setattr("hw_targets.calibration.TRIALS", 62)
+    monkeypatch.setattr("hw_targets.quantization.calibration.TRIALS", 62)
     fitted = rounder.fitted(network["n"], 9.0, only_biases=False)
     biases = rounder.fitted(network["n"], 9.0, only_biases=True)
     for one, other in zip(fitted.integers.weights.values(), biases.integers.weights.values(), strict=True):
@@ -279,7 +279,7 @@ def test_how_much_is_held_in_memory_changes_nothing(name: str, value: int, monke
     rounder = Rounder(network, number_formats(LOIHI), calibration)
     before = rounder.fitted(network["n"], 9.0, only_biases=False)
     assert 0 < before.differing < rounder.fitted(network["n"], 9.0, only_biases=True).differing
-    monkeypatch.setattr(f"hw_targets._quantize_descent.{name}", value)
+    monkeypatch.setattr(f"hw_targets.quantization.descent.{name}", value)
     after = rounder.fitted(network["n"], 9.0, only_biases=False)
     assert after.differing == before.differing
     np.testing.assert_array_equal(np.asarray(after.integers.bias), np.asarray(before.integers.bias))

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from reference_chip import loihi_step, run_slowly
 from test_emulate import assert_same, random_inputs, random_network
 
-from hw_targets import _emulate, _emulate_compiled, emulate
-from hw_targets._emulate import respond
-from hw_targets._emulate_compiled import CompiledNeurons, is_suited, loop_for
-from hw_targets._emulate_losses import Losses
-from hw_targets._emulate_neurons import run_neurons
+from hw_targets import emulate
 from hw_targets.activity import Activity
+from hw_targets.emulation import compiled as emulate_compiled
+from hw_targets.emulation import emulate as emulate_module
+from hw_targets.emulation.compiled import CompiledNeurons, is_suited, loop_for
+from hw_targets.emulation.emulate import respond
+from hw_targets.emulation.losses import Losses
+from hw_targets.emulation.neurons import run_neurons
 from hw_targets.network import Accumulator, ChipNetwork, CubaLIF, Dense, GradedInput, Population, Synapses
 
 Array = NDArray[Any]
@@ -30,13 +32,13 @@ pytest.importorskip("numba", reason="the compiled loop needs numba: pip install 
 
 
 def compiled(population: Population, losses: Losses) -> CompiledNeurons:
-    loop = loop_for(_emulate_compiled.WORTH)
+    loop = loop_for(emulate_compiled.WORTH)
     assert loop is not None
     return CompiledNeurons(loop, population, losses)
 
 
 def always(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_emulate_compiled, "WORTH", 0)
+    patch.setattr(emulate_compiled, "WORTH", 0)
 
 
 # --- one population ---------------------------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ def test_states_that_leave_their_range_in_one_of_many_blocks() -> None:
     population = Population("n", (5_000,), CubaLIF(EDGE - 5, v_decay=100, i_decay=4_000))
     current = rng.integers(-500, 501, (6, 3, 5_000)).astype(np.float32)
     current[2, 1, 4_321] = EDGE + 900
-    block = importlib.import_module("hw_targets._emulate_numba").BLOCK
+    block = importlib.import_module("hw_targets.emulation.numba_loops").BLOCK
     current[3:5, 2, [1, 1 + block]] = -(EDGE + 900)
     ours, theirs = Losses(), Losses()
     spikes = compiled(population, ours).run(current, ())
@@ -178,7 +180,7 @@ def test_networks_spike_as_the_slow_twins(seed: int, budget: int, per_step: bool
     usual = emulate(network, inputs)
     with pytest.MonkeyPatch.context() as patch:
         always(patch)
-        patch.setattr(_emulate, "_samples_at_once", lambda *_: 2)
+        patch.setattr(emulate_module, "_samples_at_once", lambda *_: 2)
         ours = emulate(network, inputs)
         name = next(p.name for p in network.populations if isinstance(p.neuron, CubaLIF))
         sent = {source.name: ours.spikes[source.name] for source in network.populations if source.is_input}
@@ -216,14 +218,14 @@ def test_chip_time_and_recurrence(reset: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_small_runs_load_nothing_and_large_ones_only_with_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loop_for(_emulate_compiled.WORTH - 1) is None
-    fresh: Callable[[], Any] = _emulate_compiled._compiled.__wrapped__
+    assert loop_for(emulate_compiled.WORTH - 1) is None
+    fresh: Callable[[], Any] = emulate_compiled._compiled.__wrapped__
     assert fresh() is not None
     numba = importlib.import_module("numba")
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     assert fresh() is None, "uncompiled the loop would take hours"
     monkeypatch.undo()
-    monkeypatch.delitem(sys.modules, "hw_targets._emulate_numba")
+    monkeypatch.delitem(sys.modules, "hw_targets.emulation.numba_loops")
     monkeypatch.setitem(sys.modules, "numba", None)
     assert fresh() is None
 
@@ -232,7 +234,7 @@ def test_small_runs_load_nothing_and_large_ones_only_with_numba(monkeypatch: pyt
 def test_where_nothing_can_be_written_it_is_compiled_each_time(
     error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loops = importlib.import_module("hw_targets._emulate_numba")
+    loops = importlib.import_module("hw_targets.emulation.numba_loops")
     tried = []
 
     def njit(*_: Any, cache: bool = False, **__: Any) -> Callable[..., Any]:

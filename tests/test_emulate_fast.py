@@ -19,10 +19,15 @@ from reference_chip import loihi_step, run_slowly
 from test_emulate import assert_same, random_inputs, random_network
 from torch.nn import functional as F
 
-from hw_targets import _emulate, _emulate_currents, _emulate_fast, _emulate_neurons, _emulate_products, emulate
-from hw_targets._emulate_losses import Losses
-from hw_targets._emulate_neurons import run_neurons
-from hw_targets._emulate_products import Weights, facts_of, has_byte_products, in_bytes
+from hw_targets import emulate
+from hw_targets.emulation import currents as emulate_currents
+from hw_targets.emulation import emulate as emulate_module
+from hw_targets.emulation import float_states as emulate_floats
+from hw_targets.emulation import neurons as emulate_neurons
+from hw_targets.emulation import products as emulate_products
+from hw_targets.emulation.losses import Losses
+from hw_targets.emulation.neurons import run_neurons
+from hw_targets.emulation.products import Weights, facts_of, has_byte_products, in_bytes
 from hw_targets.network import ChipNetwork, Conv2d, CubaLIF, Dense, GradedInput, Op, Pair, Population, Synapses
 
 Array = NDArray[Any]
@@ -31,8 +36,8 @@ needs_bytes = pytest.mark.skipif(not has_byte_products(), reason="torch multipli
 
 
 def use_bytes_wherever_they_serve(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_emulate_products, "SHORTEST_ROW", 1)
-    patch.setattr(_emulate_products, "_KNOWN", WeakKeyDictionary())
+    patch.setattr(emulate_products, "SHORTEST_ROW", 1)
+    patch.setattr(emulate_products, "_KNOWN", WeakKeyDictionary())
 
 
 def random_product(seed: int) -> tuple[Op, torch.Tensor]:
@@ -131,8 +136,8 @@ def test_a_convolution_that_may_crash_is_not_called(
     def crash(*_: Any) -> torch.Tensor:
         raise AssertionError("called")
 
-    monkeypatch.setattr(_emulate_products, "_convolve", crash)
-    monkeypatch.setattr(_emulate_products, "SHORTEST_ROW", 1)
+    monkeypatch.setattr(emulate_products, "_convolve", crash)
+    monkeypatch.setattr(emulate_products, "SHORTEST_ROW", 1)
     op = Conv2d(np.arange(-12, 12 * kernel[0] * kernel[1] - 12, dtype=np.int32).reshape(1, 12, *kernel), stride)
     op = replace(op, padding=padding, dilation=dilation)
     x = torch.ones(2, 12, *image, dtype=torch.uint8)
@@ -147,10 +152,10 @@ def test_a_convolution_that_errs_on_noise_is_not_trusted(monkeypatch: pytest.Mon
     rng = np.random.default_rng(0)
     patches = Conv2d(rng.integers(-128, 128, (36, 32, 3, 4)).astype(np.int32), stride=(2, 4))
     usual = Conv2d(rng.integers(-128, 128, (36, 32, 3, 3)).astype(np.int32), padding=(1, 1))
-    x, convolve = torch.from_numpy(rng.integers(0, 256, (2, 32, 9, 20)).astype(np.uint8)), _emulate_products._convolve
+    x, convolve = torch.from_numpy(rng.integers(0, 256, (2, 32, 9, 20)).astype(np.uint8)), emulate_products._convolve
     for fault in (0, 1):
-        monkeypatch.setattr(_emulate_products, "_convolve", lambda x, w, fault=fault: convolve(x, w) + fault)
-        monkeypatch.setattr(_emulate_products, "_KNOWN", WeakKeyDictionary())
+        monkeypatch.setattr(emulate_products, "_convolve", lambda x, w, fault=fault: convolve(x, w) + fault)
+        monkeypatch.setattr(emulate_products, "_KNOWN", WeakKeyDictionary())
         for op in (patches, usual):
             ours = in_bytes(op, x, Weights(torch.float64, CPU))
             assert ours is not None
@@ -194,11 +199,11 @@ def test_a_product_that_saturates_is_not_trusted(monkeypatch: pytest.MonkeyPatch
 
     has_them = has_byte_products()
     for name in ("_multiply", "_convolve"):
-        exact = getattr(_emulate_products, name)
+        exact = getattr(emulate_products, name)
         for changed in (absent, in_16_bits(exact)):
-            monkeypatch.setattr(_emulate_products, name, changed)
+            monkeypatch.setattr(emulate_products, name, changed)
             assert not has_byte_products.__wrapped__()
-        monkeypatch.setattr(_emulate_products, name, exact)
+        monkeypatch.setattr(emulate_products, name, exact)
         assert has_byte_products.__wrapped__() is has_them
 
 
@@ -213,12 +218,12 @@ def test_every_way_gives_the_slow_twins_spikes(way: str, seed: int, budget: int,
         if way == "bytes wherever they serve":
             use_bytes_wherever_they_serve(patch)
         elif way == "no bytes":
-            patch.setattr(_emulate_currents, "in_bytes", lambda *_: None)
+            patch.setattr(emulate_currents, "in_bytes", lambda *_: None)
         elif way == "one sample at a time":
-            patch.setattr(_emulate_fast, "BLOCK", 1)
-            patch.setattr(_emulate, "_samples_at_once", lambda *_: 2)
+            patch.setattr(emulate_floats, "BLOCK", 1)
+            patch.setattr(emulate_module, "_samples_at_once", lambda *_: 2)
         else:
-            patch.setattr(_emulate_neurons, "run_fast", lambda *_, **__: None)
+            patch.setattr(emulate_neurons, "run_fast", lambda *_, **__: None)
         ours = emulate(network, inputs)
     assert_same(ours, run_slowly(network, inputs))
     assert dict(ours.out_of_range) == dict(usual.out_of_range)
@@ -285,7 +290,7 @@ def test_spikes_of_blocks_are_joined_in_order_and_shape(monkeypatch: pytest.Monk
     network = ChipNetwork(populations, (Synapses("in", "n", op),), time_steps=3)
     images = rng.integers(0, 256, (7, 40, 5, 7)).astype(np.uint8)
     together = emulate(network, images)
-    monkeypatch.setattr(_emulate, "_samples_at_once", lambda *_: 3)
+    monkeypatch.setattr(emulate_module, "_samples_at_once", lambda *_: 3)
     apart = emulate(network, images)
     assert 0.02 < together.spikes["n"].mean() < 0.98
     assert apart.spikes["n"].shape == (3, 7, 6, 5, 3)

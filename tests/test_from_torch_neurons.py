@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hw_targets import dequantize, emulate, export_netx, from_torch, load_chip, quantize, spike_difference
 from hw_targets.errors import UnsupportedModel
-from hw_targets.lava_check import LavaUnavailable, compare_with_lava
+from hw_targets.lava.check import LavaUnavailable, compare_with_lava
 from hw_targets.network import LIF, CubaLIF
 
 LOIHI = load_chip("loihi1")

@@ -22,9 +22,13 @@ from examples.benchmarks.truth.finding import Finding, Tally, checked
 from examples.benchmarks.truth.lava_path import Exported, compare_trace, export_case, exported
 from examples.benchmarks.truth.tape import Tape, shrink
 from examples.benchmarks.truth.torch_path import check_torch
-from hw_targets import _emulate_currents, _emulate_fast, _emulate_neurons, export_netx, from_torch, signals
+from hw_targets import export_netx, from_torch
+from hw_targets.emulation import currents as emulate_currents
+from hw_targets.emulation import float_states as emulate_floats
+from hw_targets.emulation import neurons as emulate_neurons
+from hw_targets.emulation.timing import NetxClock
 from hw_targets.errors import UnsupportedModel
-from hw_targets.lava_check import LavaUnavailable, run_lava_jobs
+from hw_targets.lava.check import LavaUnavailable, run_lava_jobs
 from hw_targets.network import (
     Accumulator,
     ChipNetwork,
@@ -35,7 +39,7 @@ from hw_targets.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.timing import NetxClock
+from hw_targets.torch_reader import signals
 
 CI = os.environ.get("CI") == "true"
 MODELS, LAVA_NETWORKS = 200, 24
@@ -127,12 +131,12 @@ def unscaled(through_pool: Callable[..., NDArray[Any]]) -> Callable[..., NDArray
 
 
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "decays are 1/256 off": lambda m: m.setattr(_emulate_neurons, "_decay", too_strong),
+    "decays are 1/256 off": lambda m: m.setattr(emulate_neurons, "_decay", too_strong),
     "one unit less arrives": lambda m: m.setattr(
-        _emulate_fast._States, "_charge", late_threshold(_emulate_fast._States._charge)
+        emulate_floats._States, "_charge", late_threshold(emulate_floats._States._charge)
     ),
-    "no clipping": lambda m: m.setattr(_emulate_neurons, "LIMIT", 1 << 40),
-    "transposed kernels": lambda m: m.setattr(_emulate_currents, "apply", transposed(_emulate_currents.apply)),
+    "no clipping": lambda m: m.setattr(emulate_neurons, "LIMIT", 1 << 40),
+    "transposed kernels": lambda m: m.setattr(emulate_currents, "apply", transposed(emulate_currents.apply)),
     "pools do not divide": lambda m: m.setattr(signals, "_through_pool", unscaled(signals._through_pool)),
 }
 
@@ -256,11 +260,11 @@ def test_an_emulator_that_is_not_lavas_is_found_out(
     fault: str, in_lava: dict[int, tuple[Exported, list[NDArray[np.int64]]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if fault == "decays are 1/256 off":
-        monkeypatch.setattr(_emulate_neurons, "_decay", too_strong)
+        monkeypatch.setattr(emulate_neurons, "_decay", too_strong)
     elif fault == "resets are late":
         monkeypatch.setattr(NetxClock, "resets", resets_late)
     else:
-        monkeypatch.setattr(_emulate_currents, "_by_delay", lambda synapses: [(0, synapses.op)])
+        monkeypatch.setattr(emulate_currents, "_by_delay", lambda synapses: [(0, synapses.op)])
     assert tally_of(in_lava).failures
 
 

@@ -67,10 +67,10 @@ def importers(package: str, inside: str) -> set[str]:
 
 
 def test_the_sources_were_found_and_read() -> None:
-    assert {"neuroprune.pruner", "hw_targets._emulate", "hw_targets.cli"} <= set(SOURCES)
-    assert "torch" in imported("hw_targets._emulate")
+    assert {"neuroprune.pruner", "hw_targets.emulation.emulate", "hw_targets.cli"} <= set(SOURCES)
+    assert "torch" in imported("hw_targets.emulation.emulate")
     assert "spikingjelly.activation_based.neuron" in imported("neuroprune.backends.spikingjelly")
-    assert "hw_targets.signals" in imported("hw_targets._tracer")
+    assert "hw_targets.torch_reader.signals" in imported("hw_targets.torch_reader.tracer")
     assert "h5py" in imported("hw_targets.export.netx"), "imports inside functions count"
 
 
@@ -79,32 +79,22 @@ def test_neuroprune_never_imports_hw_targets() -> None:
 
 
 def test_torch_in_hw_targets() -> None:
-    reading = (
-        "_from_torch",
-        "_layout",
-        "_tracer",
-        "_torch_layers",
-        "_torch_ops",
-        "_read_check",
-        "_spike_check",
-        "_qat",
-    )
-    running = ("_emulate", "_emulate_currents", "_emulate_fast", "_emulate_neurons", "_emulate_products")
-    allowed = {f"hw_targets.{name}" for name in (*reading, *running, "run_folder", "stages", "fine_tuning")}
-    found = {m for m in importers("torch", "hw_targets") if not m.startswith("hw_targets.cli")}
-    assert found <= allowed
-    assert {"hw_targets._from_torch", "hw_targets._emulate"} <= found
+    packages = ("hw_targets.torch_reader.", "hw_targets.emulation.", "hw_targets.cli.")
+    modules = {f"hw_targets.{name}" for name in ("quantization.qat", "run_folder", "stages", "fine_tuning")}
+    found = importers("torch", "hw_targets")
+    assert {m for m in found if not m.startswith(packages)} <= modules
+    assert {"hw_targets.torch_reader.from_torch", "hw_targets.emulation.emulate"} <= found
 
 
 def test_h5py_only_where_files_are_written_and_judged() -> None:
-    allowed = {"hw_targets.lava_runner", "hw_targets.lava_check"}
+    allowed = {"hw_targets.lava.runner", "hw_targets.lava.check"}
     found = importers("h5py", "hw_targets") | importers("h5py", "neuroprune")
     assert {m for m in found if not m.startswith("hw_targets.export")} <= allowed
     assert found
 
 
-def test_nir_only_through_nir_io() -> None:
-    assert importers("nir", "hw_targets") | importers("nir", "neuroprune") == {"hw_targets.nir_io"}
+def test_nir_is_imported_in_one_place() -> None:
+    assert importers("nir", "hw_targets") | importers("nir", "neuroprune") == {"hw_targets.nir_format.writer"}
 
 
 def test_spikingjelly_only_in_backends_and_models() -> None:
@@ -115,7 +105,7 @@ def test_spikingjelly_only_in_backends_and_models() -> None:
 
 
 def test_lava_only_in_its_runner() -> None:
-    assert importers("lava", "hw_targets") | importers("lava", "neuroprune") == {"hw_targets.lava_runner"}
+    assert importers("lava", "hw_targets") | importers("lava", "neuroprune") == {"hw_targets.lava.runner"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_targets._emulate import emulate
 from hw_targets.chip import load_chip
+from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import InvalidNetwork
 from hw_targets.mapping import place, remove_dead_neurons
 from hw_targets.network import (

@@ -23,7 +23,7 @@ from hw_targets.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.quantize import quantize
+from hw_targets.quantization.quantize import quantize
 
 
 def dense(sources: int, targets: int, chip: str, outputs: int = 1) -> ChipNetwork:

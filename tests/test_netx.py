@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from reference_chip import run_slowly
 
-from hw_targets import emulate, from_torch, lava_runner, read_netx
+from hw_targets import emulate, from_torch, read_netx
 from hw_targets.chip import load_chip
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.export import netx
 from hw_targets.export.netx import export_netx, netx_layers
-from hw_targets.lava_check import LavaUnavailable, SpikeComparison, compare_with_lava, run_lava
+from hw_targets.lava import runner as lava_runner
+from hw_targets.lava.check import LavaUnavailable, SpikeComparison, compare_with_lava, run_lava
 from hw_targets.network import (
     LIF,
     Accumulator,
@@ -37,7 +38,7 @@ from hw_targets.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.quantize import quantize
+from hw_targets.quantization.quantize import quantize
 from hw_targets.relays import insert_relays
 from neuroprune.models.sew_resnet import SmallSEWResNet
 

@@ -17,9 +17,10 @@ from reference_netx import run_events
 
 from hw_targets import emulate, insert_relays, to_nir
 from hw_targets.activity import Activity, Overflow
+from hw_targets.emulation.timing import arrival_steps
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
 from hw_targets.export.netx import export_netx
-from hw_targets.lava_check import LavaJob, LavaUnavailable, compare_with_lava, run_lava_jobs
+from hw_targets.lava.check import LavaJob, LavaUnavailable, compare_with_lava, run_lava_jobs
 from hw_targets.network import (
     LIF,
     Accumulator,
@@ -34,7 +35,6 @@ from hw_targets.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.timing import arrival_steps
 
 Array = NDArray[Any]
 CI = os.environ.get("CI") == "true"

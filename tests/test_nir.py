@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from hw_targets import HardwareTargetError, from_nir, from_torch
 from hw_targets.errors import InvalidFile, UnsupportedModel
 from hw_targets.network import LIF, Dense, Network, Population, SpikeInput, Synapses
-from hw_targets.nir_io import to_nir, write_nir
+from hw_targets.nir_format.writer import to_nir, write_nir
 from neuroprune.models.sew_resnet import SmallSEWResNet
 
 

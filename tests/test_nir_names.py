@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hw_targets import emulate, from_nir, to_nir
 from hw_targets.errors import UnsupportedModel
 from hw_targets.network import LIF, Accumulator, Conv2d, Dense, Network, Population, SpikeInput, Synapses
-from hw_targets.nir_io import write_nir
+from hw_targets.nir_format.writer import write_nir
 
 STEPS, SHAPE = 3, (2, 6, 7)
 

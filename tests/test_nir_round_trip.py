@@ -25,7 +25,7 @@ from hw_targets.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.nir_io import write_nir
+from hw_targets.nir_format.writer import write_nir
 
 NEURONS = st.builds(
     LIF,

@@ -15,10 +15,11 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 
-from hw_targets import _qat, emulate, export_netx, from_torch, load_chip, prepare_qat, quantize, spike_difference
-from hw_targets._qat import QATGrids, bias_offset
+from hw_targets import emulate, export_netx, from_torch, load_chip, prepare_qat, quantize, spike_difference
 from hw_targets.errors import HardwareTargetError, QuantizationError, UnsupportedModel
 from hw_targets.network import LIF, Accumulator, ChipNetwork, Network, Population
+from hw_targets.quantization import qat
+from hw_targets.quantization.qat import QATGrids, bias_offset
 from neuroprune import ConstantThreshold, Grid, SoftThresholdPruner, frozen_batch_norm
 from neuroprune.backends import backend_of
 from neuroprune.models.sew_resnet import SmallSEWResNet
@@ -170,7 +171,7 @@ def test_without_the_offset_of_biases_potentials_at_the_threshold_go_either_way(
 ) -> None:
     differing = []
     for offset in (bias_offset, lambda *_: 0.0):
-        monkeypatch.setattr(_qat, "bias_offset", offset)
+        monkeypatch.setattr(qat, "bias_offset", offset)
         model = pruned("sew")
         grids = prepare_qat(model, images(2), NARROW)
         tune(model, grids, 3).finalize()
@@ -280,7 +281,7 @@ def test_currents_may_double_while_the_model_is_fine_tuned(monkeypatch: pytest.M
         return quantize(from_torch(model, images(2)), chip, scales=grids.scales)
 
     assert doubled()
-    monkeypatch.setattr(_qat, "_roomy", lambda chip: chip)
+    monkeypatch.setattr(qat, "_roomy", lambda chip: chip)
     with pytest.raises(QuantizationError, match="of fc a current may reach 2048, where the chip's state ends"):
         doubled()
 
@@ -381,7 +382,7 @@ def test_refuses_what_was_trained_on_integers_already(monkeypatch: pytest.Monkey
         trained = (replace(p, neuron=LIF(1.0, unit=64)) if p.name == "sn1" else p for p in network.populations)
         return replace(network, populations=tuple(trained))
 
-    monkeypatch.setattr(_qat, "from_torch", slayer)
+    monkeypatch.setattr(qat, "from_torch", slayer)
     with pytest.raises(UnsupportedModel, match="sn1 was trained on a chip's integers already"):
         prepare_qat(pruned("sew"), images(2), LOIHI)
 

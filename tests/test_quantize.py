@@ -29,7 +29,7 @@ from hw_targets.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.quantize import dequantize, quantize
+from hw_targets.quantization.quantize import dequantize, quantize
 from hw_targets.relays import insert_relays
 
 Array = NDArray[Any]

@@ -22,7 +22,7 @@ from hw_targets.cli import main
 from hw_targets.connectivity import fan_in
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.export.netx_weights import stored_by_netx
-from hw_targets.lava_check import LavaJob, LavaUnavailable, run_lava_jobs
+from hw_targets.lava.check import LavaJob, LavaUnavailable, run_lava_jobs
 from hw_targets.network import Accumulator, ChipNetwork, Conv2d, CubaLIF, GradedInput, SpikeInput
 
 Array = NDArray[Any]

@@ -20,8 +20,8 @@ from hw_targets import emulate, from_torch
 from hw_targets.chip import load_chip
 from hw_targets.errors import QuantizationError
 from hw_targets.network import LIF, Accumulator, Dense, GradedInput, Network, Population, SpikeInput, Synapses
-from hw_targets.quantize import quantize
-from hw_targets.saturation import saturated
+from hw_targets.quantization.quantize import quantize
+from hw_targets.quantization.saturation import saturated
 
 Array = NDArray[Any]
 LOIHI = load_chip("loihi1")

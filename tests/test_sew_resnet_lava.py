@@ -14,7 +14,7 @@ from test_sew_resnet_chain import LOIHI, images, sew
 from torch import nn
 
 from hw_targets import emulate, export_netx, from_torch, quantize, remove_dead_neurons
-from hw_targets.lava_check import LavaUnavailable, compare_with_lava
+from hw_targets.lava.check import LavaUnavailable, compare_with_lava
 
 T = 4
 

@@ -21,11 +21,11 @@ import torch
 
 from examples.benchmarks.common import Goal, Report, Result, summarize
 from hw_targets import load_chip
-from hw_targets._emulate import emulate
 from hw_targets.cli.demo import demo_recipe
+from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import QuantizationError
 from hw_targets.network import ChipNetwork
-from hw_targets.quantize import quantize
+from hw_targets.quantization.quantize import quantize
 from hw_targets.stages import load_data, to_network, train_recipe
 from neuroprune.data import Images, Split
 from neuroprune.recipe import Recipe

@@ -17,7 +17,7 @@ from examples.benchmarks.truth.lava_path import Exported, check_lava, export_cas
 from examples.benchmarks.truth.tape import Tape
 from examples.benchmarks.truth.torch_path import check_torch
 from hw_targets.errors import HardwareTargetError
-from hw_targets.lava_check import LavaUnavailable
+from hw_targets.lava.check import LavaUnavailable
 from neuroprune.training import progress_bar
 
 #: Torch models and Lava networks of a full and of a quick run; networks per process of Lava.

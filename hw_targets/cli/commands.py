@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hw_targets._emulate import emulate
 from hw_targets.chip import Chip, available_chips, load_chip
 from hw_targets.cli.netx_files import is_netx, map_file, verify_file
 from hw_targets.cli.tables import percent, quantity, table
+from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import DoesNotFit
 from hw_targets.estimate import estimate
 from hw_targets.export.netx import export_netx
 from hw_targets.export.sanafe import export_sanafe
 from hw_targets.fine_tuning import check_fine_tuning, fine_tune
 from hw_targets.fit import check_fit, cores_needed
-from hw_targets.lava_check import compare_with_lava
+from hw_targets.lava.check import compare_with_lava
 from hw_targets.mapping import place
 from hw_targets.mapping.limits import check_system
 from hw_targets.network import ChipNetwork, Network
-from hw_targets.nir_io import write_nir
+from hw_targets.nir_format.writer import write_nir
 from hw_targets.relays import insert_relays
 from hw_targets.report import write_report
 from hw_targets.run_folder import RunFolder

@@ -13,10 +13,10 @@ from typing import Any
 from hw_targets.chip import Chip, load_chip
 from hw_targets.cli.tables import percent, quantity, ratio, table
 from hw_targets.export.netx import export_netx
-from hw_targets.lava_check import LavaUnavailable, SpikeComparison, compare_with_lava
+from hw_targets.lava.check import LavaUnavailable, SpikeComparison, compare_with_lava
 from hw_targets.network import ChipNetwork
-from hw_targets.nir_io import write_nir
-from hw_targets.quantize import dequantize
+from hw_targets.nir_format.writer import write_nir
+from hw_targets.quantization.quantize import dequantize
 from hw_targets.report import write_report
 from hw_targets.run_folder import RunFolder
 from hw_targets.stages import (

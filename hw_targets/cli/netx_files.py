@@ -13,7 +13,7 @@ from hw_targets.chip import load_chip
 from hw_targets.cli.tables import quantity, table
 from hw_targets.connectivity import fan_in
 from hw_targets.export.netx_reader import read_netx
-from hw_targets.lava_check import compare_with_lava
+from hw_targets.lava.check import compare_with_lava
 from hw_targets.mapping import place
 from hw_targets.network import ChipNetwork, GradedInput
 from neuroprune.training import progress_bar

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hw_targets._nir_tree import FIELDS, METADATA, Edge, Node, Tree, check_depth, check_kind
 from hw_targets.errors import InvalidFile
 from hw_targets.export.heap_text import heap_text
 from hw_targets.export.safe_hdf5 import SafeGroup, open_safely
 from hw_targets.network import Array
+from hw_targets.nir_format.tree import FIELDS, METADATA, Edge, Node, Tree, check_depth, check_kind
 
 MAX_EDGES, MAX_NAME = 1 << 14, 256
 

@@ -1,0 +1,1 @@
+"""Networks run step by step, in the chip's integers."""

@@ -1,0 +1,270 @@
+"""Step-exact emulation in integers, batched over samples.
+
+In aligned time step t of every layer answers step t of the input, and each sample starts from cleared states with
+nothing on its way. In netx time the samples follow each other on one chip as lava-dl's netx runs them (see `timing`):
+biases charge a layer before its input arrives, and currents still on their way reach into the next sample. For a
+network without recurrence and delays the two give the same spikes. Layers are run one after the other over all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hw_targets.activity import Activity, Overflow
+from hw_targets.emulation.compiled import CompiledNeurons, Loop, is_suited, loop_for
+from hw_targets.emulation.currents import Currents, exact_dtype, largest_current, recurrence
+from hw_targets.emulation.losses import Losses
+from hw_targets.emulation.neurons import is_readout, run_accumulator, run_neurons, word_bits
+from hw_targets.emulation.products import Facts, facts_of
+from hw_targets.emulation.timing import NetxClock
+from hw_targets.errors import InvalidNetwork
+from hw_targets.network import ChipNetwork, GradedInput, Network, Op, Population
+
+Timing = Literal["aligned", "netx"]
+
+
+def emulate(
+    network: ChipNetwork | Network,
+    inputs: Tensor | npt.NDArray[Any],
+    *,
+    timing: Timing = "aligned",
+    reset: bool = True,
+    reset_offset: int | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Activity:
+    """Run samples through a chip network in integers, or through a `Network` in real numbers.
+
+    Args:
+        network: what to run.
+        inputs: (N, C, H, W), shown in every one of the network's `time_steps`, or (T, N, C, H, W). Graded inputs take
+            integers 0 … 2^bits − 1 or real values 0 … 1, which are rounded to those; spike inputs take 0 and 1.
+        timing: "aligned", every sample by itself, or "netx", one after the other as Lava runs them; `Activity.lead_in`
+            then holds the steps before the first sample arrives.
+        reset: in netx timing, whether states are cleared every `time_steps` steps (`reset_interval=T`) or never.
+        reset_offset: in netx timing, netx's argument of that name; None clears each layer as its next sample arrives.
+        device: torch device to compute on.
+        dtype: precision of a `Network`; a chip network is exact in any case.
+
+    Raises:
+        InvalidNetwork: inputs of another shape or range, a network with several inputs or outputs, or, in netx timing,
+            one whose synapses skip layers.
+    """
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise InvalidNetwork(
+            f"emulate: needs one input and one output population, got {[p.name for p in network.inputs]} and"
+            f" {[p.name for p in network.outputs]}"
+        )
+    if dtype not in (torch.float32, torch.float64):
+        raise InvalidNetwork(f"emulate: dtype is {dtype}, expected torch.float32 or torch.float64")
+    if timing not in ("aligned", "netx"):
+        raise InvalidNetwork(f"emulate: timing is 'aligned' or 'netx', got {timing!r}")
+    entry = network.inputs[0]
+    network = _with_steps(network, entry, inputs)
+    shown = _as_spikes(network, entry, inputs).to(device)
+    if timing == "aligned":
+        return _run(network, entry, shown, dtype, None)
+    steps, samples = shown.shape[:2]
+    clock = NetxClock.start(network, steps, samples, reset=reset, reset_offset=reset_offset)
+    return _run(network, entry, _in_a_row(shown, clock), dtype, clock)
+
+
+def respond(network: ChipNetwork, name: str, sent: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
+    """Spikes (T, N, *shape) of one firing population, given what its sources sent, in aligned time.
+
+    Args:
+        network: holds the population and its sources.
+        name: the population.
+        sent: (T, N, *shape) integers of each source.
+    """
+    # torch has no tensors that step backwards through memory.
+    spikes = {
+        source: torch.from_numpy(values if min(values.strides, default=0) >= 0 else values.copy())
+        for source, values in sent.items()
+    }
+    steps, samples = next(iter(sent.values())).shape[:2]
+    loop = loop_for(steps * samples * network[name].size)
+    layer = _Layer(network, network[name], torch.float64, torch.device("cpu"), None, loop)
+    return np.asarray(layer.fire(spikes).numpy())
+
+
+class _Layer:
+    """One population of a run; what depends on the network alone is made once, for all blocks of samples."""
+
+    def __init__(
+        self,
+        network: ChipNetwork | Network,
+        population: Population,
+        dtype: torch.dtype,
+        device: torch.device,
+        clock: NetxClock | None,
+        loop: Loop | None,
+    ) -> None:
+        self.network, self.population, self.clock = network, population, clock
+        self.losses = Losses()
+        self._largest, facts = float("inf"), dict[Op, Facts]()
+        if isinstance(network, ChipNetwork):
+            facts = {s.op: facts_of(s.op) for s in network.incoming(population.name)}
+            self._largest = largest_current(network, population, facts)
+            dtype = exact_dtype(self._largest, device)
+        self._currents = Currents(network, population, dtype, device, facts, transport=0 if clock is None else 1)
+        self._word = word_bits(network, population)
+        self._resets = frozenset[int]() if clock is None else clock.resets(population.name)
+        self._compiled: CompiledNeurons | None = None
+        loops = any(s.is_recurrent for s in network.incoming(population.name))
+        if loop is not None and device.type == "cpu" and not loops and is_suited(population, self._largest):
+            self._compiled = CompiledNeurons(loop, population, self.losses)
+
+    def fire(self, spikes: Mapping[str, Tensor]) -> Tensor:
+        """Spikes (T, N, *shape) of neurons, given those of their sources."""
+        current = self._currents.arriving(spikes)
+        if self._compiled is not None:
+            fired = self._compiled.run(current.numpy(), self._resets)
+            if fired is not None:
+                return torch.from_numpy(fired)
+        return run_neurons(
+            self.population,
+            current,
+            self.losses,
+            feedback=recurrence(self.network, self.population, current),
+            resets=self._resets,
+            word=self._word,
+            largest=self._largest,
+        )
+
+    def read(self, spikes: Mapping[str, Tensor]) -> Tensor:
+        """Sums (N, F) of accumulators, given the spikes of their sources."""
+        current, exact = self._currents.arriving(spikes), isinstance(self.network, ChipNetwork)
+        ends = (len(current) - 1,) if self.clock is None else self.clock.sample_ends(self.population.name)
+        sums = run_accumulator(
+            self.population, current, ends, self.losses, exact=exact, resets=self._resets, word=self._word
+        )
+        return sums.flatten(0, 1)
+
+
+def _run(
+    network: ChipNetwork | Network, entry: Population, shown: Tensor, dtype: torch.dtype, clock: NetxClock | None
+) -> Activity:
+    """All layers, each over all steps, block of samples after block; without a clock in aligned time."""
+    neuron_steps = len(shown) * shown.shape[1] * sum(p.size for p in network.populations if not p.is_input)
+    in_integers = isinstance(network, ChipNetwork) and shown.device.type == "cpu"
+    loop = loop_for(neuron_steps) if in_integers else None
+    layers = [
+        _Layer(network, network[name], dtype, shown.device, clock, loop)
+        for name in network.order
+        if not network[name].is_input
+    ]
+    blocks: list[dict[str, Tensor]] = []
+    outputs: list[Tensor] = []
+    size = _samples_at_once(network, shown)
+    size = ceil(shown.shape[1] / max(1, ceil(shown.shape[1] / size))) or 1
+    for first in range(0, max(1, shown.shape[1]), size):
+        sent = {entry.name: shown[:, first : first + size]}
+        for layer in layers:
+            if is_readout(layer.population):
+                outputs.append(layer.read(sent))
+            else:
+                sent[layer.population.name] = layer.fire(sent)
+        del sent[entry.name]
+        blocks.append(sent)
+    spikes = {entry.name: shown, **{name: _joined([block[name] for block in blocks]) for name in blocks[0]}}
+    lost = {layer.population.name: layer.losses.overflow() for layer in layers}
+    return _activity(network, spikes, torch.cat(outputs) if outputs else None, lost, clock)
+
+
+def _samples_at_once(network: ChipNetwork | Network, shown: Tensor) -> int:
+    """Samples to run together: their currents in the widest layer take 32 MiB on a CPU, 1 GiB on a GPU."""
+    held = len(shown) * max(population.size for population in network.populations)
+    return max(1, (1 << 23 if shown.device.type == "cpu" else 1 << 28) // max(1, held))
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    """Blocks (T, n, *shape) of samples as (T, N, *shape), in the first one's order of axes in memory."""
+    if len(blocks) == 1:
+        return blocks[0]
+    strides = blocks[0].stride()
+    last = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    joined = torch.cat([block.permute(last) for block in blocks], last.index(1))
+    return joined.permute([last.index(axis) for axis in range(joined.dim())])
+
+
+def _activity(
+    network: ChipNetwork | Network,
+    spikes: dict[str, Tensor],
+    output: Tensor | None,
+    lost: dict[str, Overflow],
+    clock: NetxClock | None,
+) -> Activity:
+    lead_in: dict[str, Tensor] = {}
+    if clock is not None:
+        lead_in = {name: s[: clock.arrivals[name], 0] for name, s in spikes.items()}
+        spikes = {name: _by_sample(s, clock, clock.arrivals[name]) for name, s in spikes.items()}
+    if output is None:
+        output = spikes[network.outputs[0].name].sum(0, dtype=torch.int64).flatten(1)
+    return Activity(
+        {n: s.cpu().numpy() for n, s in spikes.items()},
+        output.cpu().numpy(),
+        {n: o.wraps + o.clips for n, o in lost.items()},
+        {n: o for n, o in lost.items() if o.steps},
+        {n: s.cpu().numpy() for n, s in lead_in.items()},
+    )
+
+
+def _in_a_row(shown: Tensor, clock: NetxClock) -> Tensor:
+    """(T, N, *shape) as one sample of all chip steps, (S, 1, *shape); after the last sample nothing is shown."""
+    row = shown.transpose(0, 1).reshape(-1, 1, *shown.shape[2:])
+    rest = row.new_zeros(clock.total - len(row), *row.shape[1:])
+    return torch.cat([row, rest])
+
+
+def _by_sample(row: Tensor, clock: NetxClock, arrival: int) -> Tensor:
+    """(S, 1, *shape) as (T, N, *shape), each sample from the step in which it arrives."""
+    sent = row[arrival : arrival + clock.samples * clock.time_steps, 0]
+    return sent.reshape(clock.samples, clock.time_steps, *sent.shape[1:]).transpose(0, 1)
+
+
+def _with_steps(
+    network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]
+) -> ChipNetwork | Network:
+    """The network with as many steps as its inputs have, where nobody said how many a sample lasts."""
+    if not isinstance(network, ChipNetwork) or not network.steps_assumed:
+        return network
+    shape = tuple(np.shape(inputs))
+    if shape[2:] != entry.shape:
+        raise InvalidNetwork(
+            f"emulate: how many steps a sample lasts is unknown, and inputs of shape {shape} do not say it; pass inputs"
+            f" (T, N, *{entry.shape}), or time_steps to read_netx"
+        )
+    return replace(network, time_steps=max(1, shape[0]), steps_assumed=False)
+
+
+def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]) -> Tensor:
+    # torch has no tensors that step backwards through memory.
+    values = inputs.detach() if isinstance(inputs, Tensor) else torch.as_tensor(np.ascontiguousarray(inputs))
+    static = tuple(values.shape[1:]) == entry.shape and values.dim() == len(entry.shape) + 1
+    if not static and (values.dim() < 2 or (len(values), *values.shape[2:]) != (network.time_steps, *entry.shape)):
+        raise InvalidNetwork(
+            f"emulate: inputs of shape {tuple(values.shape)} do not fit {entry.name} {entry.shape}; expected (N,"
+            f" *shape), shown in every step, or (T, N, *shape) with T = {network.time_steps}"
+        )
+    top = (1 << entry.neuron.bits) - 1 if isinstance(entry.neuron, GradedInput) else 1
+    if values.is_floating_point() and isinstance(entry.neuron, GradedInput):
+        values = values.double().mul(entry.neuron.scale).round()
+    low, high = 0.0, 0.0
+    if values.numel() and not (values.dtype == torch.uint8 and top == 255):
+        low, high = (float(extreme) for extreme in torch.aminmax(values))
+    if not (low >= 0 and high <= top) or (values.is_floating_point() and bool((values != values.round()).any())):
+        raise InvalidNetwork(
+            f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in {low:g} …"
+            f" {high:g}"
+        )
+    spikes = values.to(torch.uint8 if top <= 255 else torch.int32)
+    return spikes.expand(network.time_steps, *spikes.shape) if static else spikes

@@ -1,0 +1,1 @@
+"""Lava's own simulator as the judge; Lava is imported in a process of its own."""

@@ -1,0 +1,1 @@
+"""Real weights to a chip's integers."""

@@ -1,0 +1,1 @@
+"""Trained PyTorch models, read as networks of spiking populations."""
