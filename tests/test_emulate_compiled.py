@@ -20,7 +20,7 @@ from hw_targets import emulate
 from hw_targets.activity import Activity
 from hw_targets.emulation import compiled as emulate_compiled
 from hw_targets.emulation import emulate as emulate_module
-from hw_targets.emulation.compiled import CompiledNeurons, is_suited, loop_for
+from hw_targets.emulation.compiled import CompiledNeurons, is_suited
 from hw_targets.emulation.emulate import respond
 from hw_targets.emulation.losses import Losses
 from hw_targets.emulation.neurons import run_neurons
@@ -32,13 +32,14 @@ pytest.importorskip("numba", reason="the compiled loop needs numba: pip install 
 
 
 def compiled(population: Population, losses: Losses) -> CompiledNeurons:
-    loop = loop_for(emulate_compiled.WORTH)
+    loop = emulate_compiled._compiled()
     assert loop is not None
     return CompiledNeurons(loop, population, losses)
 
 
 def always(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(emulate_compiled, "WORTH", 0)
+    patch.setattr(emulate_compiled, "WORTH_LOADING", 0)
 
 
 # --- one population ---------------------------------------------------------------------------------------------------
@@ -218,7 +219,10 @@ def test_chip_time_and_recurrence(reset: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_small_runs_load_nothing_and_large_ones_only_with_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loop_for(emulate_compiled.WORTH - 1) is None
+    loader = emulate_compiled.Loader()
+    half = emulate_compiled.WORTH_LOADING // 2
+    assert [loader.loop_for(n) is None for n in (half, half - 1, 1, half)] == [True, True, True, False]
+    assert loader.loop_for(emulate_compiled.WORTH - 1) is None
     fresh: Callable[[], Any] = emulate_compiled._compiled.__wrapped__
     assert fresh() is not None
     numba = importlib.import_module("numba")

@@ -19,18 +19,29 @@ from hw_targets.network import CubaLIF, Population
 Array: TypeAlias = npt.NDArray[Any]
 Loop: TypeAlias = Callable[..., bool]
 
-#: Neurons times steps times samples of a run below which NumPy takes some milliseconds at most.
-WORTH = 1 << 18
+#: Neurons times steps times samples of a run below which NumPy takes some milliseconds at most, and of all runs of a
+#: process until NumPy has taken about as long as loading the loop does.
+WORTH, WORTH_LOADING = 1 << 18, 1 << 25
 UNITY = 4096
 
 
-def loop_for(neuron_steps: int) -> Loop | None:
-    """The compiled loop for a run of so many neuron-steps; None if that is too few to bother, or without numba.
+class Loader:
+    """Loads the compiled loop when it begins to pay, knowing how many neuron-steps the process has run."""
 
-    Loading it takes half a second, once a process. Compiling it takes two, once an installation: numba keeps the result
-    in `__pycache__` or, where that cannot be written, in the user's cache.
-    """
-    return _compiled() if neuron_steps >= WORTH else None
+    def __init__(self) -> None:
+        self._run = 0
+
+    def loop_for(self, neuron_steps: int) -> Loop | None:
+        """The loop for a run of so many neuron-steps; None if they, and all before, are too few, or without numba.
+
+        Loading it takes half a second and 150 MB, once a process. Compiling it takes two seconds, once an installation:
+        numba keeps the result in `__pycache__` or, where that cannot be written, in the user's cache.
+        """
+        self._run += neuron_steps
+        return _compiled() if neuron_steps >= WORTH and self._run >= WORTH_LOADING else None
+
+
+loop_for = Loader().loop_for
 
 
 @cache
