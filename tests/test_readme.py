@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ def test_the_usage_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest
     assert scope["placement"].core_count > 0
     assert scope["classes"].shape == (8,)
     assert emulate(scope["network"], torch.rand(2, 1, 28, 28)).output.shape == (2, 10)
+    tuning = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[3]
+    shutil.copy(Path(hw_targets.__file__).parent / "chips" / "loihi1.toml", "my_chip.toml")
+    exec(compile(tuning, "README.md", "exec"), {**scope, "torch": torch})
     other, steps = SmallSEWResNet((4, 8)), 10
     parts = {"head": [other.fc.weight], "norms": [p for p in other.parameters() if p.dim() < 2], "lr": 0.1}
     body = [p for p in other.blocks.parameters() if p.dim() >= 2]
