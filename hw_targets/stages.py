@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from hw_targets.activity import Activity
 from hw_targets.chip import Chip
 from hw_targets.emulation.emulate import emulate
+from hw_targets.errors import InvalidChip
 from hw_targets.estimate import Estimate, estimate
 from hw_targets.mapping import Placement, place, remove_dead_neurons
 from hw_targets.network import ChipNetwork, Network
+from hw_targets.quantization.number_formats import number_formats
 from hw_targets.quantization.quantize import quantize
 from hw_targets.relays import insert_relays
 from hw_targets.torch_reader.from_torch import from_torch
@@ -230,10 +232,16 @@ class Mapped:
 
 
 def map_network(network: ChipNetwork, chips: tuple[Chip, ...], images: Tensor) -> Mapped:
-    """Place a network, relays included, on each chip and estimate what the images cost there."""
+    """Place a network, relays included, on each chip and estimate what the images cost there.
+
+    Raises:
+        InvalidChip: chips whose integers have other ranges, so that the network cannot be meant for all of them.
+    """
+    if len({number_formats(chip) for chip in chips}) > 1:
+        names = ", ".join(chip.name for chip in chips)
+        raise InvalidChip(f"{names} hold integers of different widths; quantize the network for each, and map it there")
     sequential = insert_relays(network)
     activity = emulate(sequential, images)
-    # The integers are those of the first chip; all have weights of equal width, so they are each chip's own.
     placements = {chip.name: place(replace(sequential, chip=chip.name), chip, activity) for chip in chips}
     estimates = {chip.name: estimate(placements[chip.name], activity, chip) for chip in chips}
     return Mapped(sequential, activity, placements, estimates)

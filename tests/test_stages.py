@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from hw_targets import emulate, insert_relays, load_chip, quantize
-from hw_targets.stages import to_chip, to_network
+from hw_targets.errors import InvalidChip
+from hw_targets.stages import map_network, to_chip, to_network
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional
 
 SILENT = 3
@@ -41,3 +44,12 @@ def test_neurons_that_cannot_fire_are_left_out(model: SmallSEWResNet, images: Te
     before, after = emulate(whole, images), emulate(insert_relays(smaller), images)
     assert before.output.any()
     np.testing.assert_array_equal(after.output, before.output)
+
+
+def test_one_network_is_mapped_to_chips_of_equal_integers_only(model: SmallSEWResNet, images: Tensor) -> None:
+    loihi, other = load_chip("loihi1"), load_chip("loihi2")
+    network = to_chip(to_network(model, images, 2), loihi, images)
+    mapped = map_network(network, (loihi, other), images)
+    assert set(mapped.placements) == set(mapped.estimates) == {"loihi1", "loihi2"}
+    with pytest.raises(InvalidChip, match="loihi1, narrow hold integers of different widths"):
+        map_network(network, (loihi, replace(other, name="narrow", weight_bits=4)), images)

@@ -13,7 +13,6 @@ from hw_targets.cli.netx_files import is_netx, map_file, verify_file
 from hw_targets.cli.tables import percent, quantity, table
 from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import DoesNotFit
-from hw_targets.estimate import estimate
 from hw_targets.export.netx import export_netx
 from hw_targets.export.sanafe import export_sanafe
 from hw_targets.fine_tuning import check_fine_tuning, fine_tune
@@ -33,6 +32,7 @@ from hw_targets.stages import (
     emulated_accuracy,
     lava_images,
     load_data,
+    map_network,
     measure_synops,
     to_chip,
     to_network,
@@ -196,12 +196,10 @@ def _map(options: argparse.Namespace) -> None:
     folder = RunFolder.open(options.folder)
     chip = load_chip(options.chip)
     real, network = _networks(folder, options.chip)
-    sequential = insert_relays(network)
-    activity = emulate(sequential, chip_images(folder.recipe).pixels(options.images))
-    placement = place(sequential, chip, activity)
+    mapped = map_network(network, (chip,), chip_images(folder.recipe).pixels(options.images))
+    placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
     out = options.out or folder.path / "placement.npz"
     placement.save(out, overwrite=options.overwrite)
-    cost = estimate(placement, activity, chip)
     populations = list(placement.cores)
     rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
     print(table(rows, ["population", "neurons", "cores"]))
