@@ -63,7 +63,7 @@ def goals_table(results: Path) -> str:
     reports = _reports(results)
     rows = [_row(r) for report in reports for r in report["results"] if r["headline"] and r["goal"]]
     machines = dict.fromkeys(_machine(report) for report in reports)
-    return "\n".join([*HEAD, *rows, "", *machines])
+    return "\n".join([*HEAD, *rows, "", *(f"- {machine}" for machine in machines)])
 
 
 def bench_tables(results: Path) -> str:
@@ -72,10 +72,10 @@ def bench_tables(results: Path) -> str:
 
 
 def _section(report: dict[str, Any]) -> str:
-    skipped = [f"Skipped: {name} ({reason})." for name, reason in report["skipped"].items()]
     rows = [_row(result) for result in report["results"]]
+    notes = [*(f"Skipped: {name} ({reason})." for name, reason in report["skipped"].items()), _machine(report)]
     return "\n".join(
-        [f"### {report['benchmark']}", "", report["method"], "", *HEAD, *rows, "", *skipped, _machine(report)]
+        [f"### {report['benchmark']}", "", report["method"], "", *HEAD, *rows, "", *(f"- {note}" for note in notes)]
     )
 
 

@@ -202,7 +202,7 @@ def _map(options: argparse.Namespace) -> None:
     placement.save(out, overwrite=options.overwrite)
     populations = list(placement.cores)
     rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
-    print(table(rows, ["population", "neurons", "cores"]))
+    print(table(rows, ["population", "neurons", "on cores"]))
     energy = (
         quantity(cost.energy, "J") if cost.energy is not None else "unknown (its cost per operation is unpublished)"
     )

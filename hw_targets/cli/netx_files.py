@@ -37,7 +37,7 @@ def map_file(options: argparse.Namespace) -> None:
     for name, cores in placement.cores.items():
         synapses = sum(int(fan_in(s, network).sum()) for s in network.incoming(name))
         rows.append([name, str(network[name].size), quantity(synapses), str(len(np.unique(cores)))])
-    print(table(rows, ["population", "neurons", "non-zero synapses", "cores"]))
+    print(table(rows, ["population", "neurons", "non-zero synapses", "on cores"]))
     print(f"\n{placement.core_count} cores on {placement.chips} {chip.name} chip(s); no images, so no energy")
     for note in placement.not_enforced:
         print(f"note: {note}")

@@ -43,7 +43,10 @@ def number_formats(chip: Chip) -> NumberFormats:
         QuantizationError: the chip does not say how wide a weight is, or its widths leave no room for any value.
     """
     if chip.weight_bits is None:
-        raise QuantizationError(f"quantize: {chip.name} does not say how many bits a weight has; add weight_bits to it")
+        raise QuantizationError(
+            f"quantize: nobody published how many bits a weight of {chip.name} has, so that it is for `fit` alone; add"
+            " weight_bits to its file if you know"
+        )
     widths = {
         "weight_bits": (chip.weight_bits, chip.weight_bits, 2),
         "bias_mantissa_bits": (chip.bias_mantissa_bits, BIAS_BITS, 2),

@@ -11,6 +11,7 @@ from neuroprune.schedules.lats import LATS, SLATS, EpochLATS
 from neuroprune.schedules.learned import STR, Learned, LearnedThreshold, threshold_slope
 from neuroprune.schedules.ramps import ConstantThreshold, STDSLinear, STDSSine
 from neuroprune.schedules.rates import learning_rates
+from neuroprune.schedules.steering import ClosedForm
 
 #: Schedules by name, for recipes.
 SCHEDULES = {cls.__name__: cls for cls in (LATS, SLATS, EpochLATS, PGH, STDSLinear, STDSSine, ConstantThreshold, STR)}
@@ -21,6 +22,7 @@ __all__ = [
     "SCHEDULES",
     "SLATS",
     "STR",
+    "ClosedForm",
     "ConstantThreshold",
     "EpochLATS",
     "Learned",

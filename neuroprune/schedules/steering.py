@@ -148,7 +148,7 @@ class Steered(Schedule):
                     f"{type(self).__name__}: at step {step} the growth (the sum of the learning rate, for LATS) is"
                     f" {grown:.4g}, but {planned:.4g} was planned: the LR scheduler steps at other times; pass"
                     " steps_per_update, the optimizer steps between two scheduler.step() (the batches of an epoch, if"
-                    " it steps once per epoch)"
+                    " it steps once per epoch); or it never steps, or belongs to another optimizer"
                 )
         if self.target_sparsity is not None and grown > self.total_growth * (1 + 1e-6):
             raise ValueError(
