@@ -104,7 +104,7 @@ def test_a_recipe_without_the_table_is_not_fine_tuned() -> None:
         ("quantization.lr=-1.0", "quantization.lr must be a finite number of at least 0"),
         ("quantization.bits=4", "unknown key quantization.bits; known are ['chip', 'epochs', 'lr']"),
         ("quantization.chip=3", "quantization.chip has the wrong type"),
-        ("quantization.chip=dynapse2", "does not say how many bits a weight has"),
+        ("quantization.chip=dynapse2", "how many bits a weight of dynapse2 has"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_trained(

@@ -91,7 +91,7 @@ def test_chips_without_a_weight_width_are_not_quantized_for(name: str) -> None:
         (Population("in", (2,), SpikeInput()), Population("h", (2,), LIF(1.0))),
         (Synapses("in", "h", Dense(np.ones((2, 2)))),),
     )
-    with pytest.raises(QuantizationError, match=f"{name} does not say how many bits"):
+    with pytest.raises(QuantizationError, match=f"how many bits a weight of {name} has"):
         quantize(network, load_chip(name))
 
 
