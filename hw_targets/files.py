@@ -11,12 +11,11 @@ from pathlib import Path
 from hw_targets.errors import InvalidFile
 
 
-@contextmanager
-def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends without an error.
+def check_free(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a path that no file may be written to: asked before work whose result would be lost.
 
     Raises:
-        InvalidFile: `path` exists and `overwrite` is False, or its folder does not exist.
+        InvalidFile: `path` exists and `overwrite` is False, is a folder, or its folder does not exist.
     """
     target = Path(path)
     if target.is_dir():
@@ -25,6 +24,17 @@ def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterat
         raise InvalidFile(f"{target} exists already; choose another name or pass overwrite=True (--overwrite)")
     if not target.parent.is_dir():
         raise InvalidFile(f"{target.parent} is not a folder; create it first")
+
+
+@contextmanager
+def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        InvalidFile: as `check_free`.
+    """
+    target = Path(path)
+    check_free(target, overwrite=overwrite)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
     try:

@@ -231,6 +231,7 @@ def test_a_broken_summary(name: str, run_folder: Path, refused: Callable[..., st
 )  # fmt: skip
 def test_an_existing_file(command: tuple[str, ...], name: str, run_folder: Path, refused: Callable[..., str]) -> None:
     (run_folder / name).write_bytes(b"somebody's work")
+    (run_folder / "model.safetensors").write_bytes(b"not read: what may not be written is said before any work")
     message = refused(command[0], run_folder, *command[1:])
     assert name in message
     assert "overwrite" in message

@@ -355,6 +355,7 @@ def picture_network() -> ChipNetwork:
         (np.full((1, 1, 2, 2), 256), "256"),
         (np.full((1, 1, 2, 2), -1), "-1"),
         (np.full((1, 1, 2, 2), 1.1), "0 … 1"),
+        (np.full((1, 1, 2, 2), 200.0), "got values in 200 … 200"),
         (np.full((1, 1, 2, 2), np.nan), "nan"),
     ],
 )

@@ -15,6 +15,7 @@ from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import DoesNotFit
 from hw_targets.export.netx import export_netx
 from hw_targets.export.sanafe import export_sanafe
+from hw_targets.files import check_free
 from hw_targets.fine_tuning import check_fine_tuning, fine_tune
 from hw_targets.fit import check_fit, cores_needed
 from hw_targets.lava.check import compare_with_lava
@@ -195,10 +196,11 @@ def _map(options: argparse.Namespace) -> None:
         return
     folder = RunFolder.open(options.folder)
     chip = load_chip(options.chip)
+    out = options.out or folder.path / "placement.npz"
+    check_free(out, overwrite=options.overwrite)
     real, network = _networks(folder, options.chip)
     mapped = map_network(network, (chip,), chip_images(folder.recipe).pixels(options.images))
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
-    out = options.out or folder.path / "placement.npz"
     placement.save(out, overwrite=options.overwrite)
     populations = list(placement.cores)
     rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
@@ -226,15 +228,15 @@ def _map(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     folder = RunFolder.open(options.folder)
+    out = options.out or folder.path / {"netx": "model.net", "nir": "model.nir", "sanafe": "sanafe"}[options.format]
+    if options.format != "sanafe":  # which is a folder
+        check_free(out, overwrite=options.overwrite)
     network, chip_network = _networks(folder, options.chip)
     if options.format == "nir":
-        out = options.out or folder.path / "model.nir"
         write_nir(network, out, overwrite=options.overwrite)
     elif options.format == "sanafe":
-        out = options.out or folder.path / "sanafe"
         _export_sanafe(folder, chip_network, load_chip(options.chip), out, overwrite=options.overwrite)
     else:
-        out = options.out or folder.path / "model.net"
         export_netx(chip_network, out, overwrite=options.overwrite)
     print(f"written to {out}")
 

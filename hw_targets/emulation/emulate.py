@@ -256,15 +256,17 @@ def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor
             f" *shape), shown in every step, or (T, N, *shape) with T = {network.time_steps}"
         )
     top = (1 << entry.neuron.bits) - 1 if isinstance(entry.neuron, GradedInput) else 1
+    unit = 1.0
     if values.is_floating_point() and isinstance(entry.neuron, GradedInput):
-        values = values.double().mul(entry.neuron.scale).round()
+        unit = entry.neuron.scale
+        values = values.double().mul(unit).round()
     low, high = 0.0, 0.0
     if values.numel() and not (values.dtype == torch.uint8 and top == 255):
         low, high = (float(extreme) for extreme in torch.aminmax(values))
     if not (low >= 0 and high <= top) or (values.is_floating_point() and bool((values != values.round()).any())):
         raise InvalidNetwork(
-            f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in {low:g} …"
-            f" {high:g}"
+            f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in"
+            f" {low / unit:.4g} … {high / unit:.4g}"
         )
     spikes = values.to(torch.uint8 if top <= 255 else torch.int32)
     return spikes.expand(network.time_steps, *spikes.shape) if static else spikes
