@@ -36,7 +36,7 @@ LOOKS = {
     "pat": Look("#000000", "P", "--"),
     "snip": Look("#999999", "<", "--"),
     "synflow": Look("#999999", ">", "--"),
-    "pai": Look("#E69F00", "*", "-."),
+    "pai": Look("#F0E442", "*", "-."),
 }
 _OTHER = Look("#000000", ".", ":")
 #: Largest error shown, in terms of the best method's at the highest sparsity.
