@@ -1,43 +1,67 @@
-"""From a trained network to a neuromorphic chip: integers, cores, files, exact spikes, operations and energy."""
+"""From a trained network to a neuromorphic chip: integers, cores, files, exact spikes, operations and energy.
+
+Every name is imported when it is first used, so that `import hw_targets` alone loads nothing.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hw_targets.activity import Activity
-from hw_targets.chip import Chip, available_chips, load_chip
-from hw_targets.errors import HardwareTargetError
-from hw_targets.estimate import Estimate, estimate
-from hw_targets.export.netx import export_netx
-from hw_targets.export.netx_reader import read_netx
-from hw_targets.export.sanafe import export_sanafe
-from hw_targets.lava.shim import lava_importable
-from hw_targets.mapping import Placement, load_placement, place, remove_dead_neurons
-from hw_targets.network import ChipNetwork, Network
-from hw_targets.quantization.quantize import dequantize, quantize
-from hw_targets.relays import insert_relays
-
 if TYPE_CHECKING:
+    from hw_targets.chips.chip import Chip
     from hw_targets.emulation.emulate import emulate
-    from hw_targets.lava.check import compare_with_lava
-    from hw_targets.nir_format.reader import from_nir
-    from hw_targets.nir_format.writer import to_nir
+    from hw_targets.errors import HardwareTargetError
+    from hw_targets.estimation import Estimate, estimate
+    from hw_targets.frontends.nir.reader import from_nir
+    from hw_targets.frontends.nir.writer import to_nir
+    from hw_targets.frontends.torch.from_torch import from_torch
+    from hw_targets.frontends.torch.spike_check import SpikeDifference, spike_difference
+    from hw_targets.ir.activity import Activity
+    from hw_targets.ir.network import ChipNetwork, Network
+    from hw_targets.passes.dead_neurons import remove_dead_neurons
+    from hw_targets.placement import Placement, load_placement, place
     from hw_targets.quantization.qat import QATGrids, prepare_qat
-    from hw_targets.torch_reader.from_torch import from_torch
-    from hw_targets.torch_reader.spike_check import SpikeDifference, spike_difference
+    from hw_targets.quantization.quantize import dequantize, quantize
+    from hw_targets.targets.loihi.lava.check import compare_with_lava
+    from hw_targets.targets.loihi.lava.shim import lava_importable
+    from hw_targets.targets.loihi.netx.reader import read_netx
+    from hw_targets.targets.loihi.netx.relays import insert_relays
+    from hw_targets.targets.loihi.netx.writer import export_netx
+    from hw_targets.targets.loihi.sanafe.writer import export_sanafe
+    from hw_targets.targets.registry import available_chips, load_chip
 
-#: Public names that need torch or nir, imported when first used.
-_LAZY = {
-    "QATGrids": "hw_targets.quantization.qat",
-    "SpikeDifference": "hw_targets.torch_reader.spike_check",
-    "compare_with_lava": "hw_targets.lava.check",
-    "emulate": "hw_targets.emulation.emulate",
-    "from_nir": "hw_targets.nir_format.reader",
-    "from_torch": "hw_targets.torch_reader.from_torch",
-    "prepare_qat": "hw_targets.quantization.qat",
-    "spike_difference": "hw_targets.torch_reader.spike_check",
-    "to_nir": "hw_targets.nir_format.writer",
+#: Where each public name is defined.
+_HOME = {
+    "Activity": "ir.activity",
+    "Chip": "chips.chip",
+    "ChipNetwork": "ir.network",
+    "Estimate": "estimation",
+    "HardwareTargetError": "errors",
+    "Network": "ir.network",
+    "Placement": "placement",
+    "QATGrids": "quantization.qat",
+    "SpikeDifference": "frontends.torch.spike_check",
+    "available_chips": "targets.registry",
+    "compare_with_lava": "targets.loihi.lava.check",
+    "dequantize": "quantization.quantize",
+    "emulate": "emulation.emulate",
+    "estimate": "estimation",
+    "export_netx": "targets.loihi.netx.writer",
+    "export_sanafe": "targets.loihi.sanafe.writer",
+    "from_nir": "frontends.nir.reader",
+    "from_torch": "frontends.torch.from_torch",
+    "insert_relays": "targets.loihi.netx.relays",
+    "lava_importable": "targets.loihi.lava.shim",
+    "load_chip": "targets.registry",
+    "load_placement": "placement",
+    "place": "placement",
+    "prepare_qat": "quantization.qat",
+    "quantize": "quantization.quantize",
+    "read_netx": "targets.loihi.netx.reader",
+    "remove_dead_neurons": "passes.dead_neurons",
+    "spike_difference": "frontends.torch.spike_check",
+    "to_nir": "frontends.nir.writer",
 }
 
 __all__ = [
@@ -78,6 +102,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _HOME:
+        return getattr(importlib.import_module(f"hw_targets.{_HOME[name]}"), name)
     raise AttributeError(f"module 'hw_targets' has no attribute {name!r}")

@@ -1,10 +1,10 @@
 """Soft threshold pruning for spiking and ordinary PyTorch networks, and exact synaptic-operation counts."""
 
-from neuroprune.at_initialization import prune_at_initialization
-from neuroprune.fan_in import Cap
-from neuroprune.functional import inverse_soft_threshold, soft_threshold
-from neuroprune.pruner import SoftThresholdPruner
-from neuroprune.quantization import Grid, frozen_batch_norm
+from neuroprune.pruning.at_initialization import prune_at_initialization
+from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.proximal import inverse_soft_threshold, soft_threshold
+from neuroprune.pruning.pruner import SoftThresholdPruner
+from neuroprune.pruning.rounding import Grid, frozen_batch_norm
 from neuroprune.schedules import (
     LATS,
     PGH,
@@ -17,7 +17,7 @@ from neuroprune.schedules import (
     STDSSine,
     learning_rates,
 )
-from neuroprune.synops import LayerSynOps, SynOps, SynOpsCounter, count_synops
+from neuroprune.synops.counter import LayerSynOps, SynOps, SynOpsCounter, count_synops
 
 __all__ = [
     "LATS",

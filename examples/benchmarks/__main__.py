@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from examples.benchmarks.common import RESULTS, Report, ratio_text
-from hw_targets.cli.tables import table
+from hw_targets.app.cli.tables import table
 
 #: Modules with `run(quick=...) → Report`.
 BENCHMARKS = (

@@ -21,15 +21,15 @@ import torch
 
 from examples.benchmarks.common import Goal, Report, Result, summarize
 from hw_targets import load_chip
-from hw_targets.cli.demo import demo_recipe
+from hw_targets.app.cli.demo import demo_recipe
+from hw_targets.app.stages import load_data, to_network, train_recipe
 from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import QuantizationError
-from hw_targets.network import ChipNetwork
+from hw_targets.ir.network import ChipNetwork
 from hw_targets.quantization.quantize import quantize
-from hw_targets.stages import load_data, to_network, train_recipe
-from neuroprune.data import Images, Split
-from neuroprune.recipe import Recipe
-from neuroprune.training import predictor, progress_bar
+from neuroprune.training.data.images import Images, Split
+from neuroprune.training.loop import predictor, progress_bar
+from neuroprune.training.recipe import Recipe
 
 CHIP = "loihi1"
 SPARSITIES, SEEDS = (0.9, 0.98), (0, 1, 2)

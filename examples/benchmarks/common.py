@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 
 import torch
 
-from hw_targets.files import new_file
-from hw_targets.versions import commit, versions
-from neuroprune.training import progress_bar
+from hw_targets.app.versions import commit, versions
+from hw_targets.files.atomic import new_file
+from neuroprune.training.loop import progress_bar
 
 RESULTS = Path(__file__).parent / "results"
 #: Something to time. It returns None, or, where it has its own clock (another process), the seconds it took.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from examples.benchmarks.common import Action, Goal, Report, interleave, one_thread
 from neuroprune import SynOpsCounter, count_synops
-from neuroprune.backends.spikingjelly import BACKEND, neuron
+from neuroprune.frameworks.spikingjelly import FRAMEWORK, neuron
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional, sew_resnet, surrogate
 
 TIME_STEPS, SPARSITY = 4, 0.9
@@ -35,7 +35,7 @@ class Case:
     @torch.no_grad()
     def infer(self) -> Tensor:
         """One forward pass over all steps, from rest."""
-        BACKEND.reset(self.model)
+        FRAMEWORK.reset(self.model)
         output: Tensor = self.model(self.inputs)
         return output
 

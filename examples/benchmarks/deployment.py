@@ -27,8 +27,8 @@ from hw_targets import (
     place,
     quantize,
 )
-from hw_targets.export.layering import each_netx_layer
-from neuroprune.training import progress_bar
+from hw_targets.targets.loihi.netx.layering import each_netx_layer
+from neuroprune.training.loop import progress_bar
 
 CHIP, TIME_STEPS, CLASSES = "loihi1", 4, 1000
 #: (depth, image size); the last one has goals.

@@ -25,7 +25,7 @@ from examples.benchmarks.common import (
 )
 from examples.benchmarks.emulation_cases import TIME_STEPS, Case, Images, cases, spike_rates
 from hw_targets import emulate, export_netx
-from hw_targets.lava.runner import UNAVAILABLE
+from hw_targets.targets.loihi.lava.runner import UNAVAILABLE
 
 METHOD = (
     "Each round times emulate on a batch and on one sample, and Lava over a short and a long run, in random order;"

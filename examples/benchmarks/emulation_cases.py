@@ -12,7 +12,7 @@ import torch
 
 from examples.benchmarks.common import Goal
 from hw_targets import ChipNetwork, from_torch, load_chip, quantize
-from hw_targets.network import Accumulator, Conv2d, CubaLIF, Dense, GradedInput, Op, Population, Synapses
+from hw_targets.ir.network import Accumulator, Conv2d, CubaLIF, Dense, GradedInput, Op, Population, Synapses
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional
 
 Images: TypeAlias = npt.NDArray[np.uint8]

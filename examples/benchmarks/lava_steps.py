@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from hw_targets.lava.runner import UNAVAILABLE, _import_lava, _message_bits
+from hw_targets.targets.loihi.lava.runner import UNAVAILABLE, _import_lava, _message_bits
 
 
 def main(path: str, input_path: str, time_steps: str) -> int:

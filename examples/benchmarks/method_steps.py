@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from examples.benchmarks.common import Goal, Report, interleave, one_thread
 from examples.benchmarks.frontier.methods import METHODS, Run
 from examples.benchmarks.training_step import BATCH, HYPER, SIZE, TIME_STEPS, build
-from neuroprune.data import ImageSet
 from neuroprune.models.sew_resnet import SmallSEWResNet
-from neuroprune.training import predictor
+from neuroprune.training.data.images import ImageSet
+from neuroprune.training.loop import predictor
 
 #: Steps per timed action, so that work done every few steps (masks rewired, sparsity measured) is seen at all.
 STEPS = 4

@@ -16,11 +16,11 @@ import torch
 
 from examples.benchmarks.common import Goal, Report, Result, one_thread, summarize
 from hw_targets import Chip, ChipNetwork, HardwareTargetError, from_torch, load_chip, place, quantize
-from hw_targets.mapping.cost import core_order
-from hw_targets.mapping.placement import placed_populations
-from hw_targets.mapping.tiling import sequential
-from hw_targets.network import Accumulator, Conv2d, CubaLIF, Dense, GradedInput, Population, SpikeInput, Synapses
-from neuroprune.training import progress_bar
+from hw_targets.ir.network import Accumulator, Conv2d, CubaLIF, Dense, GradedInput, Population, SpikeInput, Synapses
+from hw_targets.placement.cores.cost import core_order
+from hw_targets.placement.placement import placed_populations
+from hw_targets.placement.tiles.tiling import sequential
+from neuroprune.training.loop import progress_bar
 
 SPARSITIES = (0.0, 0.9, 0.95, 0.99)
 CHIPS = ("loihi1", "loihi2")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from examples.benchmarks.common import RESULTS, ratio_text
-from hw_targets.cli.tables import percent, quantity, ratio
-from hw_targets.files import new_file
+from hw_targets.app.cli.tables import percent, quantity, ratio
+from hw_targets.files.atomic import new_file
 
 DOCUMENTS = (Path(__file__).parents[2] / "README.md", RESULTS / "README.md")
 DEMO = "demo.json"

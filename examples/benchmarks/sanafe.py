@@ -19,11 +19,11 @@ from examples.benchmarks import sanafe_dvs, sanafe_program
 from examples.benchmarks.common import Action, Goal, Report, Result, interleave, one_thread, summarize
 from examples.benchmarks.sanafe_run import peak_mib
 from hw_targets import ChipNetwork, emulate, estimate, from_torch, insert_relays, load_chip, place, quantize
-from hw_targets.activity import Activity
-from hw_targets.estimate import Estimate, in_chip_time
-from hw_targets.export.sanafe import export_sanafe, group_names
-from hw_targets.mapping import Placement
-from hw_targets.network import Accumulator, CubaLIF, Dense, GradedInput, Population, Synapses
+from hw_targets.estimation import Estimate, in_chip_time
+from hw_targets.ir.activity import Activity
+from hw_targets.ir.network import Accumulator, CubaLIF, Dense, GradedInput, Population, Synapses
+from hw_targets.placement import Placement
+from hw_targets.targets.loihi.sanafe.writer import export_sanafe, group_names
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional
 
 TIME_STEPS, DVS_STEPS, ZEROS = 4, 1000, 0.9

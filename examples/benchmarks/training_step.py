@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 
 from examples.benchmarks.common import Goal, Report, Result, interleave, one_thread, summarize
 from neuroprune import LATS, SoftThresholdPruner
-from neuroprune.backends import backend_of
+from neuroprune.frameworks import framework_of
 from neuroprune.models.sew_resnet import SmallSEWResNet
-from neuroprune.training import Hyperparameters, predictor
+from neuroprune.training.loop import Hyperparameters, predictor
 
 TIME_STEPS, BATCH, SIZE = 4, 64, 28
 HYPER = Hyperparameters(lr=0.01)
@@ -58,9 +58,9 @@ class Variant:
     def forget(self) -> None:
         """Free gradients, and neuron states with the graph that hangs on them."""
         self.optimizer.zero_grad()
-        backend = backend_of(self.model)
-        assert backend is not None
-        backend.reset(self.model)
+        framework = framework_of(self.model)
+        assert framework is not None
+        framework.reset(self.model)
 
 
 class _StraightThrough(torch.autograd.Function):

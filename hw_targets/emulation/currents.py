@@ -12,16 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hw_targets.emulation.products import Facts, Weights, in_bytes
-from hw_targets.network import (
-    ChipNetwork,
-    Conv2d,
-    GradedInput,
-    Network,
-    Op,
-    Population,
-    Shape,
-    Synapses,
-)
+from hw_targets.ir.network import ChipNetwork, Conv2d, GradedInput, Network, Op, Population, Shape, Synapses
 
 
 class Currents:

@@ -18,15 +18,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hw_targets.activity import Activity, Overflow
-from hw_targets.emulation.compiled import CompiledNeurons, Loop, is_suited, loop_for
 from hw_targets.emulation.currents import Currents, exact_dtype, largest_current, recurrence
 from hw_targets.emulation.losses import Losses
-from hw_targets.emulation.neurons import is_readout, run_accumulator, run_neurons, word_bits
 from hw_targets.emulation.products import Facts, facts_of
-from hw_targets.emulation.timing import NetxClock
 from hw_targets.errors import InvalidNetwork
-from hw_targets.network import ChipNetwork, GradedInput, Network, Op, Population
+from hw_targets.ir.activity import Activity, Overflow
+from hw_targets.ir.network import ChipNetwork, GradedInput, Network, Op, Population
+from hw_targets.targets.loihi.dynamics.compiled import CompiledNeurons, Loop, is_suited, loop_for
+from hw_targets.targets.loihi.dynamics.neurons import is_readout, run_accumulator, run_neurons, word_bits
+from hw_targets.targets.loihi.netx.clock import NetxClock
 
 Timing = Literal["aligned", "netx"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.activity import Overflow
+from hw_targets.ir.activity import Overflow
 
 Array = npt.NDArray[Any]
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hw_targets.network import Conv2d, Dense, Op, Pair, Shape
+from hw_targets.ir.network import Conv2d, Dense, Op, Pair, Shape
 
 #: Float32 holds all whole numbers up to here.
 EXACT = 1 << 24

@@ -7,9 +7,9 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.activity import Activity
 from hw_targets.errors import InvalidNetwork
-from hw_targets.network import Accumulator, Array, ChipNetwork, Conv2d, CubaLIF, Network, Op, Population, Synapses
+from hw_targets.ir.activity import Activity
+from hw_targets.ir.network import Accumulator, Array, ChipNetwork, Conv2d, CubaLIF, Network, Op, Population, Synapses
 from hw_targets.quantization.descent import Descent, columns_of
 from hw_targets.quantization.number_formats import DECAY_UNITY
 from hw_targets.quantization.rounding import Reals, Rows

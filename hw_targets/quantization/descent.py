@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.network import Conv2d, CubaLIF
+from hw_targets.ir.network import Conv2d, CubaLIF
 from hw_targets.quantization.number_formats import DECAY_UNITY, FRACTION_BITS
 from hw_targets.quantization.rounding import Reals, Rows
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hw_targets.errors import QuantizationError
-from hw_targets.network import LIF, Population
+from hw_targets.ir.network import LIF, Population
 from hw_targets.quantization.rounder import Rounder
 from hw_targets.quantization.rounding import input_scale
 from hw_targets.quantization.scales import Scaled

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hw_targets.chip import Chip
+from hw_targets.chips.chip import Chip
 from hw_targets.errors import QuantizationError
 
 STATE_BITS, FRACTION_BITS, THRESHOLD_BITS, BIAS_BITS, DECAY_BITS = 24, 6, 17, 13, 12

@@ -18,14 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hw_targets.chip import Chip
+from hw_targets.chips.chip import Chip
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
-from hw_targets.network import LIF, Network, Population, Synapses
+from hw_targets.frontends.torch.from_torch import from_torch
+from hw_targets.ir.network import LIF, Network, Population, Synapses
 from hw_targets.quantization.number_formats import STATE_BITS, NumberFormats, number_formats
 from hw_targets.quantization.quantize import quantize
 from hw_targets.quantization.rounding import Reals, input_scale, rows_of
-from hw_targets.torch_reader.from_torch import from_torch
-from neuroprune.quantization import Grid
+from neuroprune.pruning.rounding import Grid
 
 #: What sums in single precision may be off by, relative to the threshold.
 SINGLE = 2.0**-21

@@ -14,17 +14,17 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.chip import Chip
+from hw_targets.chips.chip import Chip
 from hw_targets.errors import QuantizationError, check_type
-from hw_targets.layers import assign_layers, crossings
-from hw_targets.network import LIF, ChipNetwork, CubaLIF, Network, Population
+from hw_targets.ir.network import LIF, ChipNetwork, CubaLIF, Network, Population
+from hw_targets.passes.saturation import saturated
 from hw_targets.quantization.calibration import Calibration
 from hw_targets.quantization.given_scales import on_scales
 from hw_targets.quantization.number_formats import DECAY_UNITY, NumberFormats, number_formats
 from hw_targets.quantization.rounder import Rounder, has_fractions
 from hw_targets.quantization.rounding import input_scale, with_integers
-from hw_targets.quantization.saturation import saturated
 from hw_targets.quantization.scales import ScaleChooser, Scaled
+from hw_targets.targets.loihi.netx.layers import assign_layers, crossings
 
 
 def quantize(

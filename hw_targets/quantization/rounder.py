@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.network import LIF, Accumulator, ChipNetwork, CubaLIF, Network, Population
+from hw_targets.ir.network import LIF, Accumulator, ChipNetwork, CubaLIF, Network, Population
 from hw_targets.quantization.calibration import Calibration
 from hw_targets.quantization.number_formats import DECAY_UNITY, NumberFormats
 from hw_targets.quantization.rounding import Reals, Rows, input_scale, largest_value, rows_of, with_integers

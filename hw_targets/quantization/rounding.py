@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.network import Conv2d, GradedInput, Graph, Network, Population, Synapses
+from hw_targets.ir.network import Conv2d, GradedInput, Graph, Network, Population, Synapses
 from hw_targets.quantization.number_formats import NumberFormats
 
 Reals = npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hw_targets.errors import QuantizationError
-from hw_targets.network import LIF, GradedInput, Network, Population
+from hw_targets.ir.network import LIF, GradedInput, Network, Population
 from hw_targets.quantization.number_formats import NumberFormats
 from hw_targets.quantization.rounder import Fitted, Integers, Rounder, lasting
 from hw_targets.quantization.rounding import Rows, input_scale, largest_value

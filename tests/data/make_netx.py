@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import torch
 
-from hw_targets.lava.shim import lava_importable
+from hw_targets.targets.loihi.lava.shim import lava_importable
 
 with lava_importable():
     from lava.lib.dl import slayer

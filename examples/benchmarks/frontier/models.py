@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from neuroprune.backends.spikingjelly import functional, layer, neuron
+from neuroprune.frameworks.spikingjelly import functional, layer, neuron
 from neuroprune.models.sew_resnet import surrogate
 
 

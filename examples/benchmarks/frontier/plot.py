@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from examples.benchmarks.frontier.store import Record
 from examples.benchmarks.frontier.table import Frontier, frontiers
-from hw_targets.files import new_file
+from hw_targets.files.atomic import new_file
 from neuroprune._require import require
 
 

@@ -14,8 +14,8 @@ from examples.benchmarks.frontier.methods import METHODS, Handle, Method, Run
 from examples.benchmarks.frontier.methods.base import prunable, sparsity_of
 from examples.benchmarks.frontier.store import Key, Record
 from examples.benchmarks.frontier.tasks import TASKS, Task, device_of, digest, load
-from neuroprune.data import Split
-from neuroprune.training import accuracy, predictor, train
+from neuroprune.training.data.images import Split
+from neuroprune.training.loop import accuracy, predictor, train
 
 #: Points kept of the course of threshold and L1 coefficient.
 TRACE_POINTS = 50

@@ -17,7 +17,7 @@ from examples.benchmarks.frontier import store
 from examples.benchmarks.frontier.plan import missing, ready
 from examples.benchmarks.frontier.run import Unit, run_unit
 from examples.benchmarks.frontier.store import Record
-from hw_targets.versions import commit, versions
+from hw_targets.app.versions import commit, versions
 
 
 def sweep(

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from examples.benchmarks.frontier.models import LeNet, SpikingMLP
-from neuroprune.data import ImageSet, Split, fashion_mnist
 from neuroprune.models.sew_resnet import SmallSEWResNet
-from neuroprune.training import Hyperparameters
+from neuroprune.training.data.images import ImageSet, Split, fashion_mnist
+from neuroprune.training.loop import Hyperparameters
 
 IMAGE = (1, 28, 28)
 BUILDERS: dict[str, Callable[[tuple[int, ...], bool], nn.Module]] = {

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from examples.benchmarks.truth.drawing import draw_model
 from examples.benchmarks.truth.tape import Tape, sparse, sparsity_kind
 from hw_targets import from_torch, load_chip, quantize
-from hw_targets.network import (
+from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,

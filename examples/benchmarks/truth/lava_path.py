@@ -14,11 +14,11 @@ from examples.benchmarks.truth.chips import ChipCase, draw_chip_case
 from examples.benchmarks.truth.finding import Finding
 from examples.benchmarks.truth.tape import Tape
 from hw_targets import emulate, export_netx, insert_relays, read_netx
-from hw_targets.emulation.timing import arrival_steps
 from hw_targets.errors import HardwareTargetError
-from hw_targets.export.netx import NetxLayer, netx_layers
-from hw_targets.lava.check import LavaJob, run_lava_jobs
-from hw_targets.network import Accumulator, ChipNetwork
+from hw_targets.ir.network import Accumulator, ChipNetwork
+from hw_targets.targets.loihi.lava.check import LavaJob, run_lava_jobs
+from hw_targets.targets.loihi.netx.clock import arrival_steps
+from hw_targets.targets.loihi.netx.writer import NetxLayer, netx_layers
 
 Integers = npt.NDArray[np.int64]
 

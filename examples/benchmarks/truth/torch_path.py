@@ -14,8 +14,8 @@ from examples.benchmarks.truth.neurons import ChipNeuron
 from examples.benchmarks.truth.tape import Tape
 from hw_targets import Activity, dequantize, emulate, from_torch, load_chip, quantize
 from hw_targets.errors import HardwareTargetError
-from hw_targets.network import ChipNetwork, CubaLIF, Network
-from neuroprune.backends import backend_of, spikes_of
+from hw_targets.ir.network import ChipNetwork, CubaLIF, Network
+from neuroprune.frameworks import framework_of, spikes_of
 
 
 def check_torch(tape: Tape) -> Finding:
@@ -88,8 +88,8 @@ def run(net: Net, model: Model) -> tuple[dict[str, Array], Array]:
         for name, module in net.named_modules()
         if name.count(".") == 1 and (name.startswith("parts.fire") or isinstance(module, nn.MaxPool2d))
     ]
-    if (backend := backend_of(net)) is not None:
-        backend.reset(net)
+    if (framework := framework_of(net)) is not None:
+        framework.reset(net)
     with torch.no_grad():
         whole = net.layout in ("multi-step", "loop")
         output = net(model.shown) if whole else torch.stack([net(step) for step in model.shown])

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from examples.benchmarks.frontier.methods.base import Handle, Knob, Run
 from examples.benchmarks.frontier.methods.masks import Masked, global_masks
-from neuroprune.backends import backend_of
-from neuroprune.data import as_input
-from neuroprune.training import predictor
+from neuroprune.frameworks import framework_of
+from neuroprune.training.data.images import as_input
+from neuroprune.training.loop import predictor
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,12 @@ def linear_twin(model: nn.Module) -> nn.Module:
     Synaptic flow asks for a network that is linear for positive inputs: ReLU and max-pool are, and a spiking neuron,
     whose rate is to its input what ReLU is, stands for the identity.
     """
-    backend = backend_of(model)
-    if backend is not None:
-        backend.reset(model)
+    framework = framework_of(model)
+    if framework is not None:
+        framework.reset(model)
     twin = copy.deepcopy(model).double().eval()
-    if backend is not None:
-        neurons = [name for name, module in twin.named_modules() if backend.is_neuron(module)]
+    if framework is not None:
+        neurons = [name for name, module in twin.named_modules() if framework.is_neuron(module)]
         for name in neurons:
             twin.set_submodule(name, nn.Identity())
     with torch.no_grad():

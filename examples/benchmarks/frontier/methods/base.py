@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from neuroprune import SoftThresholdPruner
-from neuroprune.data import ImageSet
-from neuroprune.training import Hyperparameters, Predict
+from neuroprune.training.data.images import ImageSet
+from neuroprune.training.loop import Hyperparameters, Predict
 
 
 @dataclass(frozen=True)

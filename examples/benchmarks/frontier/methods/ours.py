@@ -21,7 +21,7 @@ from neuroprune import (
     STDSSine,
     prune_at_initialization,
 )
-from neuroprune.training import train
+from neuroprune.training.loop import train
 
 #: s before the first step of STR: σ(−10) = 4.5e-5 prunes next to nothing.
 STR_INIT = -10.0

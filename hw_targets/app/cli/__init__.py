@@ -1,0 +1,35 @@
+"""The command `neuroprune`: one subcommand per stage, and `demo` for all of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hw_targets.app.cli import commands, demo
+from hw_targets.errors import HardwareTargetError
+from neuroprune.training.data.images import DatasetNotFound
+from neuroprune.training.recipe import InvalidRecipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 on success, 2 with one sentence on standard error for anything the user can mend."""
+    parser = argparse.ArgumentParser(
+        prog="neuroprune",
+        description="Prune spiking networks, lay them on neuromorphic cores, export and verify them.",
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo.add_parser(subparsers)
+    commands.add_parsers(subparsers)
+    options = parser.parse_args(arguments)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a recipe's model may live in the current folder, as with `python -m`
+    try:
+        options.run(options)
+    except (HardwareTargetError, InvalidRecipe, DatasetNotFound, ImportError, FloatingPointError) as error:
+        print(f"neuroprune: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("neuroprune: interrupted", file=sys.stderr)
+        return 130
+    return 0

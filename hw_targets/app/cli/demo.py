@@ -1,0 +1,241 @@
+"""`neuroprune demo`: the whole chain on Fashion-MNIST, from training to Lava's verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hw_targets.app.cli.tables import percent, quantity, ratio, table
+from hw_targets.app.report import write_report
+from hw_targets.app.run_folder import RunFolder
+from hw_targets.app.stages import (
+    Mapped,
+    Trained,
+    calibration_images,
+    core_usage,
+    emulated_accuracy,
+    lava_images,
+    layer_table,
+    load_data,
+    map_network,
+    measure_synops,
+    to_chip,
+    to_network,
+    train_dense_and_pruned,
+)
+from hw_targets.app.versions import commit, versions
+from hw_targets.chips.chip import Chip
+from hw_targets.frontends.nir.writer import write_nir
+from hw_targets.ir.network import ChipNetwork
+from hw_targets.quantization.quantize import dequantize
+from hw_targets.targets.loihi.lava.check import LavaUnavailable, SpikeComparison, compare_with_lava
+from hw_targets.targets.loihi.netx.writer import export_netx
+from hw_targets.targets.registry import load_chip
+from neuroprune.training.data.images import Images, Split
+from neuroprune.training.loop import Hyperparameters, accuracy, predictor, progress_bar
+from neuroprune.training.recipe import Recipe
+
+#: Chips the demo maps to; energies are known for the first.
+CHIPS = ("loihi1", "loihi2")
+#: Test images used where a number is an average per image, not an accuracy.
+MEASURED_IMAGES = 200
+
+
+def demo_recipe(size: str) -> Recipe:
+    """The demo's run: full, or small enough for continuous integration."""
+    full = Recipe(
+        name="SEW ResNet on Fashion-MNIST",
+        factory="neuroprune.models.sew_resnet:SmallSEWResNet",
+        arguments={"widths": [8, 32, 128], "neuron_type": "IF"},
+        training=Hyperparameters(epochs=2, batch_size=128, lr=0.5, weight_decay=0.0),
+        schedule_arguments={"l1": 1.8e-3},
+    )
+    if size == "full":
+        return full
+    return dataclasses.replace(
+        full,
+        arguments={"widths": [8, 16], "neuron_type": "IF"},
+        train_limit=6400,
+        test_limit=500,
+        training=dataclasses.replace(full.training, epochs=1),
+        schedule_arguments={"l1": 1e-2},  # so short a run needs more of it to prune at all
+    )
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("demo", help="the whole chain on Fashion-MNIST: train, prune, map, export, verify")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default: %(default)s)")
+    parser.add_argument(
+        "--size", choices=("full", "small"), default="full", help="small: about a minute, less accurate"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+    parser.set_defaults(run=lambda options: run_demo(options.out, options.size, overwrite=options.overwrite))
+
+
+@dataclass
+class _Clock:
+    """Seconds per stage, announced as they begin."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[None]:
+        print(f"· {title}", flush=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[title] = round(time.perf_counter() - start, 2)
+
+
+def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
+    """Run every stage, write the run folder, print the table."""
+    recipe, clock = demo_recipe(size), _Clock()
+    with clock.stage("load Fashion-MNIST"):
+        data = load_data(recipe)
+    folder = RunFolder.create(out, recipe, overwrite=overwrite)
+    with folder.metrics() as record, clock.stage("train dense and, on the same budget, pruned (LATS)"):
+        dense, pruned = train_dense_and_pruned(recipe, data.train, record("dense"), record("pruned"))
+    folder.drop_results()
+    folder.save_model(dense.model, "dense")
+    folder.save_model(pruned.model)
+    with clock.stage("count synaptic operations"):
+        summary = _software_summary(recipe, data, dense, pruned)
+    with clock.stage("to chip integers, files, cores"):
+        chips = tuple(load_chip(name) for name in CHIPS)
+        network = to_network(pruned.model, data.test.pixels(2), recipe.time_steps)
+        seen = calibration_images(data)
+        chip_network = to_chip(network, chips[0], seen)
+        dense_chip_network = to_chip(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0], seen)
+        export_netx(chip_network, folder.path / "model.net", overwrite=folder.overwrite)
+        write_nir(network, folder.path / "model.nir", overwrite=folder.overwrite)
+        images = data.test.pixels(MEASURED_IMAGES)
+        mapped = map_network(chip_network, chips, images)
+        mapped_dense = map_network(dense_chip_network, chips, images)
+        mapped.placements[CHIPS[0]].save(folder.path / "placement.npz", overwrite=folder.overwrite)
+        summary |= _hardware_summary(mapped_dense, mapped, chips)
+    with clock.stage("classify the test set with chip integers"):
+        summary["quantized_accuracy"] = emulated_accuracy(dequantize(chip_network), data.test, title="quantized")
+        summary["chip_accuracy"] = emulated_accuracy(chip_network, data.test, title="chip")
+    with clock.stage("compare every spike with Lava"):
+        summary |= _lava_summary(chip_network, folder, data, samples=5 if size == "full" else 2)
+    folder.add_to_summary({**summary, "seconds": clock.seconds, "versions": versions(), "commit": commit()})
+    report = write_report(folder.path, overwrite=folder.overwrite)
+    print("\n" + result_table(folder.summary()))
+    print(f"\n{report} shows it in pictures; the other files are beside it.")
+
+
+def _software_summary(recipe: Recipe, data: Split[Images], dense: Trained, pruned: Trained) -> dict[str, Any]:
+    predict = predictor(dense.model, recipe.time_steps)
+    images = data.test.subset(0, MEASURED_IMAGES)
+    with_zeros = measure_synops(dense.model, images, recipe.time_steps)
+    without = measure_synops(pruned.model, images, recipe.time_steps)
+    samples = len(images)
+    layers = layer_table(pruned.model, with_zeros, without, samples)
+    return {
+        "name": recipe.name,
+        "dense_accuracy": accuracy(dense.model, data.test, predict),
+        "pruned_accuracy": accuracy(pruned.model, data.test, predictor(pruned.model, recipe.time_steps)),
+        "sparsity": pruned.sparsity,
+        "weights": sum(layer["weights"] for layer in layers),
+        "layers": layers,
+        "synops_dense": with_zeros.total / samples,
+        "synops_pruned": without.total / samples,
+    }
+
+
+def _hardware_summary(dense: Mapped, pruned: Mapped, chips: tuple[Chip, ...]) -> dict[str, Any]:
+    first = chips[0].name
+    estimates = {"dense": dense.estimates[first], "pruned": pruned.estimates[first]}
+    usage = {}
+    for chip in chips:
+        limits = {
+            "neurons": chip.neurons_per_core,
+            "input_axons": chip.input_axons_per_core,
+            "output_axons": chip.output_axons_per_core,
+            "synaptic_bits": chip.synaptic_bits_per_core,
+        }
+        usage[chip.name] = {
+            "limits": limits,
+            "dense": core_usage(dense.placements[chip.name]),
+            "pruned": core_usage(pruned.placements[chip.name]),
+            "not_enforced": list(pruned.placements[chip.name].not_enforced),
+        }
+    return {
+        "energy_chip": first,
+        "energy_dense_j": estimates["dense"].energy,
+        "energy_pruned_j": estimates["pruned"].energy,
+        "energy_parts": {name: e.energy_parts for name, e in estimates.items()},
+        "energy_coefficients": {k: c._asdict() for k, c in estimates["pruned"].coefficients.items()},
+        "energy_not_modelled": list(estimates["pruned"].not_modelled),
+        "time_dense_s": estimates["dense"].time,
+        "time_pruned_s": estimates["pruned"].time,
+        "cores": {
+            chip.name: {
+                "dense": dense.placements[chip.name].core_count,
+                "pruned": pruned.placements[chip.name].core_count,
+            }
+            for chip in chips
+        },
+        "core_usage": usage,
+        "emulator_overflows": sum(pruned.activity.overflows.values()),
+    }
+
+
+def _lava_summary(network: ChipNetwork, folder: RunFolder, data: Split[Images], samples: int) -> dict[str, Any]:
+    images = lava_images(data.test, samples)
+    note, result = None, None
+    try:
+        with progress_bar(None, "Lava") as bar:
+            result = compare_with_lava(network, folder.path / "model.net", images, waiting=bar.update)
+    except LavaUnavailable as error:
+        note = str(error)
+    verdict = result or SpikeComparison(0, 0, 0, 0, 0)
+    return {
+        "lava_samples": verdict.samples if result else None,
+        "lava_spikes_compared": verdict.compared if result else None,
+        "lava_spike_differences": verdict.differences if result else None,
+        "lava_readout_differences": verdict.readout_differences if result else None,
+        "lava_note": note,
+    }
+
+
+def result_table(summary: dict[str, Any]) -> str:
+    """The demo's one table."""
+    weights, kept = summary["weights"], summary["weights"] * (1 - summary["sparsity"])
+    rows = [
+        ["accuracy, float", percent(summary["dense_accuracy"]), percent(summary["pruned_accuracy"]), ""],
+        ["accuracy, quantized weights", "", percent(summary["quantized_accuracy"]), ""],
+        ["accuracy, chip integers", "", percent(summary["chip_accuracy"]), ""],
+        ["weights", quantity(weights), quantity(kept), ratio(weights, kept)],
+        ["sparsity", percent(0.0), percent(summary["sparsity"]), ""],
+        _compared("synaptic operations / image", summary["synops_dense"], summary["synops_pruned"]),
+        _compared(
+            f"energy / image, {summary['energy_chip']}", summary["energy_dense_j"], summary["energy_pruned_j"], "J"
+        ),
+    ]
+    rows += [_compared(f"cores, {chip}", c["dense"], c["pruned"]) for chip, c in summary["cores"].items()]
+    lines = [table(rows, ["", "dense", "pruned", "ratio"]), "", "sparsity per layer:"]
+    lines.append(
+        table(
+            [[r["name"], quantity(r["weights"]), percent(r["zeros"] / r["weights"])] for r in summary["layers"]],
+            ["layer", "weights", "zero"],
+        )
+    )
+    if summary["lava_samples"] is None:
+        lines += ["", f"Lava: not compared. {summary['lava_note']}"]
+    else:
+        lines += [
+            "",
+            f"Lava: {summary['lava_spike_differences']} differences in {summary['lava_spikes_compared']} spikes of all"
+            f" layers, {summary['lava_samples']} images; {summary['lava_readout_differences']} in the readout.",
+        ]
+    return "\n".join(lines)
+
+
+def _compared(title: str, dense: float | None, pruned: float | None, unit: str = "") -> list[str]:
+    return [title, quantity(dense, unit), quantity(pruned, unit), ratio(dense, pruned)]

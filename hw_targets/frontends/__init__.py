@@ -1,0 +1,1 @@
+"""Models from elsewhere as networks: what a model computes, whatever the chip."""

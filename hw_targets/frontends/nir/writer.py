@@ -1,0 +1,186 @@
+"""The Neuromorphic Intermediate Representation (Pedersen et al., Nat. Commun. 2024), the interchange with other tools.
+
+NIR speaks of continuous time, so the discrete-time meaning must be stated: one simulation step is dt = 1, and a leaky
+neuron v ← (1 − d)·v + x is the forward-Euler step of τ·v̇ = −v + R·I with τ = R = 1/d. NIR compares v > threshold, this
+package mostly v ≥ threshold; the two differ only where they are equal. What NIR has no place for (dt, the number of
+steps, the comparison, the kind of input, names that HDF5 does not allow) goes into metadata, where `from_nir` finds it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hw_targets.errors import UnsupportedModel, check_type
+from hw_targets.files.atomic import new_file
+from hw_targets.frontends.signals import Floats
+from hw_targets.ir.network import LIF, Accumulator, Conv2d, GradedInput, Network, Op, Population, Shape
+from neuroprune._require import require
+
+
+def to_nir(network: Network) -> Any:
+    """A `nir.NIRGraph` of a real-valued network: one node per distinct op, edges that end in one node add.
+
+    Raises:
+        UnsupportedModel: several inputs or outputs, recurrence on a grid, delays, a bias for each neuron of a grid, a
+            kernel with an even and an odd side.
+        ImportError: nir is not installed.
+    """
+    check_type("to_nir", network, Network, "the network that from_torch gives, before quantize")
+    nir = require("nir", "nir")
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise UnsupportedModel("to_nir: the network must have one input and one output population")
+    _refuse_extras(network)
+    entry, end = network.inputs[0], network.outputs[0]
+    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(entry.shape)}, metadata=_metadata(entry, "input"))}
+    edges: list[tuple[str, str]] = []
+    taken = {"input", "output"}
+    node_of = {p.name: "input" if p is entry else _free(_node_name(p.name), taken) for p in network.populations}
+    for name in network.order:
+        population = network[name]
+        if population.is_input:
+            continue
+        nodes[node_of[name]] = _neurons(nir, population, _metadata(population, node_of[name]))
+        for index, (op, sources) in enumerate(network.shared_ops(name)):
+            key = _free(f"{node_of[name]}_in{index}", taken)
+            # The bias enters once per step, however many groups of synapses there are, or through the leak.
+            biased = population if index == 0 and not _is_lasting(population) else None
+            nodes[key] = _synapses(nir, op, network[sources[0]], biased)
+            edges.append((key, node_of[name]))
+            starts = [node_of[s] for s in sources]
+            if not isinstance(op, Conv2d) and len(network[sources[0]].shape) > 1:
+                flatten = _free(f"{key}_flatten", taken)
+                nodes[flatten] = nir.Flatten({"input": np.array(network[sources[0]].shape)}, 0, -1)
+                edges += [(start, flatten) for start in starts]
+                starts = [flatten]
+            edges += [(start, key) for start in starts]
+    nodes["output"] = nir.Output({"output": np.array(end.shape)})
+    edges.append((node_of[end.name], "output"))
+    return nir.NIRGraph(nodes, edges, metadata={"dt": 1.0, "time_steps": network.time_steps})
+
+
+def _refuse_extras(network: Network) -> None:
+    """NIR's discrete meaning is stated here for feed-forward steps and one bias per channel only."""
+    for s in network.synapses:
+        on_grid = s.is_recurrent and len(network[s.target].shape) > 1
+        if on_grid or s.delay is not None or s.immediate:
+            what = "recurrent on a grid" if on_grid else "delayed" if s.delay is not None else "those of an input layer"
+            raise UnsupportedModel(f"to_nir: synapses {s.name} are {what}, which is not written to NIR; export netx")
+    for p in network.populations:
+        if p.has_neuron_biases:
+            raise UnsupportedModel(f"to_nir: {p.name} has a bias per neuron, NIR's layers one per channel; export netx")
+
+
+def write_nir(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write `to_nir(network)` to a .nir file.
+
+    Raises:
+        InvalidFile: `path` exists and `overwrite` is False.
+    """
+    graph = to_nir(network)
+    with new_file(path, overwrite=overwrite) as temporary:
+        require("nir", "nir").write(str(temporary), graph)
+
+
+def _node_name(population: str) -> str:
+    # NIR files are HDF5, and many readers turn node names into attributes.
+    return population.replace(".", "_").replace("/", "_")
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, lengthened until no other node has it, and from now on taken."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def _square(op: Conv2d, source: Shape) -> Conv2d:
+    """The same convolution with a square kernel, which is all that nir's check of shapes knows: zeros around it.
+
+    Raises:
+        UnsupportedModel: one side is even and the other odd, so that no equal padding gives the same output.
+    """
+    rows, columns = op.weight.shape[2:]
+    if rows == columns:
+        return op
+    before = [-(-(max(rows, columns) - side) // 2) for side in (rows, columns)]
+    after = [max(rows, columns) - side - b for side, b in zip((rows, columns), before, strict=True)]
+    padding = [p + d * b for p, d, b in zip(op.padding, op.dilation, before, strict=True)]
+    weight = np.pad(op.weight, ((0, 0), (0, 0), (before[0], after[0]), (before[1], after[1])))
+    wanted = op.output_shape(source)
+    # Where there is one output only, a longer stride steps over what the padding would add.
+    stride = [max(s, source[1:][i] + 2 * padding[i]) if wanted[1 + i] == 1 else s for i, s in enumerate(op.stride)]
+    found = replace(op, weight=weight, padding=(padding[0], padding[1]), stride=(stride[0], stride[1]))
+    if found.output_shape(source) != wanted:
+        raise UnsupportedModel(
+            f"to_nir: nir 1.0.8 takes every kernel for square, and one of {rows}×{columns} cannot be padded to be;"
+            " use sides that are both odd or both even, or export netx"
+        )
+    return found
+
+
+def _ungrouped(weight: Floats, groups: int) -> Floats:
+    """The kernel (out, in, kH, kW) of a convolution without groups that computes the same."""
+    outs, ins, *taps = weight.shape
+    whole = np.zeros((outs, groups, ins, *taps))
+    for group, block in enumerate(np.split(np.arange(outs), groups)):
+        whole[block, group] = weight[block]
+    return whole.reshape(outs, groups * ins, *taps)
+
+
+def _metadata(population: Population, node: str) -> dict[str, Any]:
+    """What `from_nir` needs to know of a population beyond its NIR node."""
+    neuron, known = population.neuron, dict[str, Any]()
+    if population.name != node:
+        known["name"] = population.name
+    if isinstance(neuron, GradedInput):
+        known |= {"bits": neuron.bits, "scale": neuron.scale}
+    if isinstance(neuron, LIF):
+        known["strict"] = neuron.strict
+        known |= {} if neuron.unit is None else {"unit": neuron.unit}
+    return known
+
+
+def _is_lasting(population: Population) -> bool:
+    """Whether its synaptic current lasts over steps."""
+    return isinstance(population.neuron, LIF) and population.neuron.i_decay != 1.0
+
+
+def _neurons(nir: Any, population: Population, metadata: dict[str, Any]) -> Any:
+    shape, neuron = population.shape, population.neuron
+    if isinstance(neuron, Accumulator):
+        return nir.I(r=np.ones(shape), metadata=metadata)
+    assert isinstance(neuron, LIF)
+    threshold, zero = np.full(shape, neuron.v_threshold), np.zeros(shape)
+    common = {"v_threshold": threshold, "v_reset": zero, "metadata": metadata}
+    if _is_lasting(population):
+        if not (neuron.i_decay and neuron.v_decay):
+            raise UnsupportedModel(
+                f"to_nir: {population.name} has a current (i_decay {neuron.i_decay:g}) or a potential (v_decay"
+                f" {neuron.v_decay:g}) that never decays; NIR's CubaLIF has time constants for both: export netx"
+            )
+        tau_syn, tau_mem = np.full(shape, 1.0 / neuron.i_decay), np.full(shape, 1.0 / neuron.v_decay)
+        # A bias goes to the potential, which in NIR only the leak reaches.
+        bias = np.zeros(shape[0]) if population.bias is None else population.bias
+        leak = zero + bias.reshape(-1, *[1] * (len(shape) - 1)) / neuron.v_decay
+        return nir.CubaLIF(tau_syn=tau_syn, tau_mem=tau_mem, r=tau_mem, v_leak=leak, w_in=tau_syn, **common)
+    if neuron.v_decay == 0:
+        return nir.IF(r=np.ones(shape), **common)
+    tau = np.full(shape, 1.0 / neuron.v_decay)
+    return nir.LIF(tau=tau, r=tau, v_leak=zero, **common)
+
+
+def _synapses(nir: Any, op: Op, source: Population, biased: Population | None) -> Any:
+    if isinstance(op, Conv2d):
+        op = _square(op, source.shape)
+    weight = op.weight.astype(np.float64)
+    bias = np.zeros(len(weight)) if biased is None or biased.bias is None else biased.bias.astype(np.float64)
+    if isinstance(op, Conv2d):
+        # nir checks a convolution's channels as if there were no groups, so these are written out.
+        weight = _ungrouped(weight, op.groups)
+        return nir.Conv2d(source.shape[1:], weight, op.stride, op.padding, op.dilation, 1, bias)
+    return nir.Affine(weight, bias)

@@ -1,0 +1,155 @@
+"""Populations and synapses as they are found in a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hw_targets.errors import UnsupportedModel
+from hw_targets.frontends import signals
+from hw_targets.frontends.signals import Floats, Signal, Term
+from hw_targets.frontends.torch.hard_reset import as_lif
+from hw_targets.frontends.torch.marks import ALL, EVERY, Moment, Traced, merged, same
+from hw_targets.ir.network import LIF, Accumulator, Dense, GradedInput, Population, Shape, SpikeInput, Synapses
+from neuroprune.frameworks import NeuronEquation
+
+
+class Builder:
+    """Collects a network. A loop over time visits a population once a step, always with the same signal."""
+
+    def __init__(self, entry: str, *, approximate: bool) -> None:
+        self.entry = entry
+        self.populations: list[Population] = []
+        self.synapses: list[Synapses] = []
+        self.notes: list[str] = []
+        self.calls: dict[str, int] = {}
+        self._approximate = approximate
+        self._driven_by: dict[str, Signal] = {}
+        self._products: dict[tuple[str, Moment], Traced] = {}
+
+    @property
+    def steps(self) -> int:
+        """How many steps the model ran its neurons for; 1 where they take all at once, 0 where there are none.
+
+        Raises:
+            UnsupportedModel: some of them for more than others.
+        """
+        if len(set(self.calls.values())) > 1:
+            raise UnsupportedModel(f"from_torch: the model runs its neurons for unequal numbers of steps, {self.calls}")
+        return max(self.calls.values(), default=0)
+
+    def add_input(self, shape: Shape, neuron: GradedInput | SpikeInput) -> None:
+        """The population that stands for the model's input."""
+        self.populations.append(Population(self.entry, shape, neuron))
+
+    def add_neurons(self, name: str, mark: Traced, equation: NeuronEquation) -> Traced:
+        """A framework's neurons, driven by a current.
+
+        Raises:
+            UnsupportedModel: the chip's neurons cannot do what these do, or what `add` says.
+        """
+        neuron, note = as_lif(equation, approximate=self._approximate)
+        gain = np.full(mark.signal.shape[0], equation.input_gain)
+        driven = mark.signal if equation.input_gain == 1.0 else signals.scale(mark.signal, gain)
+        notes = [] if note is None else [note]
+        if neuron.i_decay != 1.0 and driven.bias is not None and driven.bias.any():
+            driven, note = self._biased_current(driven, neuron.i_decay)
+            notes.append(note)
+        if name not in self.calls:
+            self.notes += [f"{name} {text}" for text in notes]
+        return self.add(name, replace(mark, signal=driven), neuron)
+
+    def add(self, name: str, mark: Traced, neuron: LIF | Accumulator) -> Traced:
+        """A population driven by a signal, or the next step of one that was there before.
+
+        Raises:
+            UnsupportedModel: it was there before, but with another signal, or out of step.
+        """
+        call = self.calls.get(name, 0)
+        if not call:
+            self._append(name, mark.signal, neuron)
+        elif mark.moment == ALL or not same(mark.signal, self._driven_by[name]):
+            raise UnsupportedModel("is called twice in one pass; give each use its own neurons")
+        if mark.moment not in (ALL, EVERY, Moment("step", call)):
+            raise UnsupportedModel(
+                f"gets {mark.moment} in its step {call}; only what belongs to the same step may meet, since recurrent"
+                " and delayed connections are not read"
+            )
+        if not isinstance(neuron, Accumulator):
+            self.calls[name] = call + 1
+        sent = Signal(mark.signal.shape, (Term(name, mark.signal.shape),))
+        return Traced(sent, ALL if mark.moment == ALL else Moment("step", call))
+
+    def add_feedback(self, name: str, weight: Floats) -> None:
+        """Synapses (out, in) of a population to itself, one step later."""
+        self.synapses.append(Synapses(name, name, Dense(weight)))
+
+    def product(self, a: Traced, b: Traced) -> Traced:
+        """Spikes times spikes (SEW AND), or times one minus spikes (SEW IAND), by neurons that forget in every step.
+
+        s·x = [s + x ≥ 2] and (1 − s)·x = [x − s ≥ 1]; with v_decay = 1 nothing is left over for the next step.
+
+        Raises:
+            UnsupportedModel: factors that are not the spikes of one population each.
+        """
+        if a.complement and b.complement:
+            raise UnsupportedModel("multiplies 1 − spikes by 1 − spikes; write it as one minus their sum and product")
+        if a.complement:
+            a, b = b, a
+        left, right = self.binary(a.signal), self.binary(b.signal)
+        if left.shape != right.shape:
+            raise UnsupportedModel(f"multiplies spikes of shapes {left.shape} and {right.shape}")
+        if b.complement:
+            right = signals.scale(right, np.full(right.shape[0], -1.0))
+        name = f"{left.terms[0].source}{' and not ' if b.complement else ' and '}{right.terms[0].source}"
+        both = Traced(signals.add(left, right), merged(a.moment, b.moment))
+        if (name, both.moment) not in self._products:
+            made = self.add(name, both, LIF(1.0 if b.complement else 2.0, v_decay=1.0))
+            self._products[name, both.moment] = made
+        return self._products[name, both.moment]
+
+    def binary(self, signal: Signal) -> Signal:
+        """The signal, if it is the spikes of one population of neurons.
+
+        Raises:
+            UnsupportedModel: it is something else.
+        """
+        plain = signal.is_spikes and len(signal.terms) == 1
+        source = next(p for p in self.populations if p.name == signal.terms[0].source)
+        if not plain or isinstance(source.neuron, GradedInput):
+            raise UnsupportedModel(
+                "max-pools or multiplies something other than the spikes of one layer (a sum of spikes, currents or an"
+                " image), where neither is a threshold; do it straight after neurons, or use an average pool"
+            )
+        return signal
+
+    def keep_only(self, output: str) -> None:
+        """Drop the populations that the output does not depend on, such as a product nobody uses."""
+        heard = {output}
+        for population in reversed(self.populations):
+            if population.name in heard:
+                heard |= {s.source for s in self.synapses if s.target == population.name}
+        self.populations = [p for p in self.populations if p.name in heard]
+        self.synapses = [s for s in self.synapses if s.target in heard]
+
+    def _biased_current(self, driven: Signal, i_decay: float) -> tuple[Signal, str]:
+        assert driven.bias is not None
+        if not self._approximate or i_decay == 0.0:
+            raise UnsupportedModel(
+                "adds a bias to a synaptic current that lasts over steps, but the chip adds biases to the potential;"
+                " train the layer before with bias=False and no batch-norm, or pass approximate=True to add the value"
+                " that the current of the bias settles at"
+            )
+        note = "gets its bias at the value its current settles at, from the first step on"
+        return replace(driven, bias=driven.bias / i_decay), note
+
+    def _append(self, name: str, signal: Signal, neuron: LIF | Accumulator) -> None:
+        if any(p.name == name for p in self.populations):
+            raise UnsupportedModel("is called twice in one pass; give each use its own neurons")
+        self._driven_by[name] = signal
+        self.populations.append(Population(name, signal.shape, neuron, signal.bias))
+        for source in dict.fromkeys(t.source for t in signal.terms):
+            self.synapses += [
+                Synapses(source, name, op) for op in (signals.as_op(t) for t in signal.terms if t.source == source)
+            ]

@@ -1,0 +1,121 @@
+"""A trained PyTorch model, exactly as it is, to a `Network`.
+
+The model runs once on an example. Layers and neurons report what they did through module hooks, and the tensor
+operations between them are watched through `__torch_function__`; so any Python control flow in `forward` is fine, a
+loop over time included, and anything that was not understood is refused by name.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hw_targets.errors import UnsupportedModel, check_type
+from hw_targets.frontends.torch.layout import Layout
+from hw_targets.frontends.torch.tracer import Tracer
+from hw_targets.ir.network import Network
+from neuroprune.frameworks import UnsupportedNeuron, framework_of
+
+
+def from_torch(
+    model: nn.Module, example_input: Tensor, *, time_steps: int | None = None, approximate: bool = False
+) -> Network:
+    """Read the populations and synapses of a spiking model, batch-norm folded, in evaluation mode.
+
+    Args:
+        model: a network of supported layers (Conv1d/2d, Linear, BatchNorm, max-, average- and adaptive average pools,
+            flatten, dropout) and of a framework's neurons; it is left in the mode and state it was in, its neurons
+            reset. It returns one tensor, or a tuple of which one is no neuron's state.
+        example_input: what the model takes: (T, N, C, H, W) for multi-step models, (N, C, H, W) for one step of a
+            single-step model or for a model that repeats an image, (N, C, H, W, T) for slayer; or features (F,) for
+            (C, H, W). Signals (C, L) become (C, 1, L). Values 0/1 are spikes; others must lie in 0…1 and enter the
+            chip as 8-bit integers.
+        time_steps: T, the steps a sample lasts; needed only where the model takes one step per call.
+        approximate: let neurons that reset in another way reset to zero, and synaptic currents lose the start of what a
+            bias adds to them; `Network.notes` names them, and `spike_difference` measures what it does.
+
+    Returns:
+        Network: populations are named after the neuron modules; a final linear layer becomes an `Accumulator`.
+
+    Raises:
+        UnsupportedModel: a layer, neuron or tensor operation without an exact counterpart, or neurons whose currents on
+            the example are not those that the network computes; the message names it.
+    """
+    check_type("from_torch", model, nn.Module, "a trained model")
+    check_type("from_torch", example_input, Tensor, "a tensor of what the model takes")
+    model = _unwrapped(model)
+    if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
+        raise UnsupportedModel(f"from_torch: time_steps is {time_steps!r}, expected a whole number of at least 1")
+    framework = framework_of(model)
+    if framework is None:
+        raise UnsupportedModel(
+            "from_torch: the model has no spiking neurons of a known framework; convert it to a spiking network first"
+        )
+    try:
+        framework.check_alignment(model)
+        axis, per_call = framework.time_axis(model), framework.neuron_time_axis(model)
+    except UnsupportedNeuron as error:
+        raise UnsupportedModel(f"from_torch: {error}") from error
+    first: UnsupportedModel | None = None
+    for lead in _leads(example_input.dim(), axis, per_call):
+        try:
+            layout = Layout.of(example_input, lead, per_call)
+            tracer = Tracer(model, framework, layout, approximate=approximate)
+            tracer.run(example_input)
+            steps = _steps(layout, tracer.network.steps, axis, time_steps)
+        except UnsupportedModel as error:
+            first = first or error
+        else:
+            found = tracer.network
+            network = Network(
+                tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes)
+            )
+            tracer.recording.check(network)
+            return network
+    assert first is not None
+    raise first
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside what `torch.compile` and data-parallel training made of it."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return _unwrapped(model.module)
+    inner = getattr(model, "_orig_mod", model)
+    return inner if inner is model else _unwrapped(inner)
+
+
+def _leads(dim: int, axis: int | None, per_call: int | None) -> tuple[int, ...]:
+    """How many axes come before a sample's own, likeliest first: the batch, or time and batch.
+
+    A model whose neurons take one step per call may loop over an input (T, N, …) or over one step (N, …) of it.
+    """
+    if per_call is not None:
+        return (2,) if per_call == 0 else (1,)
+    if dim == 3:
+        return (2, 1) if axis == 0 else (1, 2)
+    return {4: (1, 2), 5: (2,)}.get(dim, (1,))
+
+
+def _steps(layout: Layout, looped: int, axis: int | None, asked: int | None) -> int:
+    """T: as many as the input has, the model's own loop took (`looped`), or the caller says."""
+    if layout.per_call is not None:
+        return layout.steps
+    if layout.lead == 1 and looped <= 1:
+        if axis == 0 and asked not in (None, 1):
+            raise UnsupportedModel(
+                "from_torch: the model's forward takes one step, and its neurons get their states from it, so that no"
+                " second step can follow; loop over time in forward, or use init_hidden=True"
+            )
+        if axis is None and asked is None:
+            raise UnsupportedModel(
+                "from_torch: the model takes one time step per call; say how many a sample lasts, time_steps=..."
+            )
+        return asked or 1
+    if layout.lead == 2 and looped != layout.steps:
+        raise UnsupportedModel(
+            f"from_torch: the model took {looped} of the {layout.steps} steps of its input; loop over all of them"
+        )
+    if asked not in (None, looped):
+        raise UnsupportedModel(
+            f"from_torch: the model loops over {looped} steps, but time_steps is {asked}; leave it out"
+        )
+    return looped

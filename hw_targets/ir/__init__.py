@@ -1,0 +1,1 @@
+"""The intermediate representation: networks of populations and synapses, and what one asks of them."""

@@ -1,0 +1,85 @@
+"""What makes a network invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+
+from hw_targets.errors import InvalidNetwork
+from hw_targets.ir.populations import LIF, MAX_DELAY, Conv2d, CubaLIF, Dense, Population, Shape, Synapses
+
+
+def check_bias(population: Population) -> None:
+    """A bias is finite, per channel or per neuron.
+
+    Raises:
+        InvalidNetwork: it is not.
+    """
+    bias = population.bias
+    if bias is None:
+        return
+    if bias.shape not in ((population.shape[0],), (population.size,)):
+        raise InvalidNetwork(
+            f"population {population.name}: the bias has shape {bias.shape}, expected one value per channel,"
+            f" ({population.shape[0]},)"
+        )
+    if not np.isfinite(bias).all():
+        raise InvalidNetwork(
+            f"population {population.name}: {int((~np.isfinite(bias)).sum())} of {bias.size} biases are NaN or"
+            " infinite; check the training run before mapping it"
+        )
+
+
+def check_synapses(synapses: Synapses, populations: Mapping[str, Population]) -> None:
+    """Both ends exist, the weights lead from one to the other and are finite, delays and recurrence are possible.
+
+    Raises:
+        InvalidNetwork: one of these does not hold.
+    """
+    for end in (synapses.source, synapses.target):
+        if end not in populations:
+            raise InvalidNetwork(f"synapses {synapses.name} name a population {end!r} that does not exist")
+    source, target, op = populations[synapses.source], populations[synapses.target], synapses.op
+    weight = op.weight
+    if isinstance(op, Conv2d):
+        fits = weight.ndim == 4 and len(source.shape) == 3
+        fits = fits and weight.shape[1] * op.groups == source.shape[0] and weight.shape[0] % op.groups == 0
+    else:
+        fits = weight.ndim == 2 and weight.shape[1] == source.size
+    fits = fits and prod(op.output_shape(source.shape)) == target.size
+    if not fits:
+        raise InvalidNetwork(
+            f"synapses {synapses.name}: weight {weight.shape} does not take {source.shape} to {target.shape}"
+        )
+    _check_delay(synapses, (target.size, source.size))
+    if synapses.is_recurrent and not isinstance(source.neuron, (LIF, CubaLIF)):
+        raise InvalidNetwork(
+            f"synapses {synapses.name}: only spiking neurons can feed themselves, {source.name} is"
+            f" {type(source.neuron).__name__}"
+        )
+    if not np.isfinite(weight).all():
+        raise InvalidNetwork(
+            f"synapses {synapses.name}: {int((~np.isfinite(weight)).sum())} of {weight.size} weights are NaN or"
+            " infinite; check the training run before mapping it"
+        )
+
+
+def _check_delay(synapses: Synapses, shape: Shape) -> None:
+    """Delays are whole steps, 0 … MAX_DELAY, that broadcast to `shape` (targets, sources)."""
+    delay = synapses.delay
+    if delay is None:
+        return
+    fits = isinstance(synapses.op, Dense) and delay.ndim == 2
+    fits = fits and all(d in (1, n) for d, n in zip(delay.shape, shape, strict=False))
+    if not fits or not np.issubdtype(delay.dtype, np.integer):
+        raise InvalidNetwork(
+            f"synapses {synapses.name}: delays must be integers that broadcast to {shape} (targets, sources) of a dense"
+            f" layer; got {delay.dtype} {delay.shape}"
+        )
+    low, high = int(delay.min(initial=0)), int(delay.max(initial=0))
+    if low < 0 or high > MAX_DELAY:
+        raise InvalidNetwork(
+            f"synapses {synapses.name}: delays span {low} … {high} steps, 6 bits hold 0 … {MAX_DELAY}; shorten them"
+        )

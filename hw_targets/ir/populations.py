@@ -1,0 +1,160 @@
+"""What networks are made of: neurons in discrete time, populations of them, and the synapses between two.
+
+Axis order is PyTorch's; see `hw_targets.ir.network`, from where all of this is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+Shape: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[int, int]
+Array: TypeAlias = npt.NDArray[Any]
+
+#: Steps; the longest delay that lava-dl 0.6.0 loads (`netx/hdf5.py`), of Loihi's 6 bits.
+MAX_DELAY = 62
+
+
+@dataclass(frozen=True)
+class GradedInput:
+    """Values 0 … 2^bits − 1 sent in every step (a static image); `scale` is the integer that stands for 1.0."""
+
+    bits: int = 8
+    scale: float = 255.0
+
+
+@dataclass(frozen=True)
+class SpikeInput:
+    """Binary spikes from outside the chip."""
+
+
+@dataclass(frozen=True)
+class LIF:
+    """Leaky integrate-and-fire, hard reset to zero, real-valued.
+
+    u ← (1 − i_decay)·u + x;  v ← (1 − v_decay)·v + u + bias;  s = [v ≥ v_threshold], or [v > v_threshold] where
+    `strict`;  v ← 0 where s.  `v_decay = 0` is integrate-and-fire, `i_decay = 1` a current that lasts one step.
+    `unit` is the integer that stood for 1.0 where the network was trained in integers; `quantize` keeps it if it fits.
+    """
+
+    v_threshold: float
+    v_decay: float = 0.0
+    i_decay: float = 1.0
+    strict: bool = False
+    unit: int | None = None
+
+
+@dataclass(frozen=True)
+class CubaLIF:
+    """Loihi's current-based neuron in integers, the subset netx loads (all decays in 1/4096).
+
+    u ← rz(u·(4096 − i_decay)) + (a << 6);  v ← rz(v·(4096 − v_decay)) + u + (bias << 6);
+    s = [v > (v_threshold << 6)];  v ← 0 where s;  rz(x) = sign(x)·(|x| >> 12).
+    Source: lava-nc 0.10.0 `proc/lif/models.py` and `netx/hdf5.py` (lava-dl 0.6.0), du = iDecay − 1.
+    """
+
+    v_threshold: int
+    v_decay: int = 0
+    i_decay: int = 4096
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """A readout: sums its input over the run of one sample and never fires."""
+
+
+Neuron: TypeAlias = GradedInput | SpikeInput | LIF | CubaLIF | Accumulator
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one kind.
+
+    `bias` is added in every step, in the unit of the incoming weights: one value per channel, (C,) or (F,), or one per
+    neuron, (C·H·W,) in C order.
+    """
+
+    name: str
+    shape: Shape
+    neuron: Neuron
+    bias: Array | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+    @property
+    def is_input(self) -> bool:
+        """Whether spikes come from outside the chip."""
+        return isinstance(self.neuron, (GradedInput, SpikeInput))
+
+    @property
+    def has_neuron_biases(self) -> bool:
+        """Whether neurons of one channel have biases of their own."""
+        return self.bias is not None and self.bias.shape == (self.size,) != (self.shape[0],)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """Cross-correlation with zero padding, as `torch.nn.functional.conv2d`; weight (out, in/groups, kH, kW)."""
+
+    weight: Array
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Shape (C, H, W) of the target for a source (C, H, W)."""
+        size = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, p, d, k, s in zip(
+                source[1:], self.padding, self.dilation, self.weight.shape[2:], self.stride, strict=True
+            )
+        ]
+        return (int(self.weight.shape[0]), *size)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Matrix (out, in); the source is flattened in (C, H, W) order."""
+
+    weight: Array
+
+    def output_shape(self, source: Shape) -> Shape:  # noqa: ARG002 - same signature as Conv2d
+        """Shape (out,) of the target."""
+        return (int(self.weight.shape[0]),)
+
+
+Op: TypeAlias = Conv2d | Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """All synapses from one population to another, or (recurrent) back to the same one, one step later.
+
+    `delay` holds the further steps a current takes, 0 … 62: integers that broadcast to (targets, sources), so (F, 1) is
+    one delay per target and (1, F) one per source (axonal); dense synapses only. `immediate` marks the current of an
+    input layer's own neurons, which on the chip arrives in the step it is sent instead of one later.
+    """
+
+    source: str
+    target: str
+    op: Op
+    delay: Array | None = None
+    immediate: bool = False
+
+    @property
+    def name(self) -> str:
+        """`source→target`."""
+        return f"{self.source}→{self.target}"
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the synapses lead back to their own population."""
+        return self.source == self.target

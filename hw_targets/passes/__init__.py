@@ -1,0 +1,1 @@
+"""Networks to networks, every spike kept: nothing here knows a chip by name."""

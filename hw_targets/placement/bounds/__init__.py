@@ -1,0 +1,1 @@
+"""Lower bounds on cores, proven or, for memory, nearly so."""

@@ -1,0 +1,1 @@
+"""What neurons take of a core: axons, lists of synapses, bits."""

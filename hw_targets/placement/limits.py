@@ -1,0 +1,97 @@
+"""What no cutting into cores can mend: uncountable cores, single neurons above a limit, too large a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hw_targets.chips.chip import Chip
+from hw_targets.errors import DoesNotFit, InvalidChip, InvalidNetwork
+from hw_targets.ir.connectivity import Ints, fan_in, fan_out
+from hw_targets.ir.network import ChipNetwork
+
+
+def check_chip(network: ChipNetwork, chip: Chip) -> None:
+    """Refuse a chip whose cores cannot be counted neuron by neuron, and integers made for another chip.
+
+    Raises:
+        InvalidChip, InvalidNetwork
+    """
+    if chip.kernel_words_per_core is not None:
+        raise InvalidChip(
+            f"place: {chip.name} keeps one convolution layer per core, and its memory follows from the layer's shape"
+            " (kernel_words_per_core); there is no cost per neuron to cut by, so use the vendor's mapper for it"
+        )
+    if chip.neurons_per_core is None:
+        raise InvalidChip(
+            f"place: {chip.name} does not say how many neurons a core holds (neurons_per_core); copy its file, add the"
+            " number that your program for its cores reaches, with its source, and pass that file"
+        )
+    if network.chip not in ("", chip.name):
+        raise InvalidNetwork(
+            f"place: the network holds integers for {network.chip!r}, but the chip is {chip.name!r}; quantize the"
+            f" network for {chip.name} (or pass the chip it was quantized for)"
+        )
+
+
+def check_neurons(network: ChipNetwork, chip: Chip) -> None:
+    """Refuse a neuron with more synapses, in or out, than the chip allows it, and inputs or outputs it cannot take.
+
+    Raises:
+        DoesNotFit: names the population, the neuron, the number and the limit.
+    """
+    for population in network.populations:
+        name, heard, sent = population.name, 0, 0
+        for group in network.incoming(name):
+            heard = heard + fan_in(group, network).reshape(-1)  # type: ignore[assignment]  # becomes an array
+        for group in network.outgoing(name):
+            sent = sent + fan_out(group, network).reshape(-1)  # type: ignore[assignment]  # becomes an array
+        _check(chip, name, "inputs_per_neuron", heard, "prune it to a fan-in cap of {limit}")
+        if not population.is_input:
+            _check(chip, name, "synapses_out_per_neuron", sent, "prune the synapses it sends to {limit}")
+    for key, populations in (("input_neurons", network.inputs), ("output_neurons", network.outputs)):
+        limit, count = getattr(chip, key), sum(p.size for p in populations)
+        if limit is not None and count > limit:
+            raise DoesNotFit(
+                f"the network has {count} {key.replace('_', ' ')}, {count - limit} more than the {limit} of {chip.name}"
+                f" ({key}); make them fewer"
+            )
+
+
+def check_destinations(destinations: Mapping[str, Ints], network: ChipNetwork, chip: Chip) -> None:
+    """Refuse a neuron on the chip that sends to more cores than it may.
+
+    Raises:
+        DoesNotFit
+    """
+    for name, counts in destinations.items():
+        if not network[name].is_input:
+            _check(chip, name, "destinations_per_neuron", counts, "prune or narrow the layers it feeds")
+
+
+def check_system(cores: int, chip: Chip) -> None:
+    """Refuse a network that needs more chips than the largest system built of them has.
+
+    Raises:
+        DoesNotFit: says how many chips it would take.
+    """
+    chips, largest = -(-cores // chip.cores_per_chip), chip.largest_system_chips
+    if largest is not None and chips > largest:
+        raise DoesNotFit(
+            f"the network takes {cores} cores, which is {chips} {chip.name} chips, {chips - largest} more than the"
+            f" {largest} of its largest system (largest_system_chips); prune it further, or narrow its layers"
+        )
+
+
+def _check(chip: Chip, name: str, key: str, counts: Ints | int, remedy: str) -> None:
+    limit = getattr(chip, key)
+    if limit is None or isinstance(counts, int) or counts.size == 0 or int(counts.max()) <= limit:
+        return
+    neuron = int(np.argmax(counts))
+    used = int(counts[neuron])
+    unit = "destination cores" if key == "destinations_per_neuron" else "synapses"
+    raise DoesNotFit(
+        f"population {name!r}: neuron {neuron} has {used} {unit}, {used - limit} more than the {limit} that a"
+        f" {chip.name} neuron may have ({key}); {remedy.format(limit=limit)}"
+    )

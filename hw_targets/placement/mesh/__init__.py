@@ -1,0 +1,1 @@
+"""Cores on the mesh of routers, and the traffic between them."""

@@ -1,0 +1,1 @@
+"""Several populations on a core: packed, room filled, light cores dissolved."""

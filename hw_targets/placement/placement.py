@@ -1,0 +1,213 @@
+"""The result of mapping: which core every neuron lives on, what each core holds, and its file format."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hw_targets.chips.chip import Chip
+from hw_targets.errors import InvalidFile
+from hw_targets.files.atomic import new_file
+from hw_targets.ir.connectivity import Ints
+from hw_targets.ir.network import ChipNetwork, Population
+from hw_targets.placement.bounds.bounds import cores_by_resource, totals
+from hw_targets.placement.cores.cost import CoreUsage, Part, Window, core_order, usage_of
+from hw_targets.placement.fingerprint import fingerprint
+from hw_targets.placement.limits import check_chip, check_destinations, check_neurons
+from hw_targets.placement.mesh.mesh import MeshTraffic, arrange, measure
+from hw_targets.placement.mesh.traffic import core_links, messages_sent
+from hw_targets.placement.packing.packing import count_destinations
+from hw_targets.placement.tiles.convolution import Convolution, as_tile, is_convolution
+from hw_targets.targets.registry import load_chip
+
+Cores = npt.NDArray[np.int32]
+STAMP = "neuroprune placement, network sha256 "
+"""What the comment of a placement's archive begins with, before the network's fingerprint."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Placement:
+    """Neurons of a network laid out on the cores of a chip.
+
+    `cores[name]` is int32, one core index per neuron of a population in flattened (C, H, W) order; inputs live off
+    chip and are absent. `usage[k]` is what core k holds, of one population or several. `destinations[name]` counts, per
+    neuron (inputs included), the distinct cores its spikes go to. `messages` is what the activity passed to `place`
+    sends between cores over its whole batch, input events included: one per event and destination core; None without
+    an activity. `positions` (cores, 3) holds the chip and the router's x and y of each core, and `mesh` what messages
+    cost there; both None if the chip's mesh is not published.
+    """
+
+    network: ChipNetwork
+    chip: Chip
+    cores: Mapping[str, Cores]
+    usage: tuple[CoreUsage, ...]
+    destinations: Mapping[str, Ints]
+    messages: int | None = None
+    positions: Ints | None = None
+    mesh: MeshTraffic | None = None
+
+    def __repr__(self) -> str:
+        return f"Placement({self.core_count} cores, {self.chips} {self.chip.name} chip(s), {self.network!r})"
+
+    @property
+    def core_count(self) -> int:
+        """Cores in use."""
+        return len(self.usage)
+
+    @property
+    def chips(self) -> int:
+        """Chips needed: cores in use over cores per chip, rounded up."""
+        return -(-self.core_count // self.chip.cores_per_chip)
+
+    @property
+    def lower_bound(self) -> int:
+        """Cores that the scarcest resource alone asks for (see `bounds.totals`); no placement can do much better."""
+        return max(self.bounds.values(), default=0)
+
+    @cached_property
+    def bounds(self) -> Mapping[str, int]:
+        """Cores that each resource alone asks for, by the chip's fact that limits it."""
+        return cores_by_resource(totals(self.network, self.chip), self.chip)
+
+    @property
+    def not_enforced(self) -> tuple[str, ...]:
+        """What could not be checked exactly because the chip's numbers are unpublished; empty if all was."""
+        limits = ("input_axons_per_core", "output_axons_per_core", "synaptic_bits_per_core")
+        unknown = [f"{key}: unpublished, not checked" for key in limits if getattr(self.chip, key) is None]
+        if not self.chip.knows_entry_format and self.chip.synaptic_bits_per_core is not None:
+            known = self.chip.weight_bits is not None
+            unknown.append(
+                "synaptic_bits_per_core: synapse format unpublished, "
+                + ("checked against the weights alone, so more cores may be needed" if known else "not checked")
+            )
+        if self.chip.populations_per_core is None and any(len(core.neurons_of) > 1 for core in self.usage):
+            unknown.append("populations_per_core: unpublished, cores shared by populations not checked")
+        return tuple(unknown)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write `cores` as an .npz: one int32 array per population, named after it. Equal placements, equal bytes.
+
+        The archive's comment holds the network's fingerprint, by which `load_placement` knows a foreign file.
+
+        Raises:
+            InvalidFile: the file exists and `overwrite` is false, or its folder cannot be written.
+        """
+        with new_file(path, overwrite=overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            archive.comment = (STAMP + fingerprint(self.network)).encode()
+            for name, cores in self.cores.items():
+                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(member, "w") as stream:
+                    np.save(stream, cores, allow_pickle=False)
+
+
+def placed_populations(network: ChipNetwork) -> tuple[Population, ...]:
+    """Populations that live on the chip, sources before targets."""
+    return tuple(network[name] for name in network.order if not network[name].is_input)
+
+
+def load_placement(path: str | os.PathLike[str], network: ChipNetwork, chip: Chip | None = None) -> Placement:
+    """Read a placement of `network` on `chip` (by default the chip the network was quantised for).
+
+    Raises:
+        InvalidFile: a file that is missing or no placement, one of another network (names, sizes, weights), core
+            indices with gaps, or a core that exceeds a limit of the chip.
+        InvalidChip: no chip given and the network names none that is known, or one that `place` refuses.
+        InvalidNetwork: integers made for another chip.
+    """
+    chip = load_chip(network.chip) if chip is None else chip
+    check_chip(network, chip)
+    cores, stamp = _read(Path(path))
+    expected = {p.name: p.size for p in placed_populations(network)}
+    if set(cores) != set(expected):
+        raise InvalidFile(
+            f"{path} places {sorted(cores)}, but the network has {sorted(expected)} on chip; it belongs to another"
+            " network, pass that one or place this one"
+        )
+    for name, size in expected.items():
+        if cores[name].shape != (size,) or cores[name].dtype != np.int32:
+            raise InvalidFile(
+                f"{path}: {name!r} is {cores[name].dtype} {cores[name].shape}, expected int32 ({size},); it belongs to"
+                " another network, pass that one or place this one"
+            )
+    if stamp.startswith(STAMP) and stamp != STAMP + fingerprint(network):
+        raise InvalidFile(
+            f"{path} was made for a network of the same populations but other weights, biases or thresholds; pass that"
+            " network, or place this one"
+        )
+    return _measured({name: cores[name] for name in expected}, network, chip, str(path))
+
+
+def _read(path: Path) -> tuple[dict[str, Cores], str]:
+    """All arrays of an .npz, and the archive's comment."""
+    try:
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise InvalidFile(f"{path} is not an .npz file; pass one that Placement.save wrote")
+        with np.load(path, allow_pickle=False) as archive:
+            comment: bytes = archive.zip.comment
+            return {name: archive[name] for name in archive.files}, comment.decode(errors="replace")
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, InvalidFile):
+            raise
+        raise InvalidFile(f"{path} cannot be read as an .npz: {error}; write it again with Placement.save") from error
+
+
+def assembled(
+    network: ChipNetwork, chip: Chip, parts: Sequence[Sequence[Part]], events: Mapping[str, Ints] | None
+) -> Placement:
+    """The placement of given parts on given cores: everything that follows from them, counted."""
+    destinations = count_destinations(parts, {p.name: p.size for p in network.populations})
+    check_destinations(destinations, network, chip)
+    cores = {p.name: np.full(p.size, -1, dtype=np.int32) for p in placed_populations(network)}
+    for index, core in enumerate(parts):
+        for part in core:
+            cores[part.population][part.neurons] = index
+    usage = tuple(usage_of(core, destinations, chip) for core in parts)
+    messages = None if events is None else sum(messages_sent(events, destinations).values())
+    positions, mesh = None, None
+    if chip.mesh_columns is not None:
+        links = core_links(parts, cores, events)
+        positions = arrange(len(parts), links, chip)
+        assert positions is not None
+        mesh = measure(positions, links, chip, is_measured=events is not None)
+    return Placement(network, chip, cores, usage, destinations, messages, positions, mesh)
+
+
+def _measured(cores: dict[str, Cores], network: ChipNetwork, chip: Chip, where: str) -> Placement:
+    """Count what every core holds under a given assignment, and refuse one that breaks a rule."""
+    everyone = np.unique(np.concatenate([np.zeros(0, np.int32), *cores.values()]))
+    if not np.array_equal(everyone, np.arange(everyone.size)):
+        raise InvalidFile(f"{where}: core indices must run from 0 without gaps; place the network again")
+    check_neurons(network, chip)
+    parts: list[list[Part]] = [[] for _ in range(everyone.size)]
+    for name, assigned in cores.items():
+        order = core_order(network[name])
+        by_core = order[np.argsort(assigned[order], kind="stable")]
+        used, begins = np.unique(assigned[by_core], return_index=True)
+        tiles = Convolution(network, name, chip) if is_convolution(network, name) else None
+        for core, neurons in zip(used.tolist(), np.split(by_core, begins[1:]), strict=True):
+            parts[core].append(_part(network, name, neurons, tiles, chip))
+    placement = assembled(network, chip, parts, None)
+    for core, usage in enumerate(placement.usage):
+        if exceeded := usage.exceeded(chip):
+            key, used_there, limit = exceeded[0]
+            raise InvalidFile(
+                f"{where}: core {core} ({usage.population!r}) has {key} {used_there}, {used_there - limit} more than"
+                f" the {limit} of {chip.name}; place the network again"
+            )
+    return placement
+
+
+def _part(network: ChipNetwork, name: str, neurons: Ints, tiles: Convolution | None, chip: Chip) -> Part:
+    """Neurons of one core, in `core_order`; by classes if they fill a rectangle of a convolution."""
+    tile = None if tiles is None else as_tile(network[name].shape, neurons)
+    if tiles is not None and tile is not None:
+        return tiles.part(tile)
+    return Window(network, name, neurons, np.zeros(network[name].size, np.int64), chip).part(neurons.size)

@@ -1,0 +1,215 @@
+"""Exact cost of rectangular tiles (channels × rows × columns) of a convolutional population, from one list per class.
+
+All source neurons of a channel whose row and column lie in the same classes (see `axis`) send the same list to a tile.
+A tile's lists are therefore those of one representative per class, however large it is, and tiles of equal classes
+cost the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hw_targets.chips.chip import Chip
+from hw_targets.ir.connectivity import Ints
+from hw_targets.ir.network import ChipNetwork, Conv2d
+from hw_targets.placement.cores.cost import Part, core_order
+from hw_targets.placement.cores.formats import Lists, distinct_lists
+from hw_targets.placement.tiles.axis import Axis, axis
+from hw_targets.placement.tiles.kernels import Group, first_alike
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Tile(NamedTuple):
+    """Channels, rows and columns [begin, end) of a population."""
+
+    channels: tuple[int, int]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def extent(self) -> tuple[int, int, int]:
+        """Channels, rows, columns."""
+        return tuple(high - low for low, high in self)  # type: ignore[return-value]  # a NamedTuple of three
+
+
+class TileCost(NamedTuple):
+    """What all tiles of equal classes share; `used[g]` says which (channel, row class, column class) send to them."""
+
+    input_axons: int
+    synapses: int
+    lists: Lists
+    used: tuple[Mask, ...]
+
+
+class Block:
+    """A `Reach`: source neurons in a rectangle of rows and columns, those of used classes."""
+
+    def __init__(self, source: str, shape: tuple[int, int, int], used: Mask, row: Axis, column: Axis) -> None:
+        self.source, self._shape, self._used, self._row, self._column = source, shape, used, row, column
+
+    def _mask(self) -> Mask:
+        """(C, rows, columns) of the rectangle."""
+        row, column = self._row.row_classes, self._column.row_classes
+        mask = self._used[:, row[:, None], column[None, :]]
+        if (row < 0).any() or (column < 0).any():
+            mask &= (row >= 0)[:, None] & (column >= 0)
+        return mask
+
+    def neurons(self) -> Ints:
+        """Flat indices."""
+        channel, row, column = np.nonzero(self._mask())
+        return (channel * self._shape[1] + row + self._row.begin) * self._shape[2] + column + self._column.begin
+
+    def add_to(self, counts: Ints) -> None:
+        """Count each once."""
+        counts.reshape(self._shape)[:, self._row.rows, self._column.rows] += self._mask()
+
+
+class Convolution:
+    """A population all of whose synapses are convolutions, prepared for the cost of any tile."""
+
+    def __init__(self, network: ChipNetwork, population: str, chip: Chip) -> None:
+        self.name, self.shape = population, network[population].shape
+        incoming = network.incoming(population)
+        self.first_alike = first_alike(incoming, network)
+        self.kernels = sorted(set(self.first_alike))
+        self.groups: list[Group] = []
+        for synapses, first in zip(incoming, self.first_alike, strict=True):
+            is_new = first == len(self.groups)
+            self.groups.append(Group(synapses, network) if is_new else self.groups[first].read_from(synapses.source))
+        self._chip = chip
+        self._order = np.arange(network[population].size, dtype=np.int64).reshape(self.shape)
+        self._costs: dict[tuple[object, ...], TileCost] = {}
+        self.axis = lru_cache(maxsize=None)(self._axis)
+        self.next_used = lru_cache(maxsize=64)(self._next_used)
+
+    def _axis(self, dimension: int, low: int, high: int) -> tuple[Axis, ...]:
+        """Classes of every group along rows (0) or columns (1)."""
+        found: list[Axis] = []
+        for group, first in zip(self.groups, self.first_alike, strict=True):
+            is_new = first == len(found)
+            found.append(axis(group.grids[dimension], low, high) if is_new else found[first])
+        return tuple(found)
+
+    def _next_used(self, group: int, channel: int) -> Ints:
+        first = self.first_alike[group]
+        return self.groups[group].next_used(channel) if first == group else self.next_used(first, channel)
+
+    def bits_at_most(self, tile: Tile) -> int:
+        """A cheap upper bound on a tile's memory: all its lists SPARSE with the widest index, no two of them equal."""
+        chip, synapses, lists = self._chip, 0, 0
+        rows, columns = self.axis(0, *tile.rows), self.axis(1, *tile.columns)
+        for k in self.kernels:
+            group, row, column = self.groups[k], rows[k], columns[k]
+            entries = int(group.begins[tile.channels[1]] - group.begins[tile.channels[0]])
+            times = [
+                a.by_tap(grid.kernel)[0].max(initial=0) for a, grid in zip((row, column), group.grids, strict=True)
+            ]
+            stored = entries * int(times[0] * times[1])
+            synapses += stored
+            lists += min(stored, group.shape[0] * len(row.classes) * len(column.classes))
+        header, per_entry = chip.entry_header_bits or 0, chip.entry_synapses or 1
+        per_list = header + (chip.list_tail_bits or 0) + (chip.word_bits or 1) - 1
+        per_synapse = (chip.weight_bits or 0) + (chip.index_bits or 0)
+        return synapses * per_synapse + synapses // per_entry * header + lists * per_list
+
+    def cost(self, tile: Tile) -> TileCost:
+        """Exact cost; computed once for tiles of equal classes."""
+        rows, columns = self.axis(0, *tile.rows), self.axis(1, *tile.columns)
+        key = (tile.channels, tile.extent, tuple(a.key for a in rows), tuple(a.key for a in columns))
+        if key not in self._costs:
+            self._costs[key] = self._cost(tile, rows, columns)
+        return self._costs[key]
+
+    def neurons(self, tile: Tile) -> Ints:
+        """Flat indices in `core_order`."""
+        block = self._order[tuple(slice(*bounds) for bounds in tile)]
+        return np.moveaxis(block, 0, -1).reshape(-1)
+
+    def part(self, tile: Tile) -> Part:
+        """The tile as a part of a core."""
+        cost = self.cost(tile)
+        reach = tuple(
+            Block(group.source, group.shape, used, row, column)
+            for group, used, row, column in zip(
+                self.groups, cost.used, self.axis(0, *tile.rows), self.axis(1, *tile.columns), strict=True
+            )
+        )
+        return Part(self.name, self.neurons(tile), cost.input_axons, cost.synapses, cost.lists, reach)
+
+    def _cost(self, tile: Tile, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> TileCost:
+        lists, positions, contents = [], [], []
+        counted: dict[int, tuple[Mask, int, int]] = {}
+        base = 0
+        for k in self.kernels:
+            group, row, column = self.groups[k], rows[k], columns[k]
+            which, position, weight = _representatives(group, tile, row, column)
+            shape = (group.shape[0], len(row.classes), len(column.classes))
+            length = np.bincount(which, minlength=int(np.prod(shape))).reshape(shape)
+            each = row.row_counts[:, None] * column.row_counts
+            counted[k] = length > 0, int(((length > 0) * each).sum()), int((length * each).sum())
+            lists.append(which + base)
+            positions.append(position)
+            contents.append(weight)
+            base += length.size
+        if not lists:
+            empty = np.zeros(0, np.int64)
+            return TileCost(0, 0, distinct_lists(empty, empty, empty, self._chip), ())
+        used, axons, synapses = zip(*(counted[k] for k in self.first_alike), strict=True)
+        which, position = np.concatenate(lists), np.concatenate(positions)
+        neurons = int(np.prod(tile.extent))
+        order = np.argsort(which * neurons + position)
+        which, position, content = which[order], position[order], np.concatenate(contents)[order]
+        start = np.flatnonzero(np.diff(which, prepend=-1))
+        return TileCost(sum(axons), sum(synapses), distinct_lists(position, content, start, self._chip), used)
+
+
+def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple[Ints, Ints, Ints]:
+    """(list, position on the core, weight) of the synapses of one source neuron per channel and class."""
+    low, high = tile.channels
+    entries = slice(int(group.begins[low]), int(group.begins[high]))
+    tap_row, tap_column = group.tap_row[entries], group.tap_column[entries]
+    times_row, class_row, at_row = row.by_tap(group.grids[0].kernel)
+    times_column, class_column, at_column = column.by_tap(group.grids[1].kernel)
+    times = times_row[tap_row] * times_column[tap_column]
+    entry = np.repeat(np.arange(times.size), times)
+    within = np.arange(entry.size) - np.repeat(np.cumsum(times) - times, times)
+    i, j = tap_row[entry], tap_column[entry]
+    a, b = np.divmod(within, times_column[j])
+    channels, _, width = tile.extent
+    out = group.out[entries][entry] - low
+    position = (at_row[i, a] * width + at_column[j, b]) * channels + out
+    which = (group.channel[entries][entry] * len(row.classes) + class_row[i, a]) * len(column.classes)
+    return which + class_column[j, b], position, group.weight[entries][entry]
+
+
+def is_convolution(network: ChipNetwork, name: str) -> bool:
+    """Whether all synapses of a population are convolutions from different populations onto its own grid."""
+    groups = network.incoming(name)
+    sources = [group.source for group in groups]
+    return (
+        len(network[name].shape) == 3
+        and len(set(sources)) == len(sources) > 0
+        and name not in sources
+        and all(
+            isinstance(g.op, Conv2d)
+            and g.delay is None
+            and g.op.output_shape(network[g.source].shape) == network[name].shape
+            for g in groups
+        )
+    )
+
+
+def as_tile(shape: tuple[int, ...], neurons: Ints) -> Tile | None:
+    """The rectangle that some neurons (flat indices) fill; None if they fill none."""
+    bounds = tuple((int(part.min()), int(part.max()) + 1) for part in np.unravel_index(neurons, shape))
+    tile = Tile(*bounds)
+    return tile if int(np.prod(tile.extent)) == neurons.size else None
+
+
+__all__ = ["Block", "Convolution", "Tile", "TileCost", "as_tile", "core_order", "is_convolution"]

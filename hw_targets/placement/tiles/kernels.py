@@ -1,0 +1,65 @@
+"""Non-zero kernel entries of a convolution, and which groups of synapses have the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+
+from hw_targets.ir.connectivity import Ints
+from hw_targets.ir.network import ChipNetwork, Conv2d, Synapses
+from hw_targets.placement.tiles.axis import Grid
+
+
+class Group:
+    """Non-zero kernel entries of one group of synapses, sorted by target channel."""
+
+    def __init__(self, synapses: Synapses, network: ChipNetwork) -> None:
+        op = synapses.op
+        assert isinstance(op, Conv2d)
+        self.source = synapses.source
+        self.is_grouped = op.groups > 1
+        channels, height, width = network[synapses.source].shape
+        self.shape = (channels, height, width)
+        kernel = op.weight.shape[2:]
+        self.grids = tuple(
+            Grid(*values) for values in zip(kernel, op.stride, op.padding, op.dilation, (height, width), strict=True)
+        )
+        self.out, within, self.tap_row, self.tap_column = np.nonzero(op.weight)
+        self.channel = self.out // (op.weight.shape[0] // op.groups) * op.weight.shape[1] + within
+        self._place = (self.channel * kernel[0] + self.tap_row) * kernel[1] + self.tap_column
+        self.weight = op.weight[self.out, within, self.tap_row, self.tap_column].astype(np.int64)
+        self.begins = np.searchsorted(self.out, np.arange(op.weight.shape[0] + 1))
+
+    def read_from(self, source: str) -> Group:
+        """The same kernels on another source of the same shape."""
+        group = copy(self)
+        group.source = source
+        return group
+
+    def next_used(self, channel: int) -> Ints:
+        """(source channel, tap row, tap column): first target channel ≥ `channel` with a weight there, or its count."""
+        first = np.full((self.shape[0], self.grids[0].kernel, self.grids[1].kernel), self.begins.size - 1, np.int64)
+        later = slice(int(self.begins[channel]), None)
+        np.minimum.at(first.reshape(-1), self._place[later], self.out[later])
+        return first
+
+    def taps_up_to(self) -> Ints:
+        """(target channels + 1, tap row, tap column): non-zero weights of the channels before each."""
+        count = np.zeros((self.begins.size, self.grids[0].kernel, self.grids[1].kernel), np.int64)
+        np.add.at(count, (self.out + 1, self.tap_row, self.tap_column), 1)
+        return np.cumsum(count, axis=0)
+
+
+def first_alike(groups: Sequence[Synapses], network: ChipNetwork) -> list[int]:
+    """For each group the first with equal kernels on a source of equal shape, which sends equal lists."""
+
+    def alike(a: Synapses, b: Synapses) -> bool:
+        assert isinstance(a.op, Conv2d)
+        assert isinstance(b.op, Conv2d)
+        layouts = [(op.stride, op.padding, op.dilation, op.groups) for op in (a.op, b.op)]
+        same = layouts[0] == layouts[1] and network[a.source].shape == network[b.source].shape
+        return same and (a.op.weight is b.op.weight or np.array_equal(a.op.weight, b.op.weight))
+
+    return [next(j for j, other in enumerate(groups) if alike(other, group)) for group in groups]

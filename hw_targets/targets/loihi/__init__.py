@@ -1,0 +1,1 @@
+"""Intel Loihi: current-based neurons in integers, as Lava computes them."""

@@ -1,0 +1,1 @@
+"""Loihi's neuron: one reference step, and the fast engines that are held to it."""

@@ -1,0 +1,238 @@
+"""A sequential chip network as netx layers: what each holds, or why netx cannot hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from hw_targets.errors import QuantizationError, UnsupportedModel
+from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, CubaLIF, Pair, Population, Shape, Synapses
+from hw_targets.targets.loihi.netx.layers import assign_layers
+from hw_targets.targets.loihi.netx.stacking import (
+    Integers,
+    check_weights,
+    elementwise_max,
+    embed,
+    offsets,
+    span,
+    stacked_bias,
+    zeros,
+)
+from hw_targets.targets.loihi.netx.weights import stored_by_netx
+
+#: The largest 17-bit threshold: an accumulator's sum stays below it.
+NEVER = (1 << 17) - 1
+
+
+@dataclass(frozen=True)
+class NetxLayer:
+    """One layer of the file: populations stacked along the channel axis, and the op that feeds them all.
+
+    `weight` is (out, in, kH, kW) with stride, padding and dilation, or (out, in) for a dense layer. That may have a
+    `recurrent` matrix (out, out), and a `delay` that broadcasts to (out, in). In an entry layer, the input's own
+    neurons, `weight` is one number.
+    """
+
+    populations: tuple[Population, ...]
+    weight: Integers
+    bias: Integers | None
+    neuron: CubaLIF
+    shape: Shape
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    recurrent: Integers | None = None
+    delay: Integers | None = None
+    is_entry: bool = False
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether the layer is a convolution."""
+        return self.weight.ndim == 4
+
+
+def netx_layers(network: ChipNetwork) -> tuple[NetxLayer, ...]:
+    """All of `each_netx_layer`."""
+    return tuple(each_netx_layer(network))
+
+
+def each_netx_layer(network: ChipNetwork) -> Iterator[NetxLayer]:
+    """The layers of a network whose synapses all lead to the very next layer (after `insert_relays`), one by one.
+
+    With relays the weights of one layer can be many times the network's own, nearly all of them zero.
+
+    Raises:
+        UnsupportedModel, QuantizationError: as `export_netx`.
+    """
+    if len(network.inputs) != 1:
+        raise UnsupportedModel(f"netx has exactly one input, the network has {[p.name for p in network.inputs]}")
+    numbers = assign_layers(network)
+    stacks: list[tuple[Population, ...]] = []
+    for number in range(max(numbers.values()) + 1):
+        stacks.append(tuple(p for p in network.populations if numbers[p.name] == number))
+    for before, here in pairwise(stacks):
+        yield _layer(network, before, here)
+
+
+def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...]) -> NetxLayer:
+    names = ", ".join(p.name for p in here)
+    neurons = {_netx_neuron(p) for p in here}
+    if len(neurons) != 1:
+        raise UnsupportedModel(
+            f"netx gives all neurons of a layer one threshold and one decay, but {names} share a layer and have"
+            f" {len(neurons)} different ones; use the same neuron type in parallel branches"
+        )
+    incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
+    if any(s.immediate for s in incoming):
+        return _entry_layer(here, incoming, neurons.pop())
+    convolutions = [isinstance(s.op, Conv2d) for s in incoming]
+    if not incoming or any(convolutions) != all(convolutions):
+        raise UnsupportedModel(f"{names} share a netx layer but are not all convolutions or all dense layers")
+    if not all(convolutions):
+        return _dense_layer(network, before, here, neurons.pop())
+    return _conv_layer(network, before, here, neurons.pop(), incoming)
+
+
+def _netx_neuron(population: Population) -> CubaLIF:
+    if isinstance(population.neuron, Accumulator):
+        return CubaLIF(NEVER)
+    assert isinstance(population.neuron, CubaLIF)
+    return population.neuron
+
+
+def _entry_layer(here: tuple[Population, ...], incoming: list[Synapses], neuron: CubaLIF) -> NetxLayer:
+    """Neurons of the input layer, each fed by its own input through one and the same weight."""
+    population, op = here[0], incoming[0].op
+    size = population.shape[0]
+    if isinstance(op, Conv2d):
+        weight = op.weight.reshape(-1)
+        direct = op.weight.shape == (size, 1, 1, 1) and op.groups == size
+    else:
+        weight = op.weight.diagonal()
+        direct = op.weight.shape == (size, size) and np.count_nonzero(op.weight) == np.count_nonzero(weight)
+    bias = population.bias
+    uniform = len(np.unique(weight)) == 1 and (bias is None or len(np.unique(bias)) == 1)
+    if len(here) != 1 or len(incoming) != 1 or not direct or not uniform:
+        raise UnsupportedModel(
+            f"{', '.join(p.name for p in here)}: netx feeds each neuron of the input layer by its own input, with one"
+            " weight and one bias for all"
+        )
+    if neuron.i_decay != 4096:
+        raise UnsupportedModel(
+            f"{population.name}: in netx an input layer's input enters as a bias and lasts one step, but this current"
+            f" decays over several (i_decay {neuron.i_decay}); use neurons without synaptic current there"
+        )
+    one_bias = None if bias is None else bias[:1].astype(np.int32).reshape(())
+    return NetxLayer(here, weight[:1].astype(np.int32).reshape(()), one_bias, neuron, population.shape, is_entry=True)
+
+
+def _dense_layer(
+    network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...], neuron: CubaLIF
+) -> NetxLayer:
+    names = ", ".join(p.name for p in here)
+    rows, columns = offsets(here, whole=True), offsets(before, whole=True)
+    incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
+    weight = zeros((sum(p.size for p in here), sum(p.size for p in before)), [s.op for s in incoming])
+    for s in incoming:
+        top, left = rows[s.target], columns[s.source]
+        block = weight[top : top + network[s.target].size, left : left + network[s.source].size]
+        block += s.op.weight.astype(weight.dtype)
+    if not weight.any():
+        raise QuantizationError(
+            f"all {weight.size} weights of the dense layer {names} are zero, so nothing"
+            " reaches the output (and lava-dl's loader cannot read such a layer); prune less, or put this layer into"
+            " a parameter group with prune=False"
+        )
+    check_weights(weight, names)
+    recurrent, delay = _loop_and_delay(network, before, here)
+    _check_loaded(weight, recurrent, delay, names)
+    return NetxLayer(here, weight, stacked_bias(here), neuron, (len(weight),), recurrent=recurrent, delay=delay)
+
+
+def _loop_and_delay(
+    network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...]
+) -> tuple[Integers | None, Integers | None]:
+    """The recurrent matrix and the delays of a dense layer; netx knows them for a layer of one population only."""
+    incoming = [s for p in here for s in network.incoming(p.name)]
+    loops, forward = ([s for s in incoming if s.is_recurrent is loop] for loop in (True, False))
+    delays = [s.delay for s in incoming if s.delay is not None]
+    if not loops and not delays:
+        return None, None
+    alike = all(np.array_equal(d, delays[0]) for d in delays) and len(delays) in (0, len(incoming))
+    if len(here) > 1 or len(before) > 1 or len(forward) != 1 or len(loops) > 1 or not alike:
+        raise UnsupportedModel(
+            f"{', '.join(p.name for p in here)} share a netx layer with recurrent or delayed synapses"
+            f" ({', '.join(s.name for s in incoming if s.is_recurrent or s.delay is not None)}); netx has these only"
+            " where one population feeds one other, and the same delays for both matrices of a recurrent layer"
+        )
+    if loops and delays and before[0].size != here[0].size:
+        raise UnsupportedModel(
+            f"{here[0].name} is recurrent with delays: Lava's loader gives both matrices one array of delays, so it"
+            f" needs as many inputs as neurons, got {before[0].size} and {here[0].size}; leave the delays out"
+        )
+    recurrent = loops[0].op.weight.astype(np.int32) if loops else None
+    if recurrent is not None:
+        check_weights(recurrent, here[0].name)
+    return recurrent, delays[0].astype(np.int32) if delays else None
+
+
+def _check_loaded(weight: Integers, recurrent: Integers | None, delay: Integers | None, names: str) -> None:
+    """Refuse weights that Lava would run with other values (see `netx_weights`)."""
+    if recurrent is None and int(weight.min()) < 0 < int(weight.max()):
+        return  # both signs and within 8 bits: shifted left within them, nothing cut, and shifted back
+    parts = [part.astype(np.int64) for part in (weight, recurrent) if part is not None]
+    stored = stored_by_netx(*parts)
+    keeps_shift = recurrent is not None and delay is not None
+    loaded = [s.mantissa if keeps_shift else s.effective for s in stored]
+    if any((mine != theirs).any() for mine, theirs in zip(parts, loaded, strict=True)):
+        raise QuantizationError(
+            f"Lava would run the weights of {names} with other values: it "
+            + (
+                f"counts those of a recurrent layer with delays {1 << stored[0].shift} times; leave the delays out"
+                if keeps_shift
+                else "clips weights of one sign at 255 after shifting them; keep these within ±127"
+            )
+        )
+
+
+def _conv_layer(
+    network: ChipNetwork,
+    before: tuple[Population, ...],
+    here: tuple[Population, ...],
+    neuron: CubaLIF,
+    incoming: list[Synapses],
+) -> NetxLayer:
+    names = ", ".join(p.name for p in here)
+    if loops := [s.name for p in here for s in network.incoming(p.name) if s.is_recurrent]:
+        raise UnsupportedModel(f"netx has no recurrent convolutions: {', '.join(loops)}; use a dense layer")
+    ops = [s.op for s in incoming if isinstance(s.op, Conv2d)]
+    grids = {op.output_shape(network[s.source].shape)[1:] for s, op in zip(incoming, ops, strict=True)}
+    # A 1×1 kernel has no dilation of its own.
+    dilations = {op.dilation for op in ops if op.weight.shape[2:] != (1, 1)} or {(1, 1)}
+    strides = {op.stride for op in ops}
+    if len(grids) != 1 or len(dilations) != 1 or len(strides) != 1:
+        raise UnsupportedModel(
+            f"netx gives a layer one grid, stride and dilation, but {names} share a layer with grids {sorted(grids)},"
+            f" strides {sorted(strides)}, dilations {sorted(dilations)}; give parallel branches the same ones"
+        )
+    dilation, stride = dilations.pop(), strides.pop()
+    padding = elementwise_max([op.padding for op in ops])
+    ends = [span(op, padding, dilation) for op in ops]
+    kernel = elementwise_max(ends)
+    rows, columns = offsets(here), offsets(before)
+    shape = (sum(p.shape[0] for p in here), *grids.pop())
+    weight = zeros((shape[0], sum(p.shape[0] for p in before), *kernel), ops)
+    for s, op in zip(incoming, ops, strict=True):
+        embed(weight, op, rows[s.target], columns[s.source], padding, dilation)
+    check_weights(weight, names)
+    # The larger kernel may reach past the last position; the grid is given by the shape, so padding must match it.
+    stacked = Conv2d(weight, stride, padding, dilation)
+    if stacked.output_shape((weight.shape[1], *before[0].shape[1:]))[1:] != shape[1:]:
+        raise UnsupportedModel(
+            f"the kernels of {names} do not fit into one convolution with the grid {shape[1:]}; give parallel branches"
+            " kernels and paddings with a common centre"
+        )
+    return NetxLayer(here, weight, stacked_bias(here), neuron, shape, stride, padding, dilation)

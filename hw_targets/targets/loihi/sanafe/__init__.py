@@ -1,0 +1,1 @@
+"""Files for SANA-FE, an architecture simulator that judges counts, energies and times."""

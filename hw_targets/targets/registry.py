@@ -1,0 +1,60 @@
+"""Every target, and the chips that each describes; a new family is one folder here and its name in `FAMILIES`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw_targets.chips.chip import Chip, parse_chip
+from hw_targets.errors import InvalidChip
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+#: Folders of this package that hold `facts/*.toml`.
+FAMILIES = ("loihi", "limits_only")
+
+
+def available_chips() -> tuple[str, ...]:
+    """Names `load_chip` knows, sorted."""
+    return tuple(sorted(_files()))
+
+
+def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
+    """A built-in chip by name, or one described by a `.toml` file.
+
+    Raises:
+        InvalidChip: an unknown name or missing file, text that is not TOML, or a schema error (the key is named).
+    """
+    given = os.fspath(name_or_path)
+    try:
+        if given in (known := _files()):
+            text = known[given].read_text(encoding="utf-8")
+        elif given.endswith(".toml"):
+            text = Path(given).read_text(encoding="utf-8")
+        else:
+            names = ", ".join(available_chips())
+            raise InvalidChip(f"unknown chip {given!r}: known are {names}; or give a path that ends in .toml")
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise InvalidChip(f"chip file {given!r} cannot be read: {error.strerror}; check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidChip(f"chip file {given!r} is not TOML: {error}") from error
+    return parse_chip(table, given)
+
+
+def _files() -> dict[str, Traversable]:
+    """The built-in chip files by name."""
+    found: dict[str, Traversable] = {}
+    for family in FAMILIES:
+        folder = resources.files("hw_targets").joinpath("targets", family, "facts")
+        found |= {f.name.removesuffix(".toml"): f for f in folder.iterdir() if f.name.endswith(".toml")}
+    return found

@@ -1,0 +1,126 @@
+"""What a surrogate-gradient framework must say about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+from torch import Tensor, nn
+
+Reset: TypeAlias = Literal["zero", "subtract", "none"]
+
+
+class UnsupportedNeuron(ValueError):
+    """A neuron whose dynamics cannot be written as a `NeuronEquation`; the message says what to use instead."""
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """A block of neurons that hear their own spikes one step later: s[t] = neuron(input(x[t]) + feedback(s[t − 1]))."""
+
+    input: nn.Linear
+    feedback: nn.Linear
+    neuron: nn.Module
+
+
+@dataclass(frozen=True)
+class NeuronEquation:
+    """Discrete-time leaky integrate-and-fire, the potential counted from its reset value.
+
+    u ← (1 − i_decay)·u + input_gain·x;  v ← (1 − v_decay)·v + u;  s = [v ≥ v_threshold];  then the reset:
+    "zero" v ← 0 where s;  "subtract" v ← v − v_threshold·s;  "none" nothing.  u = v = 0 before the first step.
+
+    Attributes:
+        i_decay: 1 where there is no synaptic current: what arrives lasts for one step.
+        strict: the neuron fires above its threshold, s = [v > v_threshold].
+        reset_delay: the reset acts one step late, on what the next step has computed. With r = s of the step before:
+            "zero" v ← (1 − r)·((1 − v_decay)·v + u), so that what arrives in that step is lost;
+            "subtract" v ← (1 − v_decay)·v + u − v_threshold·r.
+        hard_reset: how to get a reset to zero within the step from this kind of neuron, for messages.
+        unit: the integer that stands for a potential of 1.0 where the framework itself computes in integers.
+    """
+
+    v_threshold: float
+    v_decay: float = 0.0
+    input_gain: float = 1.0
+    i_decay: float = 1.0
+    strict: bool = False
+    reset: Reset = "zero"
+    reset_delay: bool = False
+    hard_reset: str = ""
+    unit: int | None = None
+
+    @property
+    def resets_to_zero(self) -> bool:
+        """Whether its spikes are those of a reset to zero within the step.
+
+        They are also where nothing resets v, but nothing of it is left in the next step either.
+        """
+        forgets = self.reset == "none" and self.v_decay == 1.0
+        return not self.reset_delay and (self.reset == "zero" or forgets)
+
+
+class Framework(Protocol):
+    """One framework."""
+
+    name: str
+
+    def is_neuron(self, module: nn.Module) -> bool:
+        """Whether a module turns currents into spikes."""
+        ...
+
+    def sends_spikes(self, module: nn.Module) -> bool:
+        """Whether a module's output is zeros and ones by its very definition (a neuron with a Heaviside output).
+
+        Of a neuron that returns its state too, the first element of the tuple it returns.
+        """
+        ...
+
+    def is_plain_layer(self, module: nn.Module) -> bool:
+        """Whether a subclass of a torch layer computes what that layer does (for every time step)."""
+        ...
+
+    def is_own_layer(self, module: nn.Module) -> bool:
+        """Whether a module is a layer of the framework's own kind, for which `one_step_layer` has another."""
+        ...
+
+    def one_step_layer(self, module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        """The torch layer that does to one step of shape (F,) or (C, H, W) what a module does.
+
+        The module itself, unless it is a layer of the framework's own kind. Raises UnsupportedNeuron where none does.
+        """
+        ...
+
+    def recurrent(self, module: nn.Module) -> Recurrent | None:
+        """The parts of a recurrent block; None for anything else."""
+        ...
+
+    def equation(self, module: nn.Module) -> NeuronEquation:
+        """What a neuron computes. Raises UnsupportedNeuron when it does not have this form."""
+        ...
+
+    def check_alignment(self, model: nn.Module) -> None:
+        """Raise UnsupportedNeuron where spikes reach the next layer later than in the step they were sent in."""
+        ...
+
+    def reset(self, model: nn.Module) -> None:
+        """Put every neuron of a model into its initial state."""
+        ...
+
+    def predict(self, model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
+        """Class scores (N, classes) of static images (N, C, H, W) shown for `time_steps` steps, from a fresh state."""
+        ...
+
+    def neuron_time_axis(self, model: nn.Module) -> int | None:
+        """Axis of a neuron module's input that is time; None where it takes one step per call."""
+        ...
+
+    def time_axis(self, model: nn.Module) -> int | None:
+        """Axis of the model's input that is time: 0 or -1 where it takes all steps at once, None where it takes one."""
+        ...
+
+
+def spikes_of(output: Any) -> Tensor:
+    """The spikes in what a neuron, or a model that ends in one, returns: the tensor, or the first of a tuple."""
+    spikes: Tensor = output[0] if isinstance(output, (tuple, list)) else output
+    return spikes

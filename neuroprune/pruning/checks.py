@@ -1,0 +1,166 @@
+"""What a pruner refuses before it changes anything."""
+
+from __future__ import annotations
+
+import gc
+import math
+import weakref
+from collections.abc import Iterable, Mapping
+from types import NoneType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
+
+from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.rounding import Grid
+from neuroprune.schedules import Learned, Schedule
+
+# Which pruner (by weak reference) holds a parameter. Two optimizers know nothing of each other, so that a parameter in
+# both can be noticed here only.
+_holders: Any = WeakIdKeyDictionary()
+
+
+def claim(parameter: nn.Parameter, pruner: object) -> None:
+    """Note that `pruner` holds a parameter.
+
+    Raises:
+        ValueError: another pruner does.
+    """
+    if _holder(parameter) not in (None, pruner):
+        gc.collect()  # one that nobody refers to may only wait for the garbage collector
+    if _holder(parameter) not in (None, pruner):
+        raise ValueError(
+            f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} is already pruned by another pruner,"
+            " on another optimizer; call that one's finalize() first, or leave the parameter out here with a group"
+            " that says prune=False"
+        )
+    _holders[parameter] = weakref.ref(pruner)
+
+
+def release(parameters: Iterable[nn.Parameter]) -> None:
+    """Note that nobody holds these parameters any more."""
+    for parameter in parameters:
+        _holders.pop(parameter, None)
+
+
+def _holder(parameter: nn.Parameter) -> object | None:
+    reference = _holders.get(parameter)
+    return None if reference is None else reference()
+
+
+def is_prunable(parameter: Tensor) -> bool:
+    """Floating-point, of two or more dimensions, and trained."""
+    return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
+
+
+def check_arguments(optimizer: Optimizer, schedule: Schedule, fan_in: object) -> None:
+    """Refuse anything but an optimizer that steps once per gradient, a schedule, and a cap or None.
+
+    Raises:
+        TypeError: one of them is something else.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
+        raise TypeError(
+            f"SoftThresholdPruner: {type(optimizer).__name__} never called Optimizer.__init__, so that its steps cannot"
+            " be followed; give the optimizer inside it"
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TypeError(
+            "SoftThresholdPruner: LBFGS re-evaluates the model inside step(), where it would see the latent parameters"
+            " instead of the weights; use a first-order optimizer such as SGD or AdamW"
+        )
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")
+    if not isinstance(fan_in, (Cap, NoneType)):
+        raise TypeError(f"SoftThresholdPruner: expected fan_in=Cap(limit), got {type(fan_in).__name__}")
+
+
+def check_rounding(rounding: object, optimizer: Optimizer, schedule: Schedule) -> None:
+    """Refuse grids for what the optimizer does not hold, and grids that do not fit their parameter or the schedule.
+
+    Raises:
+        TypeError: something else than a mapping from parameters to grids.
+        ValueError: as said.
+    """
+    if not isinstance(rounding, Mapping) or not all(isinstance(grid, Grid) for grid in rounding.values()):
+        raise TypeError("SoftThresholdPruner: expected rounding={parameter: Grid(step, quant_min, quant_max), ...}")
+    if rounding and isinstance(schedule, Learned):
+        raise ValueError(
+            f"SoftThresholdPruner: {type(schedule).__name__} learns from the true gradient of its threshold, which"
+            " rounding has not; prune first, finalize(), and round with ConstantThreshold(0.0) and freeze()"
+        )
+    held = {p for group in optimizer.param_groups for p in group["params"]}
+    for parameter, grid in rounding.items():
+        shape = tuple(parameter.shape)
+        if parameter not in held:
+            raise ValueError(
+                f"SoftThresholdPruner: rounding names a parameter of shape {shape} that is not the optimizer's, so that"
+                " it would never be rounded; give it to the optimizer, or leave it out"
+            )
+        if parameter.dim() >= 2 and not grid.holds_zero:
+            raise ValueError(
+                f"SoftThresholdPruner: the grid of a parameter of shape {shape} does not hold 0.0, which pruned weights"
+                " are; leave zero_point out, and let quant_min … quant_max include 0"
+            )
+        for tensor in (grid.step, grid.zero_point):
+            if tensor is not None and not _broadcasts(tensor, parameter):
+                raise ValueError(
+                    f"SoftThresholdPruner: a grid's step or zero_point of shape {tuple(tensor.shape)} does not"
+                    f" broadcast to its parameter's {shape}; one step per output channel is (out, 1, …)"
+                )
+
+
+def _broadcasts(tensor: Tensor, parameter: Tensor) -> bool:
+    pairs = zip(reversed(tensor.shape), reversed(parameter.shape), strict=False)
+    return tensor.dim() <= parameter.dim() and all(n in (1, m) for n, m in pairs)
+
+
+def check_rates(optimizer: Optimizer, step: int) -> None:
+    """Refuse a learning rate that is negative, NaN or infinite.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for index, group in enumerate(optimizer.param_groups):
+        if not (math.isfinite(rate := float(group["lr"])) and rate >= 0):
+            raise ValueError(
+                f"SoftThresholdPruner: parameter group {index} has the learning rate {rate} at step {step}, it must be"
+                " a finite number >= 0; the step was not taken"
+            )
+
+
+def check_gradients(optimizer: Optimizer, step: int) -> None:
+    """Refuse gradients with NaN or infinity, before they reach a weight or the optimizer's state.
+
+    Raises:
+        FloatingPointError: there is one; it names the parameter.
+    """
+    gradients = [
+        (index, p.grad)
+        for index, group in enumerate(optimizer.param_groups)
+        for p in group["params"]
+        if p.grad is not None
+    ]
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for _, gradient in gradients:
+        by_device.setdefault(gradient.device, []).append(_values(gradient).sum())
+    # One sum per gradient and one answer per device; only an infinite sum, which may be mere overflow, is looked into.
+    if all(bool(torch.stack([s.float() for s in sums]).isfinite().all()) for sums in by_device.values()):
+        return
+    for index, gradient in gradients:
+        bad = int((~_values(gradient).isfinite()).sum())
+        if bad:
+            raise FloatingPointError(
+                f"SoftThresholdPruner: {bad} of {_values(gradient).numel()} gradient values are NaN or infinite, in a"
+                f" parameter of shape {tuple(gradient.shape)} of group {index} at step {step}; the step was not taken,"
+                " nothing was changed; lower the learning rate, or scale the loss with torch.amp.GradScaler"
+            )
+
+
+def _values(gradient: Tensor) -> Tensor:
+    return gradient.detach().coalesce().values() if gradient.is_sparse else gradient.detach()

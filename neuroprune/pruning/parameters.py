@@ -1,0 +1,192 @@
+"""The parameters a pruner works on, with their latent values, their groups' options and the thresholds in force."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuroprune.pruning.checks import claim, is_prunable
+from neuroprune.pruning.fan_in import Cap, row_thresholds
+from neuroprune.pruning.latent import Latent
+from neuroprune.pruning.magnitudes import Layer, capped_threshold, distance
+from neuroprune.pruning.rounding import Grid
+from neuroprune.schedules import Learned, Schedule
+
+#: Keys of a parameter group that the pruner reads.
+OPTIONS = ("prune", "max_sparsity")
+
+
+class PrunedParameters:
+    """Prunable parameters of an optimizer's groups, in the optimizer's order.
+
+    Args:
+        optimizer: whose parameters.
+        owner: the pruner that holds them.
+        schedule: says what thresholds start from.
+        fan_in: limit on the synapses per neuron.
+        rounding: grids of those that are rounded. Those among them that are never pruned, such as biases, are `rounded`
+            alone: their threshold is 0.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        owner: object,
+        schedule: Schedule,
+        fan_in: Cap | None,
+        rounding: Mapping[nn.Parameter, Grid],
+    ) -> None:
+        self.latents: dict[nn.Parameter, Latent] = {}
+        self.rounded: dict[nn.Parameter, Latent] = {}
+        self._rounding = rounding
+        self._optimizer = optimizer
+        self._owner = owner
+        self._schedule = schedule
+        self._fan_in = fan_in
+        self._fan_in_steps = 0 if fan_in is None else fan_in.planned(schedule)
+        self._options: dict[nn.Parameter, dict[str, Any]] = {}
+
+    def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
+        """Group index, parameter and latent value of all that are pruned now."""
+        for index, parameter, latent in self.known():
+            if self._is_on(self._optimizer.param_groups[index], parameter):
+                yield index, parameter, latent
+
+    def known(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
+        """The same, with those that have been switched off, by their group or as they no longer require gradients."""
+        for index, group in enumerate(self._optimizer.param_groups):
+            for parameter in group["params"]:
+                if parameter in self.latents:
+                    yield index, parameter, self.latents[parameter]
+
+    @property
+    def given(self) -> tuple[Cap | None, Mapping[nn.Parameter, Grid]]:
+        """The limit on synapses, and the grids, as they were given."""
+        return self._fan_in, self._rounding
+
+    def held(self) -> Iterator[tuple[nn.Parameter, Latent]]:
+        """All that the optimizer moves through a latent value now: those that are pruned, and those only rounded."""
+        yield from ((parameter, latent) for _, parameter, latent in self)
+        yield from self.rounded.items()
+
+    def everything(self) -> dict[nn.Parameter, Latent]:
+        """All latent values, of pruned and of rounded parameters, switched off or not."""
+        return {**self.latents, **self.rounded}
+
+    def positions(self) -> dict[nn.Parameter, int]:
+        """Index of every parameter of the optimizer, counted over all groups as its state_dict does."""
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        return {p: index for index, p in enumerate(parameters)}
+
+    def first_group(self) -> int:
+        """Index of the first group with a pruned parameter."""
+        return next((index for index, _, _ in self), 0)
+
+    def register(self, thresholds: Sequence[float]) -> None:
+        """Give every new prunable parameter a latent value; `thresholds` are the groups'.
+
+        Nothing is written before all of them are found to be in order and free.
+        """
+        new: list[tuple[int, nn.Parameter, Latent]] = []
+        only_rounded: list[nn.Parameter] = []
+        for index, group in enumerate(self._optimizer.param_groups):
+            for parameter in group["params"]:
+                self._options.setdefault(parameter, {key: group[key] for key in OPTIONS if key in group})
+                if parameter in self.latents or parameter in self.rounded:
+                    continue
+                grid, pruned = self._rounding.get(parameter), self._is_on(group, parameter) and is_prunable(parameter)
+                if grid is None and not pruned:
+                    continue
+                self._max_sparsity(index, parameter)
+                claim(parameter, self._owner)
+                if pruned:
+                    self.latents[parameter] = Latent(parameter, grid)
+                    new.append((index, parameter, self.latents[parameter]))
+                else:
+                    self.rounded[parameter] = Latent(parameter, grid)
+                    only_rounded.append(parameter)
+        if new:
+            self._check_reach()
+        for parameter in only_rounded:
+            self.rounded[parameter].write(parameter)
+        for index, parameter, latent in new:
+            if isinstance(self._schedule, Learned):
+                latent.learned = self._schedule.start
+            self._put_in_force(index, parameter, latent, thresholds[index], step=0)
+            if latent.grid is not None or not isinstance(latent.threshold, float) or latent.threshold > 0:
+                latent.write(parameter)
+
+    def _check_reach(self) -> None:
+        """A wanted sparsity must be possible under the caps.
+
+        Raises:
+            ValueError: it is not.
+        """
+        wanted = self._schedule.target_sparsity
+        size = sum(p.numel() for _, p, _ in self)
+        if wanted is None or size == 0:
+            return
+        most = sum(math.floor(self._max_sparsity(index, p) * p.numel()) for index, p, _ in self) / size
+        if most + 1.0 / size < wanted:  # a sparsity is only ever reached to a weight
+            raise ValueError(
+                f"SoftThresholdPruner: target_sparsity {wanted} is out of reach, max_sparsity of the parameter groups"
+                f" leaves at most {most:.6g}; raise those or lower the target"
+            )
+
+    def put_in_force(self, thresholds: Sequence[float], step: int) -> None:
+        """Set the threshold of every parameter from its group's, before optimizer step number `step`."""
+        # Also of those switched off just now: what they become meanwhile is adopted under the threshold of its day.
+        for index, parameter, latent in self.known():
+            if latent.mask is None:
+                self._put_in_force(index, parameter, latent, thresholds[index], step)
+
+    def distance(self, thresholds: Sequence[float], sparsity: float, pace: Sequence[float]) -> float:
+        """See `View.distance`."""
+        layers = [
+            Layer(
+                latent.theta,
+                thresholds[index],
+                pace[index],
+                self._max_sparsity(index, parameter),
+                latent.theta.abs() <= latent.threshold if isinstance(latent.threshold, Tensor) else None,
+            )
+            for index, parameter, latent in self
+            if latent.mask is None
+        ]
+        return distance(layers, sparsity)
+
+    def mean_learned(self, index: int) -> float | None:
+        """Mean of the learned thresholds of a group, weighted by the parameters' sizes; None without any."""
+        found = [(p.numel(), latent.learned.threshold) for i, p, latent in self if i == index and latent.learned]
+        return sum(n * d for n, d in found) / sum(n for n, _ in found) if found else None
+
+    def _put_in_force(self, index: int, parameter: nn.Parameter, latent: Latent, group: float, step: int) -> None:
+        threshold = group if latent.learned is None else latent.learned.threshold
+        cap = self._max_sparsity(index, parameter)
+        latent.threshold = threshold if cap == 1 else capped_threshold(latent.theta, threshold, cap)
+        if self._fan_in is not None:
+            fan_in = parameter[0].numel()
+            allowed = self._fan_in.allowed(fan_in, step, self._fan_in_steps)
+            if allowed < fan_in:
+                latent.threshold = row_thresholds(latent.theta, latent.threshold, allowed)
+
+    def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
+        # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
+        return group.get(key, self._options[parameter].get(key, default))
+
+    def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
+        return parameter.requires_grad and bool(self._option(group, parameter, "prune", True))
+
+    def _max_sparsity(self, index: int, parameter: nn.Parameter) -> float:
+        cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)
+        if not (isinstance(cap, (int, float, np.number)) and 0 <= cap <= 1):
+            raise ValueError(
+                f"SoftThresholdPruner: max_sparsity of parameter group {index} must lie in 0 … 1 (a fraction), got"
+                f" {cap}"
+            )
+        return float(cap)

@@ -1,0 +1,335 @@
+"""Soft threshold pruning inside the optimizer step."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from neuroprune.pruning.checks import check_arguments, check_gradients, check_rates, check_rounding, release
+from neuroprune.pruning.closure import Arguments, evaluated
+from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.learning import learn, take_true_gradients
+from neuroprune.pruning.parameters import PrunedParameters
+from neuroprune.pruning.rounding import Grid
+from neuroprune.pruning.state import check_state, restore_latents, saved_latents
+from neuroprune.schedules import Memory, Schedule, View
+
+
+class SoftThresholdPruner:
+    """Prunes the parameters of an optimizer while it trains them: w = S_d(θ), the threshold d following a schedule.
+
+    The optimizer moves the latent parameters θ with the gradient taken at w, ∂L/∂θ := ∂L/∂w (straight-through), so a
+    pruned weight can come back; weight decay, momentum and other optimizer state act on θ. After each step the
+    threshold of every parameter group advances with that group's own learning rate, and the parameters hold
+    w = S_d(θ) again. The model is never touched: no wrapped modules, no extra keys in its state_dict. This equals
+    training with w = S_d(θ) in the forward pass and identity gradient (Chen et al., ICLR 2023), at the cost of one
+    elementwise kernel and one copy of the weights.
+
+        pruner = SoftThresholdPruner(optimizer, LATS(l1=5e-4))
+        ...                      # train as before; optimizer.step() prunes
+        pruner.finalize()        # the model keeps w, with true zeros
+
+    Prunable are parameters of two or more dimensions that require gradients; a parameter group with `prune=False` is
+    left alone, and in one with `max_sparsity=0.9` no parameter loses more than that fraction of its weights: its own
+    threshold stops growing there. Save `pruner.state_dict()` beside the optimizer's.
+
+    A step whose gradients hold NaN or infinity, or whose learning rate does, is refused before anything changes.
+
+    Weights changed from outside between steps (`load_state_dict`, an EMA swap) are noticed through the tensor's version
+    counter or its storage and adopted: θ moves to the nearest latent value that gives them. A write that hides from
+    both, `param.data.copy_(...)`, must be followed by `pruner.adopt_weights()`.
+
+    With `rounding`, the weights it names are rounded to a chip's integers, w = Q(S_d(θ)), and what else it names, such
+    as biases, is rounded alone: quantization-aware training by the same hook, still straight-through. Usually a pruned
+    network is fine-tuned so, its zeros frozen; the grids come from `hw_targets.prepare_qat`:
+
+        pruner = SoftThresholdPruner(optimizer, ConstantThreshold(0.0), rounding=rounding)
+        pruner.freeze()
+        ...                      # fine-tune, with batch-norm held still by `frozen_batch_norm(model)`
+
+    Rounding makes more zeros than the threshold does; `max_sparsity` and `target_sparsity` count the threshold's alone.
+
+    Args:
+        optimizer: any optimizer that evaluates the gradient before `step()`.
+        schedule: rule for the threshold, for example `LATS(l1=...)`.
+        fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
+        rounding: the grids of the parameters to round; all of them must be the optimizer's.
+
+    Raises:
+        TypeError: an argument is something else, or the optimizer re-evaluates the model (LBFGS).
+        ValueError: nothing to prune, a cap without planned steps, the optimizer or one of its parameters already has a
+            pruner, a sparsity that the groups' `max_sparsity` puts out of reach, or grids that do not fit the
+            optimizer's parameters or a learned threshold.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        *,
+        fan_in: Cap | None = None,
+        rounding: Mapping[nn.Parameter, Grid] | None = None,
+    ) -> None:
+        check_arguments(optimizer, schedule, fan_in)
+        check_rounding({} if rounding is None else rounding, optimizer, schedule)
+        if any(
+            isinstance(getattr(hook, "__self__", None), SoftThresholdPruner)
+            for hook in optimizer._optimizer_step_pre_hooks.values()
+        ):
+            raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._step = 0
+        self._thresholds: list[float] = []
+        self._l1: list[float] = []
+        self._memory: Memory = {}
+        self._inside_step = False
+        self._frozen = False
+        self._parameters = PrunedParameters(optimizer, self, schedule, fan_in, dict(rounding or {}))
+        try:
+            self._register()
+            if not self._parameters.latents:
+                raise ValueError(
+                    "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
+                    " parameters of two or more dimensions that require gradients, in groups without prune=False"
+                )
+        except ValueError:
+            release(self._parameters.everything())
+            raise
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+
+    @property
+    def schedule(self) -> Schedule:
+        """The rule for the threshold."""
+        return self._schedule
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken (skipped ones not counted)."""
+        return self._step
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Threshold d of each parameter group, in the unit of the weights: before caps, the mean of learned ones."""
+        return tuple(self._thresholds)
+
+    @property
+    def threshold(self) -> float:
+        """Threshold d of the first parameter group that is pruned."""
+        return self._thresholds[self._parameters.first_group()]
+
+    @property
+    def l1(self) -> float:
+        """L1 coefficient μ = Δd/η of the last step, in the first parameter group that is pruned (of d before any cap).
+
+        0 before any step, and after a step whose learning rate was 0.
+        """
+        return self._l1[self._parameters.first_group()]
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """The parameters that are pruned."""
+        return tuple(parameter for _, parameter, _ in self._parameters)
+
+    def sparsity(self) -> float:
+        """Fraction of the prunable weights that are zero, in [0, 1]."""
+        self._end_interrupted_step()
+        parameters = list(self._parameters.latents)
+        zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
+        return zeros / max(1, sum(p.numel() for p in parameters))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze()` was called."""
+        return self._frozen
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the present zeros for good and stop pruning: the other weights train on, without threshold.
+
+        This ends the search of early pruning and of pruning at initialization; the latent copy is freed. Not so of
+        weights that are rounded: it holds what they are before rounding, and what rounding made zero may come back.
+        """
+        self._check_attached("freeze")
+        self._settle()
+        for _, parameter, latent in self._parameters:
+            if latent.mask is None:
+                latent.freeze(parameter)
+        self._frozen = True
+
+    def finalize(self) -> None:
+        """Detach from the optimizer and free the latent copy. The model keeps its weights, with true zeros."""
+        self._end_interrupted_step()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        release(self._parameters.everything())
+        for latent in self._parameters.everything().values():
+            latent.theta, latent.mask = torch.empty(0), None
+
+    @torch.no_grad()
+    def adopt_weights(self) -> None:
+        """Take the parameters' present values as the weights, whoever wrote them; θ moves as little as possible."""
+        self._check_attached("adopt_weights")
+        self._end_interrupted_step()
+        for parameter, latent in self._parameters.held():
+            latent.adopt(parameter)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SoftThresholdPruner:
+        """A pruner of the optimizer's copy: copy model, optimizer and pruner together, `deepcopy((m, o, p))`."""
+        if not self._handles:
+            new = object.__new__(SoftThresholdPruner)
+            memo[id(self)] = new
+            new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+            return new
+        saved = copy.deepcopy(self.state_dict())
+        optimizer, (fan_in, rounding) = copy.deepcopy(self._optimizer, memo), self._parameters.given
+        grids = {copy.deepcopy(parameter, memo): grid for parameter, grid in rounding.items()}
+        new = memo[id(self)] = SoftThresholdPruner(optimizer, self._schedule, fan_in=fan_in, rounding=grids)
+        new.load_state_dict(saved)
+        return new
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always; a pruner is nothing without its optimizer.
+        """
+        raise TypeError("SoftThresholdPruner cannot be pickled; save pruner.state_dict() beside the optimizer's")
+
+    def state_dict(self) -> dict[str, Any]:
+        """State to resume from bit for bit: `step`, `thresholds` and `l1` by group, `latents` by parameter index.
+
+        `applied` holds the thresholds in force by parameter index (caps and learned ones differ from their group's),
+        `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
+        masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
+        these, whatever `rounding` it was given.
+
+        Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
+        """
+        self._check_attached("state_dict")
+        self._settle()
+        return {
+            "step": self._step,
+            "thresholds": list(self._thresholds),
+            "l1": list(self._l1),
+            "memory": dict(self._memory),
+            **saved_latents(self._parameters),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore θ, thresholds and step, and write the weights w = S_d(θ) they imply into the parameters.
+
+        Raises:
+            ValueError: the state belongs to another model or optimizer; nothing is changed then.
+        """
+        self._check_attached("load_state_dict")
+        self._settle()
+        check_state(state, self._parameters, len(self._thresholds))
+        self._step = int(state["step"])
+        self._thresholds = [float(d) for d in state["thresholds"]]
+        self._l1 = [float(m) for m in state["l1"]]
+        self._memory = {str(key): float(value) for key, value in state["memory"].items()}
+        self._frozen = bool(state["masks"])
+        restore_latents(state, self._parameters)
+
+    def _check_attached(self, call: str) -> None:
+        if not self._handles:
+            raise RuntimeError(
+                f"SoftThresholdPruner.{call}: the pruner was finalized and has no state left; save it before finalize()"
+            )
+
+    @torch.no_grad()
+    def _register(self) -> None:
+        """Give every new prunable parameter a latent value; also those of a group added since the last step."""
+        for _ in range(len(self._thresholds), len(self._optimizer.param_groups)):
+            self._thresholds.append(self._schedule.initial_threshold)
+            self._l1.append(0.0)
+        self._parameters.register(self._thresholds)
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Between steps: everything prunable is known, and what was written from outside is adopted."""
+        self._end_interrupted_step()
+        self._register()
+        for parameter, latent in self._parameters.held():
+            latent.adopt_if_written(parameter)
+
+    @torch.no_grad()
+    def _end_interrupted_step(self) -> None:
+        """Take θ out of the parameters, where a step that raised an exception left it."""
+        if self._inside_step:
+            self._leave()
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        if self._inside_step:
+            return None  # a step inside a step (a subclass that calls super().step()), or a new try after an exception
+        # The optimizer would evaluate it at θ.
+        arguments = evaluated(args, kwargs)
+        check_rates(optimizer, self._step)
+        if getattr(optimizer, "found_inf", None) is None:
+            check_gradients(optimizer, self._step)
+        if not self._frozen:
+            self._schedule.check_plan(self._step, self._memory)
+        self._register()
+        take_true_gradients(self._parameters, optimizer)
+        for parameter, latent in self._parameters.held():
+            latent.enter(parameter)
+        self._inside_step = True
+        return arguments
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        if not self._inside_step:
+            return
+        # A fused optimizer under GradScaler decides inside its kernel to skip a step whose gradients overflowed.
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is not None and bool(found_inf.item()):
+            self._leave(unchanged=True)
+            return
+        try:
+            self._advance()
+        finally:
+            self._leave()
+
+    def _leave(self, *, unchanged: bool = False) -> None:
+        for parameter, latent in self._parameters.held():
+            latent.leave(parameter, unchanged=unchanged)
+        self._inside_step = False
+
+    def _advance(self) -> None:
+        rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
+        if self._frozen:
+            self._l1 = [0.0] * len(rates)
+            self._step += 1
+            return
+        view = View(
+            self._step, rates, tuple(self._thresholds), self._parameters.first_group(), self._distance, self._memory
+        )
+        after, memory = self._schedule.advance(view)
+        after = learn(self._parameters, self._schedule, after, rates)
+        bad = [d for d in after if not (math.isfinite(d) and d >= 0)]
+        if bad:
+            raise ValueError(
+                f"SoftThresholdPruner: {self._schedule} gives the threshold {bad[0]} at step {self._step}, it must be a"
+                f" finite number >= 0 (learning rates {rates})"
+            )
+        moves = zip(after, self._thresholds, rates, strict=True)
+        self._l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
+        self._thresholds, self._memory = after, memory
+        self._step += 1
+        self._parameters.put_in_force(self._thresholds, self._step)
+
+    def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
+        return self._parameters.distance(self._thresholds, sparsity, pace)

@@ -1,0 +1,77 @@
+"""What a pruner saves of its parameters, and whether a saved state belongs here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neuroprune.pruning.parameters import PrunedParameters
+from neuroprune.pruning.rounding import Grid
+from neuroprune.schedules import LearnedThreshold
+
+_KEYS = frozenset({"step", "thresholds", "l1", "memory", "latents", "masks", "applied", "learned"})
+
+
+def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
+    """Latent values, masks, grids, thresholds in force, what learned ones come from, by parameter index; references."""
+    position = parameters.positions()
+    latents = {position[p]: latent for p, latent in parameters.everything().items()}
+    by_index = {position[p]: p for p in parameters.everything()}
+    return {
+        "latents": {index: latent.saved(by_index[index]) for index, latent in latents.items()},
+        "masks": {index: latent.mask for index, latent in latents.items() if latent.mask is not None},
+        "applied": {index: latent.threshold for index, latent in latents.items()},
+        "learned": {index: (ls.s, ls.velocity) for index, latent in latents.items() if (ls := latent.learned)},
+        "grids": {index: latent.grid.state_dict() for index, latent in latents.items() if latent.grid is not None},
+    }
+
+
+def restore_latents(state: dict[str, Any], parameters: PrunedParameters) -> None:
+    """Take over what `saved_latents` gave, and write the weights it implies."""
+    position = parameters.positions()
+    for parameter, latent in parameters.everything().items():
+        here = position[parameter]
+        grid = _at(state.get("grids", {}), here)
+        saved, mask, applied, learned = (_at(state[key], here) for key in ("latents", "masks", "applied", "learned"))
+        latent.learned = None if learned is None else LearnedThreshold(*learned)
+        latent.restore(parameter, saved, mask, applied, None if grid is None else Grid(**grid))
+
+
+def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int) -> None:
+    """Compare a state with the prunable parameters and the number of parameter groups.
+
+    Raises:
+        ValueError: the state lacks keys, or belongs to another model, optimizer or schedule.
+    """
+    where = "SoftThresholdPruner.load_state_dict"
+    if missing := _KEYS - set(state):
+        raise ValueError(
+            f"{where}: the state lacks {sorted(missing)}; was it saved by SoftThresholdPruner.state_dict()?"
+        )
+    if len(state["thresholds"]) != groups or len(state["l1"]) != groups:
+        raise ValueError(f"{where}: the state has {len(state['thresholds'])} parameter groups, the optimizer {groups}")
+    position = parameters.positions()
+    saved = {int(index): tuple(theta.shape) for index, theta in state["latents"].items()}
+    here = {position[p]: tuple(p.shape) for p in parameters.everything()}
+    if saved != here:
+        index = min(i for i in saved.keys() | here.keys() if saved.get(i) != here.get(i))
+        raise ValueError(
+            f"{where}: the state belongs to another model: parameter {index} has shape {saved.get(index)} in the"
+            f" state and {here.get(index)} here; nothing was changed"
+        )
+    learned = {position[p] for p, latent in parameters.latents.items() if latent.learned is not None}
+    if {int(index) for index in state["learned"]} != learned or {int(i) for i in state["applied"]} != set(here):
+        raise ValueError(
+            f"{where}: the state belongs to another schedule: it has {len(state['learned'])} learned thresholds,"
+            f" here are {len(learned)}; nothing was changed"
+        )
+    grids = {position[p] for p, latent in parameters.everything().items() if latent.grid is not None}
+    if {int(index) for index in state.get("grids", {})} != grids:
+        raise ValueError(
+            f"{where}: the state has {len(state.get('grids', {}))} rounded parameters, here are {len(grids)}; give the"
+            " pruner the same rounding=...; nothing was changed"
+        )
+
+
+def _at(by_index: dict[Any, Any], index: int) -> Any:
+    # Keys are text after a round trip through JSON-like formats.
+    return by_index.get(index, by_index.get(str(index)))

@@ -1,0 +1,1 @@
+"""The training application: loop, budget, recipe, and data sets."""

@@ -1,0 +1,1 @@
+"""What training takes as data, and the kinds there are."""

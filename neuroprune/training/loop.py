@@ -1,0 +1,152 @@
+"""One training loop for spiking and ordinary networks; pruning rides on the optimizer it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn import functional as F
+
+from neuroprune._require import require
+from neuroprune.frameworks import framework_of
+from neuroprune.pruning.pruner import SoftThresholdPruner
+from neuroprune.training.data.images import Images
+from neuroprune.training.hyperparameters import Hyperparameters
+
+__all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch", "predictor", "progress_bar", "train"]
+
+#: Maps a model and images (N, C, H, W) to class scores (N, classes).
+Predict: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
+#: Receives one record per optimizer step: step, epoch, loss, lr, threshold, l1; with AMP also skipped (0 or 1).
+Record: TypeAlias = Callable[[dict[str, float]], None]
+
+
+def predictor(model: nn.Module, time_steps: int) -> Predict:
+    """How to get class scores from a model: through its framework if it spikes, by a plain call if it does not."""
+    framework = framework_of(model)
+    if framework is None:
+        return lambda network, images: network(images)
+    return lambda network, images: framework.predict(network, images, time_steps)
+
+
+def train(
+    model: nn.Module,
+    data: Images,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    hyper: Hyperparameters,
+    predict: Predict,
+    *,
+    pruner: SoftThresholdPruner | None = None,
+    record: Record | None = None,
+    title: str = "training",
+    bar_position: int = 0,
+) -> None:
+    """Train in place for `hyper.epochs` over shuffled `data`, on the device the model is on.
+
+    A pruner attached to the optimizer does its work inside `optimizer.step()`; it is an argument only to be recorded.
+    `bar_position` is the terminal line of the progress bar, for runs side by side. A step that AMP skips because its
+    gradients overflowed changes nothing: not the weights, not the threshold, not the learning rate.
+
+    Raises:
+        FloatingPointError: the loss is NaN or infinite; the model is left as it was before that step.
+    """
+    device = next(model.parameters()).device
+    scaler = _grad_scaler(device, hyper)
+    steps, per_step = hyper.steps(len(data)), hyper.batch_size * hyper.accumulate
+    model.train()
+    with progress_bar(steps, title, bar_position) as bar:
+        for step, (images, labels) in enumerate(data.training_batches(per_step, hyper.epochs, hyper.seed)):
+            optimizer.zero_grad(set_to_none=True)
+            loss = _backward(model, data, images, labels, hyper, predict, scaler)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"{title}: the loss is {loss} at step {step}; lower the learning rate")
+            lr = float(optimizer.param_groups[0]["lr"])
+            skipped = _step(optimizer, scaler)
+            if not skipped:
+                scheduler.step()
+            if record is not None:
+                row = {"step": step, "epoch": step * hyper.epochs // steps, "loss": loss, "lr": lr}
+                if hyper.amp:
+                    row["skipped"] = int(skipped)
+                if pruner is not None:
+                    row |= {"threshold": pruner.threshold, "l1": pruner.l1}
+                record(row)
+            bar.update()
+
+
+@torch.no_grad()
+def accuracy(
+    model: nn.Module, data: Images, predict: Predict, *, batch_size: int | None = None, title: str = "test"
+) -> float:
+    """Fraction of images classified correctly, in evaluation mode.
+
+    `batch_size` None: 500, or fewer where images are large.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    correct = 0
+    with progress_bar(len(data), title) as bar:
+        for images, labels in data.batches(batch_size or evaluation_batch(data)):
+            scores = predict(model, data.as_input(images.to(device)))
+            correct += int((scores.argmax(1).cpu() == labels).sum())
+            bar.update(len(labels))
+    model.train(was_training)
+    return correct / len(data)
+
+
+def evaluation_batch(data: Images, at_most: int = 500) -> int:
+    """Images to evaluate at once: `at_most`, or as many as have 2²¹ pixels (41 of 224×224)."""
+    _, height, width = data.sample_shape
+    return max(1, min(at_most, (1 << 21) // (height * width)))
+
+
+def progress_bar(total: int | None, title: str, position: int = 0) -> Any:
+    """A tqdm bar that vanishes when done; quiet where standard error is not a terminal. `total` None: unknown."""
+    options = {"leave": False, "disable": None, "dynamic_ncols": True, "position": position}
+    return require("tqdm", "train").tqdm(total=total, desc=title, **options)
+
+
+def _backward(
+    model: nn.Module,
+    data: Images,
+    images: Tensor,
+    labels: Tensor,
+    hyper: Hyperparameters,
+    predict: Predict,
+    scaler: GradScaler,
+) -> float:
+    """Gradients of one optimizer step, added up over `hyper.accumulate` batches; returns the mean loss."""
+    device = next(model.parameters()).device
+    total = 0.0
+    for start in range(0, len(labels), hyper.batch_size):
+        part = slice(start, start + hyper.batch_size)
+        inputs = data.as_input(images[part].to(device, non_blocking=True))
+        with torch.autocast(device.type, enabled=hyper.amp):
+            scores = predict(model, inputs)
+        # The loss itself is always in full precision.
+        wanted = labels[part].to(device, non_blocking=True)
+        loss = F.cross_entropy(scores.float(), wanted, label_smoothing=hyper.label_smoothing)
+        total += loss.item() / hyper.accumulate
+        if not math.isfinite(total):
+            break
+        torch.autograd.backward(scaler.scale(loss / hyper.accumulate))
+    return total
+
+
+def _grad_scaler(device: torch.device, hyper: Hyperparameters) -> GradScaler:
+    """Float16 gradients (CUDA) underflow without scaling; bfloat16 ones (CPU) have float32's range."""
+    return GradScaler(device.type, enabled=hyper.amp and device.type == "cuda")
+
+
+def _step(optimizer: torch.optim.Optimizer, scaler: GradScaler) -> bool:
+    """One optimizer step; True if it was skipped because the gradients overflowed."""
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return bool(scaler.get_scale() < scale)

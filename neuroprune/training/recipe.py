@@ -1,0 +1,234 @@
+"""A training run as a file: which model, which data, which budget, how to prune (TOML)."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.pruner import SoftThresholdPruner
+from neuroprune.schedules import LATS, SCHEDULES, Schedule
+from neuroprune.training.data.image_folder import FolderOptions
+from neuroprune.training.data.images import Images
+from neuroprune.training.hyperparameters import FineTuning
+from neuroprune.training.loop import Hyperparameters, predictor
+from neuroprune.training.toml import InvalidRecipe, check_keys, field_types, read_toml, to_toml
+
+__all__ = ["InvalidRecipe", "Recipe", "load_recipe", "save_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `neuroprune train` runs.
+
+    `factory` is "package.module:callable" that builds the model from `arguments`; `time_steps` is T for spiking models.
+    `folder` says which image folder to train on; None is Fashion-MNIST. `train_limit` and `test_limit` bound the
+    images used (None: all). `schedule` is a schedule's class name and `schedule_arguments` its fields; sums of the
+    learning rate come from a dry run, and a schedule that is planned for a number of `steps` gets the run's. `fan_in`
+    caps the synapses per neuron (None: no cap). `quantization` says how to fine-tune afterwards on a chip's integers
+    (None: not at all).
+    """
+
+    name: str
+    factory: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    time_steps: int = 4
+    folder: FolderOptions | None = None
+    train_limit: int | None = None
+    test_limit: int | None = None
+    training: Hyperparameters = field(default_factory=Hyperparameters)
+    schedule: str = "LATS"
+    schedule_arguments: Mapping[str, Any] = field(default_factory=dict)
+    fan_in: int | None = None
+    quantization: FineTuning | None = None
+
+    def model(self) -> nn.Module:
+        """Build the model, its weights drawn from the recipe's seed.
+
+        Raises:
+            InvalidRecipe: the factory does not exist or refuses its arguments.
+        """
+        torch.manual_seed(self.training.seed)
+        module, _, name = self.factory.partition(":")
+        try:
+            model = getattr(importlib.import_module(module), name)(**self.arguments)
+        except Exception as error:  # whatever the user's own factory raises is about the recipe
+            raise InvalidRecipe(f"{self.name}: model.factory {self.factory!r} cannot be built: {error}") from error
+        if not isinstance(model, nn.Module):
+            raise InvalidRecipe(f"{self.name}: model.factory {self.factory!r} gives no torch module")
+        return model
+
+    def check(self, images: int) -> None:
+        """Build everything once, so that a mistake is found before any file is written.
+
+        Args:
+            images: number of training images.
+
+        Raises:
+            InvalidRecipe: the model, the budget or the schedule cannot be built.
+        """
+        model, steps = self.model(), self.training.steps(images)
+        if steps < 1:
+            raise InvalidRecipe(
+                f"{self.name}: training.batch_size {self.training.batch_size} exceeds the {images} training images;"
+                " lower it or raise data.train_limit"
+            )
+        optimizer = self.training.optimizer(model)
+        self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps)
+
+    @torch.no_grad()
+    def check_data(self, data: Images) -> None:
+        """Classify one image, so that a model that does not fit the data is found before any file is written.
+
+        Raises:
+            InvalidRecipe: the model does not take the images, or has fewer outputs than there are classes.
+        """
+        model = self.model().eval()
+        shape = tuple(data.sample_shape)
+        try:
+            image = data.as_input(torch.zeros(1, *shape, dtype=torch.uint8))
+            scores = predictor(model, self.time_steps)(model, image)
+        except Exception as error:  # whatever the user's own model raises is about the recipe
+            raise InvalidRecipe(
+                f"{self.name}: {self.factory} does not take images of shape {shape}: {error}"
+            ) from error
+        if scores.dim() != 2 or scores.shape[1] < data.classes:
+            raise InvalidRecipe(
+                f"{self.name}: {self.factory} gives scores of shape {tuple(scores.shape)} for one image, but the data"
+                f" has {data.classes} classes; set the model's number of classes in model.arguments"
+            )
+
+    def pruner(
+        self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
+    ) -> SoftThresholdPruner:
+        """Attach the recipe's schedule to an optimizer.
+
+        Raises:
+            InvalidRecipe: unknown schedule or arguments.
+        """
+        schedule = self._schedule(scheduler, steps)
+        try:
+            cap = None if self.fan_in is None else Cap(self.fan_in, steps)
+            return SoftThresholdPruner(optimizer, schedule, fan_in=cap)
+        except ValueError as error:
+            raise InvalidRecipe(f"{self.name}: pruning.fan_in or the schedule cannot be used: {error}") from error
+
+    def _schedule(self, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int) -> Schedule:
+        kind: Any = SCHEDULES.get(self.schedule)
+        if kind is None:
+            raise InvalidRecipe(
+                f"{self.name}: unknown pruning.schedule {self.schedule!r}; known are {sorted(SCHEDULES)}"
+            )
+        known = [f.name for f in dataclasses.fields(kind)]
+        arguments = dict(self.schedule_arguments)
+        unknown = sorted(set(arguments) - set(known))
+        if unknown:
+            raise InvalidRecipe(f"{self.name}: {self.schedule} has no key pruning.{unknown[0]}; its keys are {known}")
+        try:
+            if self.schedule == "LATS" and set(arguments) == {"final_threshold"}:
+                return LATS.from_dry_run(arguments["final_threshold"], scheduler, steps)
+            if "target_sparsity" in arguments and hasattr(kind, "for_sparsity"):
+                return cast(Schedule, kind.for_sparsity(scheduler=scheduler, steps=steps, **arguments))
+            if "steps" in known:
+                arguments.setdefault("steps", steps)
+            schedule: Schedule = kind(**arguments)
+        except (TypeError, ValueError) as error:
+            raise InvalidRecipe(f"{self.name}: pruning.{error}; the keys of {self.schedule} are {known}") from error
+        return schedule
+
+
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe with the tables [model], [data], [training], [pruning] and [quantization].
+
+    Args:
+        path: the file.
+        changes: "table.key=value" to take instead of what the file says; values as in TOML, text also without quotes.
+
+    Raises:
+        InvalidRecipe: no such file, no TOML, or a key that is missing, unknown or of the wrong type.
+    """
+    content = read_toml(path, changes)
+    tables = dict.fromkeys(("model", "data", "training", "pruning", "quantization"), dict)
+    check_keys(path, "", content, {"name": str, **tables}, required={"name", "model"})
+    model, data = content["model"], dict(content.get("data", {}))
+    check_keys(path, "model.", model, {"factory": str, "arguments": dict, "time_steps": int}, required={"factory"})
+    check_keys(path, "data.", data, {"train_limit": int, "test_limit": int, **field_types(FolderOptions)})
+    training, pruning = content.get("training", {}), dict(content.get("pruning", {}))
+    check_keys(path, "training.", training, field_types(Hyperparameters))
+    schedule = pruning.pop("schedule", "LATS")
+    check_keys(path, "pruning.", pruning, {**dict.fromkeys(pruning, (int, float)), "fan_in": int})
+    fan_in = pruning.pop("fan_in", None)
+    limits = {key: data.pop(key) for key in ("train_limit", "test_limit") if key in data}
+    for where, values in (("model.", model), ("data.", limits)):
+        for key, value in values.items():
+            if isinstance(value, int) and value < 1:
+                raise InvalidRecipe(f"{path}: {where}{key} must be at least 1, got {value}")
+    return Recipe(
+        name=content["name"],
+        training=_build(path, "training.", Hyperparameters, training),
+        folder=_folder(path, data),
+        schedule=schedule,
+        schedule_arguments=pruning,
+        fan_in=fan_in,
+        quantization=_fine_tuning(path, content.get("quantization")),
+        **model,
+        **limits,
+    )
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as TOML that `load_recipe` reads back."""
+    model = {"factory": recipe.factory, "time_steps": recipe.time_steps}
+    data = {"train_limit": recipe.train_limit, "test_limit": recipe.test_limit}
+    if recipe.folder is not None:
+        data |= dataclasses.asdict(recipe.folder)
+    lines = [f"name = {to_toml(recipe.name)}"]
+    tables: list[tuple[str, Mapping[str, Any]]] = [
+        ("model", model),
+        ("model.arguments", recipe.arguments),
+        ("data", data),
+        ("training", dataclasses.asdict(recipe.training)),
+        ("pruning", {"schedule": recipe.schedule, "fan_in": recipe.fan_in, **recipe.schedule_arguments}),
+    ]
+    if recipe.quantization is not None:
+        tables.append(("quantization", dataclasses.asdict(recipe.quantization)))
+    for table, values in tables:
+        given = {key: value for key, value in values.items() if value is not None}
+        lines += ["", f"[{table}]", *(f"{key} = {to_toml(value)}" for key, value in given.items())]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _folder(path: str | Path, values: Mapping[str, Any]) -> FolderOptions | None:
+    """The image folder of [data], made absolute: a run folder's copy of the recipe is read from anywhere."""
+    if not values:
+        return None
+    if "folder" not in values:
+        raise InvalidRecipe(f"{path}: data.{next(iter(values))} is for image folders; set data.folder, too")
+    folder = str(Path(values["folder"]).expanduser().absolute())
+    options: FolderOptions = _build(path, "data.", FolderOptions, {**values, "folder": folder})
+    return options
+
+
+def _fine_tuning(path: str | Path, values: Mapping[str, Any] | None) -> FineTuning | None:
+    """The table [quantization], a chip file's path made absolute; None without it."""
+    if values is None:
+        return None
+    check_keys(path, "quantization.", values, field_types(FineTuning), required={"chip"})
+    chip = values["chip"]
+    chip = str(Path(chip).expanduser().absolute()) if chip.endswith(".toml") else chip
+    found: FineTuning = _build(path, "quantization.", FineTuning, {**values, "chip": chip})
+    return found
+
+
+def _build(path: str | Path, prefix: str, kind: Any, values: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise InvalidRecipe(f"{path}: {prefix}{error}") from error

@@ -1,0 +1,161 @@
+"""Who may import whom, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("neuroprune", "hw_targets")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imported(module: str, *, typing_too: bool = True) -> set[str]:
+    """Every module a source file names: import statements wherever they stand, `require("…")` and `import_module("…")`.
+
+    `from package import name` counts as package.name where that is a module, as package otherwise.
+    """
+    path = SOURCES[module]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    skipped = {
+        id(inner) for node in ast.walk(tree) if is_type_checking(node) and not typing_too for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+            for alias in node.names:
+                found.add(f"{base}.{alias.name}" if f"{base}.{alias.name}" in SOURCES else base)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ("require", "import_module", "__import__", "find_spec") and isinstance(node.args[0].value, str):
+                found.add(node.args[0].value)
+    return found
+
+
+def importers(package: str, inside: str) -> set[str]:
+    """Modules of `inside` that import `package` or a part of it."""
+    return {
+        module
+        for module in SOURCES
+        if module.split(".")[0] == inside and any(name.split(".")[0] == package for name in imported(module))
+    }
+
+
+def test_the_sources_were_found_and_read() -> None:
+    assert {"neuroprune.pruning.pruner", "hw_targets.emulation.emulate", "hw_targets.app.cli"} <= set(SOURCES)
+    assert "torch" in imported("hw_targets.emulation.emulate")
+    assert "spikingjelly.activation_based.neuron" in imported("neuroprune.frameworks.spikingjelly")
+    assert "hw_targets.frontends.signals" in imported("hw_targets.frontends.torch.tracer")
+    assert "h5py" in imported("hw_targets.targets.loihi.netx.writer"), "imports inside functions count"
+
+
+def test_neuroprune_never_imports_hw_targets() -> None:
+    assert importers("hw_targets", "neuroprune") == set()
+
+
+def test_torch_in_hw_targets() -> None:
+    packages = (
+        "hw_targets.frontends.torch.",
+        "hw_targets.emulation.",
+        "hw_targets.targets.loihi.dynamics.",
+        "hw_targets.app.",
+    )
+    modules = {"hw_targets.quantization.qat"}
+    found = importers("torch", "hw_targets")
+    assert {m for m in found if not m.startswith(packages)} <= modules
+    assert {"hw_targets.frontends.torch.from_torch", "hw_targets.emulation.emulate"} <= found
+
+
+def test_h5py_only_where_files_are_written_and_judged() -> None:
+    allowed = {"hw_targets.targets.loihi.lava.runner"}
+    found = importers("h5py", "hw_targets") | importers("h5py", "neuroprune")
+    assert {m for m in found if not m.startswith(("hw_targets.files", "hw_targets.targets.loihi.netx"))} <= allowed
+    assert found
+
+
+def test_nir_is_imported_in_one_place() -> None:
+    assert importers("nir", "hw_targets") | importers("nir", "neuroprune") == {"hw_targets.frontends.nir.writer"}
+
+
+def test_spikingjelly_only_in_frameworks_and_models() -> None:
+    found = importers("spikingjelly", "neuroprune")
+    assert found
+    assert all(m.startswith(("neuroprune.frameworks.", "neuroprune.models.")) for m in found), found
+    assert importers("spikingjelly", "hw_targets") == set()
+
+
+def test_lava_only_in_its_runner() -> None:
+    assert importers("lava", "hw_targets") | importers("lava", "neuroprune") == {"hw_targets.targets.loihi.lava.runner"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_import_cycles(package: str) -> None:
+    graph = {
+        module: {n for n in imported(module, typing_too=False) if n in SOURCES and n != module}
+        for module in SOURCES
+        if module.split(".")[0] == package
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " → ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for target in sorted(graph.get(module, ())):
+                visit(target, (*path, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+HEAVY = ("torch", "h5py", "nir", "spikingjelly", "matplotlib", "torchvision", "lava")
+
+
+def loaded_after(statement: str) -> list[str]:
+    """Which heavy packages a fresh interpreter holds after a statement."""
+    code = f"import sys, json\n{statement}\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    result: list[str] = json.loads(done.stdout)
+    return result
+
+
+def test_importing_hw_targets_loads_nothing_heavy() -> None:
+    assert loaded_after("import hw_targets") == []
+    assert loaded_after("from hw_targets import quantize, place, load_chip, export_netx, estimate, from_nir") == []
+
+
+def test_lazy_names_are_the_functions_in_a_fresh_interpreter() -> None:
+    """Every way to reach them, in the order that breaks if the submodule shadows the function."""
+    code = (
+        "import hw_targets\n"
+        "from hw_targets import emulate, from_nir, from_torch, to_nir\n"
+        "assert all(map(callable, (emulate, from_nir, from_torch, to_nir))), (emulate, from_nir, from_torch, to_nir)\n"
+        "assert callable(hw_targets.emulate) and callable(hw_targets.from_torch)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr.strip().rpartition("\n")[2]

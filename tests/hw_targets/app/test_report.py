@@ -1,0 +1,331 @@
+"""The report: the numbers it was given, "unknown" for the others, nothing from outside, and no file lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hw_targets.app.report import words, write_figure, write_report
+from hw_targets.app.report.read import number
+from hw_targets.errors import InvalidFile
+
+pytest.importorskip("matplotlib")
+
+SIZES = {"conv1": 288, "conv2": 18432, "conv3": 36864, "layer4.0.downsample.0": 73728, "fc1": 819200, "fc2": 5120}
+SPARSITIES = (0.31, 0.894, 0.941, 0.9662, 0.9931, 0.72)
+PLOTTED = ("dense_accuracy", "layers", "core_usage")
+REACHED = (0.0, 412.5, 151.0, 61.5, 1.25, 0.5)
+LIMITS = {"neurons": 1024, "input_axons": 4096, "output_axons": 4096, "synaptic_bits": 1048576}
+
+
+def sample_layers() -> list[dict[str, Any]]:
+    """Six layers: the first reads an image and so has MACs, the others SynOps."""
+    layers = []
+    for (name, weights), sparsity, reached in zip(SIZES.items(), SPARSITIES, REACHED, strict=True):
+        zeros = round(weights * sparsity)
+        synops = weights * reached
+        macs = 225792 if name == "conv1" else 0
+        counts = {"synops_dense": synops, "synops_pruned": synops * (1 - sparsity) * 0.8}
+        counts |= {"macs_dense": macs, "macs_pruned": round(macs * (1 - sparsity))}
+        layers.append({"name": name, "weights": weights, "zeros": zeros, **counts})
+    return layers
+
+
+def sample_cores(scale: float, seed: int) -> list[dict[str, Any]]:
+    """Cores of six populations, each use below the limit of Loihi."""
+    draw = random.Random(seed)
+    counts = {"sn1": 25, "sn2": 12, "sn3": 6, "sn4": 6, "sn5": 2, "out": 1}
+    populations = [name for name, count in counts.items() for _ in range(max(1, round(count * scale)))]
+    used = [{key: round(limit * draw.uniform(0.15, 0.98)) for key, limit in LIMITS.items()} for _ in populations]
+    return [{"population": name, **use} for name, use in zip(populations, used, strict=True)]
+
+
+def sample_summary() -> dict[str, Any]:
+    """What a finished run on Fashion-MNIST could say."""
+    layers = sample_layers()
+    weights = sum(layer["weights"] for layer in layers)
+    synops = {key: sum(layer[key] for layer in layers) for key in ("synops_dense", "synops_pruned")}
+    usage = {"dense": sample_cores(1.0, 1), "pruned": sample_cores(0.5, 2)}
+    source = "Davies 2018 Table 2, 0.75 V, pre-silicon, a minimum; second-hand (ferromorphic, keras-spiking)"
+    prices = {"synaptic_events": 23.6, "active_updates": 81.0, "inactive_updates": 52.0, "messages": 1.7}
+    parts = {"synaptic_events": 1.38e-3, "active_updates": 2.1e-5, "inactive_updates": 1.9e-5, "messages": 4e-7}
+    return {
+        "name": "Fashion-MNIST, spiking convolutional network, LATS",
+        "dense_accuracy": 0.9123,
+        "pruned_accuracy": 0.9087,
+        "quantized_accuracy": 0.9071,
+        "chip_accuracy": 0.9071,
+        "sparsity": sum(layer["zeros"] for layer in layers) / weights,
+        "weights": weights,
+        "layers": layers,
+        **synops,
+        "energy_dense_j": sum(parts.values()),
+        "energy_pruned_j": 6.4e-5,
+        "energy_chip": "loihi1",
+        "energy_parts": {"dense": parts, "pruned": {name: joules / 22 for name, joules in parts.items()}},
+        "energy_coefficients": {n: {"value": v, "unit": "pJ", "source": source} for n, v in prices.items()},
+        "energy_not_modelled": ["mesh hops between cores", "idle (static) power", "input and output of the host"],
+        "cores": {chip: {version: len(cores) for version, cores in usage.items()} for chip in ("loihi1", "loihi2")},
+        "core_usage": {
+            "loihi1": {"limits": LIMITS, **usage},
+            "loihi2": {"limits": {**LIMITS, "neurons": 8192, "input_axons": None}, **usage},
+        },
+        "lava_spike_differences": 0,
+        "lava_spikes_compared": 1843200,
+        "lava_samples": 8,
+        "lava_note": None,
+        "seconds": {"train dense": 92.4, "train pruned": 95.1, "place": 12.02, "check against Lava": 31.7},
+        "versions": {"torch": "2.12.1", "numpy": "2.3.5", "spikingjelly": "2.0.0"},
+        "commit": "86d0bfe1c2",
+    }
+
+
+def sample_metrics(steps: int = 850) -> list[dict[str, Any]]:
+    """Two runs: the loss falls noisily, the learning rate follows a cosine, the threshold ramps up."""
+    draw, lines, threshold = random.Random(0), [], 0.0
+    for run in ("dense", "pruned"):
+        for step in range(steps):
+            rate = 1e-3 * (1 + math.cos(math.pi * step / steps)) / 2
+            loss = 0.25 + 2 * math.exp(-step / 90) + draw.gauss(0, 0.04)
+            line = {"run": run, "step": step, "epoch": step // 170, "loss": loss, "lr": rate}
+            if run == "pruned":
+                threshold += rate * 0.05
+                line |= {"threshold": threshold, "l1": 0.05}
+            lines.append(line)
+    return lines
+
+
+def run_folder(folder: Path, summary: Any = None, metrics: list[Any] | None = None) -> Path:
+    """Write a run folder; the sample where nothing else is given."""
+    lines = sample_metrics(60) if metrics is None else metrics
+    (folder / "summary.json").write_text(json.dumps(sample_summary() if summary is None else summary))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def text_of(report: Path) -> str:
+    """The words of the page, without its tags and plots."""
+    page = re.sub(r"<style>.*?</style>|<svg.*?</svg>", " ", report.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's report, for tests that only read it."""
+    return write_report(run_folder(tmp_path_factory.mktemp("run")))
+
+
+def test_the_page_holds_the_figures_it_was_given(report: Path) -> None:
+    assert report.name == "report.html"
+    said = text_of(report)
+    expected = ["91.23 % 90.87 % −0.36 points", "953,632", "1.42 mJ 64.00 µJ 22.2× less", "Cores on loihi2 52 26 2.00×"]
+    expected += [
+        "0 differences from Lava's simulator in 1,843,200 spikes compared",
+        "Samples: 8",
+        "conv2 18,432 16,478",
+    ]
+    expected += [
+        "estimate for loihi1 from published coefficients. Not counted: mesh hops between cores; idle",
+        "23.6 pJ Davies 2018",
+        "86d0bfe1c2",
+    ]
+    expected += ["1 min 32 s", "torch 2.12.1"]
+    assert [e for e in expected if e.replace("'", "&#x27;") not in said] == []
+    assert "unknown" not in said
+
+
+def test_the_plots_are_in_the_page(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    plots = re.findall(r'<svg[^>]*aria-label="([^"]*)".*?</svg>', page, flags=re.DOTALL)
+    assert plots == [
+        *("Sparsity per layer", "SynOps per layer", "Cores of loihi1, pruned: 26", "Cores of loihi2, pruned: 26"),
+        *("Cores of loihi1, dense: 52", "Cores of loihi2, dense: 52"),
+        *("Threshold and L1 coefficient", "Loss and learning rate"),
+    ]
+    assert "input axons (limit unknown)" in page
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert {*re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', page)} <= {(i, "") for i in ids} | {("", i) for i in ids}
+
+
+def test_nothing_is_loaded_from_outside(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    assert "http://" not in page
+    assert "https://" not in page
+    assert not re.search(r"<script|<link|<iframe|@import|\bsrc=|url\((?!#)|href=\"(?!#)", page)
+
+
+@pytest.mark.parametrize("key", sample_summary())
+@pytest.mark.parametrize("change", ["absent", "null", "wrong"])
+def test_what_the_summary_does_not_say_is_unknown(
+    key: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if key not in PLOTTED:  # drawing takes most of the time
+        monkeypatch.setattr("hw_targets.app.report.page.svg", lambda *_: "")
+    summary = sample_summary()
+    summary[key] = None if change == "null" else [{"name": 3}, 7] if change == "wrong" else summary[key]
+    if change == "absent":
+        del summary[key]
+    said = text_of(write_report(run_folder(tmp_path, summary, metrics=sample_metrics(3))))
+    assert ("unknown" in said) == (key != "lava_note")  # no note is no gap
+
+
+def test_an_empty_summary_and_no_steps_give_a_page_of_unknowns(tmp_path: Path) -> None:
+    said = text_of(write_report(run_folder(tmp_path, {}, metrics=[])))
+    assert said.count("unknown") > 30
+    assert "nan" not in said.lower()
+    assert "None" not in said
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), 10**400])
+def test_numbers_that_are_none_are_unknown(value: Any, tmp_path: Path) -> None:
+    def spoil(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: spoil(v) for key, v in item.items()}
+        if isinstance(item, list):
+            return [spoil(v) for v in item]
+        return value if isinstance(item, int | float) else item
+
+    folder = run_folder(tmp_path, spoil(sample_summary()), [spoil(line) for line in sample_metrics(3)])
+    said = text_of(write_report(folder))
+    assert "Accuracy unknown unknown unknown" in said
+    assert not re.search(r"\b(nan|inf)\b", said)
+    write_figure(folder, tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", 'a"><img src=x>', "$\\frac", "\ud800\x00", "神経", "x" * 900]
+)
+def test_hostile_names_are_only_letters(name: str, tmp_path: Path) -> None:
+    summary = sample_summary() | {"name": name, "commit": name, "lava_note": name, "energy_chip": name}
+    summary["layers"][1]["name"] = name
+    summary["core_usage"] = {name: {"limits": LIMITS, "pruned": [{"population": name, "neurons": 7}]}}
+    summary["energy_parts"] = summary["seconds"] = summary["versions"] = {name: {name: name}}
+    folder = run_folder(tmp_path, summary, [line | {"run": name} for line in sample_metrics(3)])
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<img" not in page
+    write_figure(folder, tmp_path / "picture.png")
+
+
+def cut(path: Path) -> None:
+    path.write_text(path.read_text()[:-20])
+
+
+def not_an_object(path: Path) -> None:
+    path.write_text("[1, 2]")
+
+
+def not_text(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00")
+
+
+def too_deep(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (cut, "broken JSON: .*{name}.*; restore the file or repeat the run"),
+        (not_an_object, "not a JSON object: .*{name}.*; restore the file"),
+        (not_text, "{name} cannot be read .*; restore it or repeat the run"),
+        (too_deep, "broken JSON: .*{name}.*; restore the file"),
+        (Path.unlink, "no {name} in .*; name the folder of a finished run"),
+    ],
+)
+def test_broken_files_are_refused_and_the_old_report_stays(
+    name: str, spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    run_folder(tmp_path)
+    spoil(tmp_path / name)
+    (tmp_path / "report.html").write_text("old")
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(InvalidFile, match=message.format(name=re.escape(name))) as caught:
+        write_report(tmp_path, overwrite=True)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InvalidFile, match=message.format(name=re.escape(name))):
+        write_figure(tmp_path, tmp_path / "new.png")
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_the_line_of_a_broken_step_is_named(tmp_path: Path) -> None:
+    path = run_folder(tmp_path) / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"run": "den')
+    with pytest.raises(InvalidFile, match=r"metrics\.jsonl, line 121: "):
+        write_report(tmp_path)
+
+
+def test_a_report_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    first = write_report(run_folder(tmp_path)).read_text(encoding="utf-8")
+    with pytest.raises(InvalidFile, match="exists already"):
+        write_report(tmp_path)
+    assert write_report(tmp_path, overwrite=True).read_text(encoding="utf-8") == first
+
+
+@pytest.mark.parametrize(
+    ("differences", "compared", "verdict", "said"),
+    [
+        (0, 500, "good", "0 differences from Lava&#x27;s simulator in 500 spikes compared"),
+        (3, 500, "bad", "3 differences from Lava&#x27;s simulator, spikes compared: 500"),
+        (0, 0, "", "this shows nothing"),
+        (0, None, "", "this shows nothing"),
+        (None, None, "", "Not shown"),
+    ],
+)
+def test_lava_agrees_only_where_spikes_were_compared(
+    differences: int | None, compared: int | None, verdict: str, said: str, tmp_path: Path
+) -> None:
+    summary = sample_summary() | {"lava_spike_differences": differences, "lava_spikes_compared": compared}
+    page = write_report(run_folder(tmp_path, summary)).read_text(encoding="utf-8")
+    assert f'<div class="verdict {verdict}">' in page
+    assert said in page
+
+
+@pytest.mark.parametrize("missing", ["", "core_usage", "layers"])
+def test_the_picture_has_its_size(missing: str, tmp_path: Path) -> None:
+    summary = {key: value for key, value in sample_summary().items() if key != missing}
+    path = write_figure(run_folder(tmp_path, summary), tmp_path / "picture.png")
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", content[16:24]) == (1600, 900)
+    with pytest.raises(InvalidFile, match="exists already"):
+        write_figure(tmp_path, path)
+
+
+@pytest.mark.parametrize("value", [None, "many", True, float("inf"), [3], 10**400])
+def test_only_finite_numbers_count(value: Any) -> None:
+    assert number({"key": value}, "key") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (words.percent(0.99999), "> 99.99 %"),
+        (words.percent(1.0), "100.00 %"),
+        (words.percent(1e-7), "< 0.01 %"),
+        (words.count(0.25), "0.25"),
+        (words.short(999_600), "1 M"),
+        (words.short(36_864), "36.9 k"),
+        (words.joules(2.5e-10), "250.00 pJ"),
+        (words.fewer(10, 20), "2.00× more"),
+        (words.fewer(10, 0), "none left"),
+        (words.fewer(0, 0), "the same"),
+        (words.fewer(0, 5), "no ratio"),
+        (words.points(0.5, 0.51), "+1.00 points"),
+        (words.seconds(125.0), "2 min 5 s"),
+        (words.clip("layer3.0.downsample.conv.0", 12), "layer…conv.0"),
+    ],
+)
+def test_numbers_are_written_so(said: str, expected: str) -> None:
+    assert said == expected

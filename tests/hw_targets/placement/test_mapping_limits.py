@@ -1,0 +1,162 @@
+"""What cannot be placed is refused by name, before anything is cut; `fit` says it before training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hw_targets.chips.chip import Chip
+from hw_targets.errors import DoesNotFit, HardwareTargetError, InvalidChip, InvalidNetwork, QuantizationError
+from hw_targets.ir.activity import Activity
+from hw_targets.ir.network import LIF, ChipNetwork, Conv2d, CubaLIF, Dense, Network, Population, SpikeInput, Synapses
+from hw_targets.placement import place
+from hw_targets.placement.fit import check_fit, cores_needed
+from hw_targets.quantization.quantize import quantize
+from hw_targets.targets.registry import load_chip
+
+
+def dense(sources: int, targets: int, chip: str, outputs: int = 1) -> ChipNetwork:
+    """in → h → out, all weights 1 … 100."""
+    populations = (
+        Population("in", (sources,), SpikeInput()),
+        Population("h", (targets,), CubaLIF(4)),
+        Population("out", (outputs,), CubaLIF(4)),
+    )
+    rng = np.random.default_rng(0)
+    shapes = ((targets, sources), (outputs, targets))
+    first, second = (rng.integers(1, 100, shape).astype(np.int32) for shape in shapes)
+    synapses = (Synapses("in", "h", Dense(first)), Synapses("h", "out", Dense(second)))
+    return ChipNetwork(populations, synapses, chip=chip)
+
+
+REFUSED = {
+    "dynapse2": (dense(65, 4, "dynapse2"), r"'h': neuron 0 has 65 synapses, 1 more than the 64 .*inputs_per_neuron"),
+    "xylo": (dense(16, 4, "xylo", 9), r"9 output neurons, 1 more than the 8 of xylo \(output_neurons\)"),
+    "truenorth": (dense(4, 4, "truenorth", 300), r"4 destination|has 2 destination cores, 1 more than the 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_limits_of_one_neuron(name: str) -> None:
+    network, message = REFUSED[name]
+    with pytest.raises(DoesNotFit, match=message):
+        place(network, load_chip(name))
+
+
+@pytest.mark.parametrize("name", ["dynapse2", "xylo", "truenorth"])
+def test_small_networks_fit_every_chip_of_countable_cores(name: str) -> None:
+    placement = place(dense(16, 40, name), load_chip(name))
+    assert placement.core_count == 1
+    assert placement.lower_bound == 1
+
+
+@pytest.mark.parametrize(("name", "key"), [("spinnaker2", "neurons_per_core"), ("speck", "kernel_words_per_core")])
+def test_chips_without_countable_cores(name: str, key: str) -> None:
+    with pytest.raises(InvalidChip, match=f"place: {name} .*{key}"):
+        place(dense(3, 4, name), load_chip(name))
+
+
+def test_integers_of_another_chip() -> None:
+    with pytest.raises(InvalidNetwork, match="integers for 'loihi1', but the chip is 'loihi2'; quantize"):
+        place(dense(3, 4, "loihi1"), load_chip("loihi2"))
+
+
+def test_larger_than_the_largest_system() -> None:
+    chip = Chip("small", cores_per_chip=2, neurons_per_core=4, largest_system_chips=3)
+    assert place(dense(3, 23, "small"), chip).chips == 3
+    with pytest.raises(DoesNotFit, match=r"takes 7 cores, which is 4 small chips, 1 more than the 3 of its largest"):
+        place(dense(3, 24, "small"), chip)
+
+
+def test_nan_activity() -> None:
+    spikes = {"in": np.ones((1, 1, 3)), "h": np.full((1, 1, 4), np.nan), "out": np.zeros((1, 1, 1))}
+    with pytest.raises(HardwareTargetError, match="activity of 'h' holds 4 values of 4 that are NaN"):
+        place(dense(3, 4, "loihi1"), load_chip("loihi1"), Activity(spikes, np.zeros((1, 1), np.int64), {}))
+
+
+@pytest.mark.parametrize("name", ["truenorth", "dynapse2", "spinnaker2"])
+def test_chips_without_a_weight_width_are_not_quantized_for(name: str) -> None:
+    network = Network(
+        (Population("in", (2,), SpikeInput()), Population("h", (2,), LIF(1.0))),
+        (Synapses("in", "h", Dense(np.ones((2, 2)))),),
+    )
+    with pytest.raises(QuantizationError, match=f"how many bits a weight of {name} has"):
+        quantize(network, load_chip(name))
+
+
+def convolution(channels: int) -> Network:
+    """in → a (3×3) → out."""
+    populations = (
+        Population("in", (channels, 8, 8), SpikeInput()),
+        Population("a", (8, 8, 8), LIF(1.0)),
+        Population("out", (4,), LIF(1.0)),
+    )
+    synapses = (
+        Synapses("in", "a", Conv2d(np.zeros((8, channels, 3, 3)), padding=(1, 1))),
+        Synapses("a", "out", Dense(np.zeros((4, 512)))),
+    )
+    return Network(populations, synapses)
+
+
+def test_fit_names_the_sparsity_that_would_do() -> None:
+    chip = load_chip("loihi1")
+    assert [row.excess for row in check_fit(convolution(16), chip)] == [0, 0]
+    row = check_fit(convolution(512), chip)[0]
+    assert (row.fan_in, row.excess, row.fan_in_cap) == (4608, 512, 4096)
+    assert row.sparsity == pytest.approx(1 - 4096 / 4608)
+    assert "at least 11.2 % zeros (a fan-in cap of 4096)" in row.advice(chip)
+    assert row.cells()[-1] == "over by 512, fits from 11.1 % zeros"
+
+
+def test_fit_on_every_chip() -> None:
+    network = convolution(16)
+    assert all(row.limit is None for row in check_fit(network, load_chip("spinnaker2")))
+    assert cores_needed(network, load_chip("spinnaker2")) is None
+    assert cores_needed(network, load_chip("dynapse2")) == 3
+    tight = {name: max(check_fit(network, load_chip(name)), key=lambda r: r.excess) for name in ("dynapse2", "xylo")}
+    assert (tight["dynapse2"].key, tight["dynapse2"].used, tight["dynapse2"].limit) == ("inputs_per_neuron", 512, 64)
+    assert (tight["xylo"].key, tight["xylo"].used, tight["xylo"].limit) == ("input_neurons", 16 * 64, 16)
+    assert "zeros do not lower it" in tight["xylo"].advice(load_chip("xylo"))
+
+
+def test_fit_counts_the_words_of_a_layer() -> None:
+    """c·2^(⌈log2 k²⌉ + ⌈log2 f⌉) = 16·2^(4 + 3) kernel words; 8·2^(3 + 3) neuron words."""
+    network, chip = convolution(16), load_chip("speck")
+    small = replace(chip, kernel_words_per_core=(2047,) * 9)
+    row = check_fit(network, small)[0]
+    assert (row.key, row.used, row.limit) == ("kernel_words_per_core", 2048, 2047)
+    small = replace(chip, neuron_words_per_core=(511,) * 9)
+    row = check_fit(network, small)[0]
+    assert (row.key, row.used, row.limit) == ("neuron_words_per_core", 512, 511)
+
+
+def test_neurons_with_common_sources_share_cores() -> None:
+    """Eight hidden groups of neurons, shuffled, each with sources of its own: a core that takes one group is full."""
+    rng = np.random.default_rng(0)
+    group, source_group = rng.permutation(np.arange(64) % 8), rng.permutation(np.arange(320) % 8)
+    weight = np.where(group[:, None] == source_group, rng.integers(1, 99, (64, 320)), 0).astype(np.int32)
+    populations = (Population("in", (320,), SpikeInput()), Population("h", (64,), CubaLIF(4)))
+    network = ChipNetwork(populations, (Synapses("in", "h", Dense(weight)),))
+    placement = place(network, Chip("narrow", cores_per_chip=8, neurons_per_core=64, input_axons_per_core=40))
+    assert placement.core_count == placement.lower_bound == 8
+    assert all(len(set(group[placement.cores["h"] == core])) == 1 for core in range(8))
+
+
+def test_populations_share_a_core() -> None:
+    chip = replace(load_chip("loihi1"), populations_per_core=2)
+    assert [core.neurons_of for core in place(dense(4, 8, "loihi1", 3), chip).usage] == [(("h", 8), ("out", 3))]
+    apart = place(dense(4, 8, "loihi1", 3), replace(chip, populations_per_core=1))
+    assert [core.population for core in apart.usage] == ["h", "out"]
+
+
+def test_chains_of_cores_lie_next_to_each_other() -> None:
+    """Eight layers of one full core each, one router per core: no message needs more than one hop."""
+    sizes = [4] * 9
+    populations = tuple(Population(f"p{k}", (n,), CubaLIF(4) if k else SpikeInput()) for k, n in enumerate(sizes))
+    synapses = tuple(Synapses(f"p{k}", f"p{k + 1}", Dense(np.eye(4, dtype=np.int32) * 9)) for k in range(8))
+    chip = Chip("grid", cores_per_chip=8, neurons_per_core=4, mesh_columns=4, mesh_rows=2, cores_per_router=1)
+    placement = place(ChipNetwork(populations, synapses), chip)
+    assert placement.mesh is not None
+    assert placement.mesh.hops == placement.mesh.messages == 7 * 4

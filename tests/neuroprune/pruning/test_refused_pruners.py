@@ -1,0 +1,153 @@
+"""Pruners and states that do not belong together: refused, with everything left as it was."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import SGD, Optimizer
+
+from neuroprune import LATS, STR, ConstantThreshold, Schedule, SoftThresholdPruner
+from tests.builders.run import Groups, Net, SmallRun, same, weights
+
+RULES: dict[str, Schedule] = {
+    "LATS": LATS(l1=0.2),
+    "steered": LATS(target_sparsity=0.8, lr_sum=2.0),
+    "STR": STR(s_init=-3.0, weight_decay=0.01),
+}
+
+
+def momentum(groups: Groups) -> Optimizer:
+    return SGD(groups, lr=0.05, momentum=0.9)
+
+
+# -------------------------------------------------------------------------------------- one parameter, two optimizers
+
+
+def test_one_parameter_in_two_pruned_optimizers_is_refused() -> None:
+    net = Net()
+    first = SGD(net.first.parameters(), lr=0.1)
+    second = SGD([*net.second.parameters(), *net.first.parameters()], lr=0.1)
+    pruner = SoftThresholdPruner(first, LATS(l1=0.1))
+    message = r"shape \(12, 8\) is already pruned by another pruner.*finalize\(\)"
+    with pytest.raises(ValueError, match=message) as caught:
+        SoftThresholdPruner(second, LATS(l1=0.1))
+    assert not second._optimizer_step_pre_hooks
+    # What the refused pruner had claimed before is free again, although the exception keeps that pruner alive.
+    assert caught.value.__traceback__ is not None
+    SoftThresholdPruner(SGD(net.second.parameters(), lr=0.1), LATS(l1=0.1))
+    pruner.finalize()
+    SoftThresholdPruner(SGD(net.first.parameters(), lr=0.1), LATS(l1=0.1))
+
+
+@pytest.mark.parametrize("rule", [LATS(l1=0.1), ConstantThreshold(0.1), STR(s_init=-2.0)], ids=["LATS", "D", "STR"])
+@pytest.mark.parametrize("why", ["two optimizers", "max_sparsity"])
+def test_a_refused_pruner_has_not_pruned_anything(rule: Schedule, why: str) -> None:
+    net = Net()
+    before = weights(net)
+    optimizer = SGD([{"params": list(net.second.parameters())}, {"params": list(net.first.parameters())}], lr=0.1)
+    first = SGD(net.first.parameters(), lr=0.1)
+    pruner = SoftThresholdPruner(first, LATS(l1=0.1)) if why == "two optimizers" else None
+    if pruner is None:
+        optimizer.param_groups[1]["max_sparsity"] = 95
+    with pytest.raises(ValueError, match=r"already pruned by another|max_sparsity of parameter group 1 .*got 95"):
+        SoftThresholdPruner(optimizer, rule)
+    assert same(weights(net), before)
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_two_optimizers_are_fine_where_one_leaves_the_parameter_alone() -> None:
+    net = Net()
+    one = SoftThresholdPruner(SGD(net.first.parameters(), lr=0.1), LATS(l1=0.1))
+    groups: Groups = [
+        {"params": list(net.first.parameters()), "prune": False},
+        {"params": list(net.second.parameters())},
+    ]
+    other = SoftThresholdPruner(SGD(groups, lr=0.1), LATS(l1=0.1))
+    assert [p.shape for p in one.parameters] == [net.first.weight.shape]
+    assert [p.shape for p in other.parameters] == [net.second.weight.shape]
+
+
+def test_a_parameter_added_later_to_a_second_pruned_optimizer_is_refused_before_the_step() -> None:
+    net = Net()
+    one = SoftThresholdPruner(SGD(net.first.parameters(), lr=0.1), LATS(l1=0.1))
+    optimizer = SGD(net.second.parameters(), lr=0.1, momentum=0.9)
+    other = SoftThresholdPruner(optimizer, LATS(l1=0.1))
+    optimizer.add_param_group({"params": list(net.first.parameters())})
+    net(torch.ones(2, 8)).sum().backward()
+    before = weights(net)
+    with pytest.raises(ValueError, match="already pruned by another pruner"):
+        optimizer.step()
+    assert same(weights(net), before)
+    assert (one.step, other.step) == (0, 0)
+    assert not optimizer.state
+
+
+def test_a_pruner_that_was_forgotten_is_in_nobodys_way() -> None:
+    net = Net()
+
+    def forget() -> weakref.ref[SoftThresholdPruner]:
+        optimizer = SGD(net.parameters(), lr=0.1)
+        pruner = SoftThresholdPruner(optimizer, LATS(l1=0.1))
+        net(torch.ones(2, 8)).sum().backward()
+        optimizer.step()
+        return weakref.ref(pruner)
+
+    gc.collect()
+    gc.disable()  # so that it is the new pruner, not chance, that finds out
+    try:
+        forgotten = forget()
+        assert forgotten() is not None  # hooks and optimizer refer to each other
+        before = weights(net)
+        optimizer = SGD(net.parameters(), lr=0.1)
+        pruner = SoftThresholdPruner(optimizer, LATS(l1=0.1))
+    finally:
+        gc.enable()
+    assert forgotten() is None
+    assert same(weights(net), before)
+    net.zero_grad()
+    net(torch.ones(2, 8)).sum().backward()
+    optimizer.step()
+    assert pruner.step == 1
+
+
+# ------------------------------------------------------------------------------------------------------ foreign states
+
+
+def foreign(state: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A state that does not belong here."""
+    if kind == "another model":
+        return {**state, "latents": {**state["latents"], 0: torch.ones(2, 2)}}
+    if kind == "another schedule":
+        return {**state, "learned": {0: (-1.0, 0.0)} if not state["learned"] else {}}
+    if kind == "more groups":
+        return {**state, "thresholds": [*state["thresholds"], 0.1], "l1": [*state["l1"], 0.1]}
+    return {key: value for key, value in state.items() if key != kind}
+
+
+KINDS = ["another model", "another schedule", "more groups"]
+KEYS = ["step", "thresholds", "l1", "latents", "masks", "applied", "learned", "memory"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *KEYS])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_foreign_state_is_refused_and_nothing_changes(rule: str, kind: str) -> None:
+    run = SmallRun(momentum, RULES[rule])
+    run.train(0, 2)
+    state = {**copy.deepcopy(run.pruner.state_dict()), "step": 99}
+    run.train(2, 5)
+    before = run.saved()
+    with pytest.raises(ValueError, match=r"load_state_dict: the state (lacks|belongs|has)"):
+        run.pruner.load_state_dict(foreign(state, kind))
+    assert same(run.saved(), before)
+
+
+@pytest.mark.parametrize("state", [{}, {"param_groups": [], "state": {}}])
+def test_something_else_for_a_state_is_refused(state: dict[str, Any]) -> None:
+    run = SmallRun(momentum, RULES["LATS"])
+    with pytest.raises(ValueError, match=r"was it saved by SoftThresholdPruner\.state_dict"):
+        run.pruner.load_state_dict(state)

@@ -1,0 +1,204 @@
+"""The chip neuron by neuron: plain loops, written from facts-hardware.md (section 3), not from the package.
+
+Only the data classes that describe a network are shared with the package; every computation here is its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_targets.ir.network import LIF, Accumulator, ChipNetwork, CubaLIF, Dense, GradedInput, Network, Op, Population
+
+Array = NDArray[Any]
+
+
+def conv_loop(
+    image: Array,
+    weight: Array,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """Cross-correlation of (C, H, W) with (O, C/groups, kH, kW), one product at a time."""
+    _, height, width = image.shape
+    outputs, per_group, kernel_h, kernel_w = weight.shape
+    out_h = (height + 2 * padding[0] - dilation[0] * (kernel_h - 1) - 1) // stride[0] + 1
+    out_w = (width + 2 * padding[1] - dilation[1] * (kernel_w - 1) - 1) // stride[1] + 1
+    result = np.zeros((outputs, out_h, out_w), np.result_type(image, weight))
+    for o in range(outputs):
+        first = (o // (outputs // groups)) * per_group
+        for y in range(out_h):
+            for x in range(out_w):
+                for i in range(per_group):
+                    for a in range(kernel_h):
+                        for b in range(kernel_w):
+                            row = y * stride[0] - padding[0] + a * dilation[0]
+                            column = x * stride[1] - padding[1] + b * dilation[1]
+                            if 0 <= row < height and 0 <= column < width:
+                                result[o, y, x] += weight[o, i, a, b] * image[first + i, row, column]
+    return result
+
+
+def matrix(op: Op, source: tuple[int, ...]) -> Array:
+    """Weight of every synapse: (target neurons, source neurons), 0 where there is none."""
+    if isinstance(op, Dense):
+        return np.asarray(op.weight)
+    channels, height, width = source
+    outputs, per_group, kernel_h, kernel_w = op.weight.shape
+    (sy, sx), (py, px), (dy, dx) = op.stride, op.padding, op.dilation
+    out_h = (height + 2 * py - dy * (kernel_h - 1) - 1) // sy + 1
+    out_w = (width + 2 * px - dx * (kernel_w - 1) - 1) // sx + 1
+    result = np.zeros((outputs, out_h, out_w, channels, height, width), op.weight.dtype)
+    for o in range(outputs):
+        first = (o // (outputs // op.groups)) * per_group
+        for y in range(out_h):
+            for x in range(out_w):
+                for a in range(kernel_h):
+                    for b in range(kernel_w):
+                        row, column = y * sy - py + a * dy, x * sx - px + b * dx
+                        if 0 <= row < height and 0 <= column < width:
+                            for i in range(per_group):
+                                result[o, y, x, first + i, row, column] = op.weight[o, i, a, b]
+    return result.reshape(outputs * out_h * out_w, channels * height * width)
+
+
+def rz(x: int) -> int:
+    """x / 4096 rounded toward zero."""
+    return x >> 12 if x >= 0 else -((-x) >> 12)
+
+
+def int32(x: int) -> int:
+    """What numpy's int32, in which Lava keeps its states, makes of a sum."""
+    return (x + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def loihi_step(u: int, v: int, a: int, bias: int, neuron: CubaLIF) -> tuple[int, int, int, int]:
+    """(u, v, spike, how often u wrapped or v was clipped) of one neuron after one step."""
+    lost = 0
+    u = int32(rz(u * (4096 - neuron.i_decay)) + int32(a << 6))
+    if u > 1 << 23:
+        u, lost = u - (1 << 24), 1
+    elif u <= -(1 << 23):
+        u, lost = u + (1 << 24), 1
+    v = int32(rz(v * (4096 - neuron.v_decay)) + u + (bias << 6))
+    top = (1 << 23) - 1
+    if not -top <= v <= top:
+        v, lost = max(-top, min(top, v)), lost + 1
+    spike = int(v > neuron.v_threshold << 6)
+    return u, 0 if spike else v, spike, lost
+
+
+def real_step(v: float, x: float, neuron: LIF) -> tuple[float, int]:
+    """(v, spike) of one real-valued neuron after one step in which the current x reaches its potential."""
+    v = (1.0 - neuron.v_decay) * v + x
+    fires = v > neuron.v_threshold if neuron.strict else v >= neuron.v_threshold
+    return (0.0, 1) if fires else (v, 0)
+
+
+@dataclass(frozen=True)
+class SlowRun:
+    """`spikes[name]` (T, N, *shape); `output` (N, F); `lost[name]` wraps and clips; `sums` (T, N, F) of accumulators.
+
+    `sums` holds v of the accumulators in the unit of v: 64 times the weights' unit on a chip.
+    """
+
+    spikes: dict[str, Array]
+    output: Array
+    lost: dict[str, int]
+    sums: dict[str, Array]
+
+
+def run_slowly(network: ChipNetwork | Network, inputs: Array) -> SlowRun:
+    """Every neuron of every sample on its own. `inputs`: integers (N, *shape) or (T, N, *shape)."""
+    entry = next(p for p in network.populations if p.is_input)
+    steps = network.time_steps
+    shown = np.stack([inputs] * steps) if inputs.ndim == len(entry.shape) + 1 else inputs
+    samples = shown.shape[1]
+    spikes: dict[str, Array] = {entry.name: shown.astype(np.int64)}
+    sums: dict[str, Array] = {}
+    lost: dict[str, int] = {}
+    waiting = [p for p in network.populations if not p.is_input]
+    while waiting:
+        ready = [p for p in waiting if all(s.source in spikes for s in network.synapses if s.target == p.name)]
+        assert ready, "the network has a cycle"
+        for population in ready:
+            waiting.remove(population)
+            current = _currents(network, population, spikes)
+            trace, fired, lost[population.name] = _neurons(population, current, network)
+            if isinstance(population.neuron, Accumulator):
+                sums[population.name] = trace
+            else:
+                spikes[population.name] = fired.reshape(len(current), samples, *population.shape)
+    end = next(p for p in network.populations if not any(s.source == p.name for s in network.synapses))
+    if isinstance(end.neuron, Accumulator):
+        output = sums[end.name][-1]
+        output = output >> 6 if isinstance(network, ChipNetwork) else output
+    else:
+        output = spikes[end.name].sum(0).reshape(samples, -1)
+    return SlowRun(spikes, output, lost, sums)
+
+
+def _currents(network: ChipNetwork | Network, population: Population, spikes: dict[str, Array]) -> Array:
+    """(T, N, neurons): what arrives in every step, without bias."""
+    total: Any = 0
+    for synapses in network.synapses:
+        if synapses.target != population.name:
+            continue
+        source = next(p for p in network.populations if p.name == synapses.source)
+        weights = matrix(synapses.op, source.shape)
+        sent = spikes[source.name].reshape(*spikes[source.name].shape[:2], -1)
+        if isinstance(network, ChipNetwork):
+            total = total + sent @ weights.astype(np.int64).T
+        else:
+            unit = source.neuron.scale if isinstance(source.neuron, GradedInput) else 1.0
+            total = total + (sent / unit) @ weights.astype(np.float64).T
+    result: Array = np.asarray(total)
+    return result
+
+
+def _neurons(population: Population, current: Array, network: ChipNetwork | Network) -> tuple[Array, Array, int]:
+    """(v after every step, spikes, losses) of a population, one neuron after the other."""
+    steps, samples, size = current.shape
+    per_channel = population.bias if population.bias is not None else np.zeros(population.shape[0], np.int64)
+    bias = np.repeat(np.asarray(per_channel), size // len(per_channel))
+    trace = np.zeros(current.shape, current.dtype)
+    fired = np.zeros(current.shape, np.int64)
+    lost, neuron = 0, population.neuron
+    for n in range(samples):
+        for i in range(size):
+            u, v, x, lasting = 0, 0, 0.0, 0.0
+            for t in range(steps):
+                if isinstance(network, ChipNetwork):
+                    # An accumulator's threshold lies beyond every potential.
+                    kind = neuron if isinstance(neuron, CubaLIF) else CubaLIF(1 << 17)
+                    u, v, fired[t, n, i], one = loihi_step(u, v, int(current[t, n, i]), int(bias[i]), kind)
+                    trace[t, n, i] = v
+                    lost += one
+                else:
+                    kind_real = neuron if isinstance(neuron, LIF) else LIF(float("inf"))
+                    lasting = (1.0 - kind_real.i_decay) * lasting + float(current[t, n, i])
+                    x, fired[t, n, i] = real_step(x, lasting + float(bias[i]), kind_real)
+                    trace[t, n, i] = x
+    return trace, fired, lost
+
+
+def current_bounds(network: ChipNetwork, population: Population) -> tuple[int, int]:
+    """Smallest and largest current, bias included, that any input can cause in any neuron in one step."""
+    low = high = np.zeros(population.size, np.int64)
+    for synapses in network.synapses:
+        if synapses.target != population.name:
+            continue
+        source = next(p for p in network.populations if p.name == synapses.source)
+        weights = matrix(synapses.op, source.shape).astype(np.int64)
+        most = (1 << source.neuron.bits) - 1 if isinstance(source.neuron, GradedInput) else 1
+        low = low + most * np.minimum(weights, 0).sum(1)
+        high = high + most * np.maximum(weights, 0).sum(1)
+    if population.bias is not None:
+        bias = np.repeat(population.bias.astype(np.int64), population.size // len(population.bias))
+        low, high = low + bias, high + bias
+    return int(low.min()), int(high.max())
