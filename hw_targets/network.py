@@ -2,12 +2,11 @@
 
 from hw_targets.ir.network import (
     LIF,
-    MAX_DELAY,
     Accumulator,
     Array,
     ChipNetwork,
+    ChipNeuron,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Graph,
@@ -20,6 +19,8 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
+from hw_targets.targets.loihi.netx.delays import MAX_DELAY
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 __all__ = [
     "LIF",
@@ -27,6 +28,7 @@ __all__ = [
     "Accumulator",
     "Array",
     "ChipNetwork",
+    "ChipNeuron",
     "Conv2d",
     "CubaLIF",
     "Dense",

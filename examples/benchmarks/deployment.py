@@ -105,7 +105,7 @@ def deploy(depth: int, size: int, calibration_images: int) -> dict[str, Any]:
         images = torch.rand(TIME_STEPS, 1, 3, size, size)
         network = clock.time("from_torch", lambda: from_torch(model, images))
         chip = load_chip(CHIP)
-        integers = clock.time("quantize", lambda: quantize(network, chip))
+        integers = clock.time("quantize", lambda: quantize(network, chip, for_format="netx"))
         path = Path(folder) / "model.net"
         clock.time("export_netx", lambda: export_netx(integers, path))
         found: dict[str, Any] = {"file_mb": round(path.stat().st_size / 1e6, 1), **_sizes(integers)}

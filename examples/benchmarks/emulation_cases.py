@@ -12,7 +12,8 @@ import torch
 
 from examples.benchmarks.common import Goal
 from hw_targets import ChipNetwork, from_torch, load_chip, quantize
-from hw_targets.ir.network import Accumulator, Conv2d, CubaLIF, Dense, GradedInput, Op, Population, Synapses
+from hw_targets.ir.network import Accumulator, Conv2d, Dense, GradedInput, Op, Population, Synapses
+from hw_targets.targets.loihi.neuron import CubaLIF
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional
 
 Images: TypeAlias = npt.NDArray[np.uint8]
@@ -62,7 +63,7 @@ def _sew(quick: bool) -> Case:
         for _ in range(20):
             functional.reset_net(model)
             model(example)
-    network = quantize(from_torch(model.eval(), example[:, :2]), load_chip("loihi1"))
+    network = quantize(from_torch(model.eval(), example[:, :2]), load_chip("loihi1"), for_format="netx")
     steps = (1, 3) if quick else (2, 10)
     return Case("small SEW ResNet (28×28)", network, images, steps, Goal(50, at_least=True), calls=2)
 

@@ -16,10 +16,11 @@ import torch
 
 from examples.benchmarks.common import Goal, Report, Result, one_thread, summarize
 from hw_targets import Chip, ChipNetwork, HardwareTargetError, from_torch, load_chip, place, quantize
-from hw_targets.ir.network import Accumulator, Conv2d, CubaLIF, Dense, GradedInput, Population, SpikeInput, Synapses
+from hw_targets.ir.network import Accumulator, Conv2d, Dense, GradedInput, Population, SpikeInput, Synapses
 from hw_targets.placement.cores.cost import core_order
 from hw_targets.placement.placement import placed_populations
 from hw_targets.placement.tiles.tiling import sequential
+from hw_targets.targets.loihi.neuron import CubaLIF
 from neuroprune.training.loop import progress_bar
 
 SPARSITIES = (0.0, 0.9, 0.95, 0.99)

@@ -21,8 +21,9 @@ from examples.benchmarks.sanafe_run import peak_mib
 from hw_targets import ChipNetwork, emulate, estimate, from_torch, insert_relays, load_chip, place, quantize
 from hw_targets.estimation import Estimate, in_chip_time
 from hw_targets.ir.activity import Activity
-from hw_targets.ir.network import Accumulator, CubaLIF, Dense, GradedInput, Population, Synapses
+from hw_targets.ir.network import Accumulator, Dense, GradedInput, Population, Synapses
 from hw_targets.placement import Placement
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.sanafe.writer import export_sanafe, group_names
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional
 
@@ -100,7 +101,7 @@ def _sew() -> tuple[ChipNetwork, np.ndarray[Any, Any]]:
     for _ in range(20):
         functional.reset_net(model)
         model(example)
-    network = quantize(from_torch(model.eval(), example[:, :2]), load_chip("loihi1"))
+    network = quantize(from_torch(model.eval(), example[:, :2]), load_chip("loihi1"), for_format="netx")
     return insert_relays(network), images[:1]
 
 

@@ -16,8 +16,9 @@ from examples.benchmarks.sanafe_run import DVS_CORES
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints
-from hw_targets.ir.network import ChipNetwork, Conv2d, CubaLIF, Dense, Population, SpikeInput, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, SpikeInput, Synapses
 from hw_targets.placement import Placement, load_placement
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 SOURCE = "SANA-FE 2.2.9 loihi.yaml"
 UPDATE_PJ = 21.6

@@ -36,7 +36,13 @@ def check_fine_tuning(recipe: Recipe, data: Split[Images]) -> None:
         check_unit_range(recipe, data.train)
         model = recipe.model().eval()
         example = model_input(model, calibration_images(data), recipe.time_steps)
-        prepare_qat(model, example, load_chip(recipe.quantization.chip), time_steps=recipe.time_steps)
+        prepare_qat(
+            model,
+            example,
+            load_chip(recipe.quantization.chip),
+            time_steps=recipe.time_steps,
+            for_format=recipe.quantization.format or None,
+        )
 
 
 def fine_tune(trained: Trained, recipe: Recipe, data: Split[Images], *, record: Record | None = None) -> FineTuned:
@@ -52,7 +58,14 @@ def fine_tune(trained: Trained, recipe: Recipe, data: Split[Images], *, record: 
     device = next(model.parameters()).device
     model.cpu()  # the chip's integers are found there
     example = model_input(model, seen, recipe.time_steps)
-    grids = prepare_qat(model, example, load_chip(recipe.quantization.chip), seen, time_steps=recipe.time_steps)
+    grids = prepare_qat(
+        model,
+        example,
+        load_chip(recipe.quantization.chip),
+        seen,
+        time_steps=recipe.time_steps,
+        for_format=recipe.quantization.format or None,
+    )
     model.to(device)
     hyper = recipe.quantization.budget(recipe.training)
     optimizer = hyper.optimizer(nn.ParameterList(grids.rounding))

@@ -22,9 +22,7 @@ from hw_targets.ir.activity import Activity
 from hw_targets.ir.network import ChipNetwork, Network
 from hw_targets.passes.dead_neurons import remove_dead_neurons
 from hw_targets.placement import Placement, place
-from hw_targets.quantization.number_formats import number_formats
 from hw_targets.quantization.quantize import quantize
-from hw_targets.targets.loihi.netx.relays import insert_relays
 from neuroprune.frameworks import framework_of
 from neuroprune.synops.counter import SynOps, SynOpsCounter
 from neuroprune.training.data.image_folder import image_folder
@@ -191,14 +189,20 @@ def model_input(model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
 
 
 def to_chip(
-    network: Network, chip: Chip, calibration: Tensor, scales: Mapping[str, float] | None = None
+    network: Network,
+    chip: Chip,
+    calibration: Tensor,
+    scales: Mapping[str, float] | None = None,
+    *,
+    for_format: str | None = None,
 ) -> ChipNetwork:
     """The chip's integers, fitted to some images, without the neurons that no output depends on.
 
-    `scales`: the integers that the network was fine-tuned on instead, which need no fitting.
+    `scales`: the integers that the network was fine-tuned on instead, which need no fitting. `for_format`: as for
+    `quantize`, where a file will be written.
     """
-    integers = quantize(network, chip, calibration) if scales is None else quantize(network, chip, scales=scales)
-    return remove_dead_neurons(integers)
+    seen = calibration if scales is None else None
+    return remove_dead_neurons(quantize(network, chip, seen, scales=scales, for_format=for_format))
 
 
 @torch.no_grad()
@@ -224,7 +228,7 @@ def emulated_accuracy(network: ChipNetwork | Network, data: Images, *, title: st
 
 @dataclass(frozen=True)
 class Mapped:
-    """A chip network as it is exported (with relays), its activity on some images, and its placement by chip."""
+    """A chip network, its activity on some images, and its placement and cost by chip."""
 
     network: ChipNetwork
     activity: Activity
@@ -233,19 +237,18 @@ class Mapped:
 
 
 def map_network(network: ChipNetwork, chips: tuple[Chip, ...], images: Tensor) -> Mapped:
-    """Place a network, relays included, on each chip and estimate what the images cost there.
+    """Place a network on each chip and estimate what the images cost there.
 
     Raises:
         InvalidChip: chips whose integers have other ranges, so that the network cannot be meant for all of them.
     """
-    if len({number_formats(chip) for chip in chips}) > 1:
+    if len({chip.supported("map").formats(chip) for chip in chips}) > 1:
         names = ", ".join(chip.name for chip in chips)
         raise InvalidChip(f"{names} hold integers of different widths; quantize the network for each, and map it there")
-    sequential = insert_relays(network)
-    activity = emulate(sequential, images)
-    placements = {chip.name: place(replace(sequential, chip=chip.name), chip, activity) for chip in chips}
+    activity = emulate(network, images)
+    placements = {chip.name: place(replace(network, chip=chip.name), chip, activity) for chip in chips}
     estimates = {chip.name: estimate(placements[chip.name], activity, chip) for chip in chips}
-    return Mapped(sequential, activity, placements, estimates)
+    return Mapped(network, activity, placements, estimates)
 
 
 def layer_table(model: nn.Module, dense: SynOps, pruned: SynOps, samples: int) -> list[dict[str, Any]]:

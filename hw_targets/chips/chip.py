@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hw_targets.chips.facts import ENTRY_FORMAT, MESH, PER_CORE, REQUIRED, TIMES, UNITS, Fact, check_fact
+from hw_targets.chips.target import Target
 from hw_targets.errors import InvalidChip
 
 
@@ -23,7 +24,8 @@ class Chip:
     `entry_header_bits`; an index takes `index_bits_min` to `index_bits`, a skip `skip_bits_min` to `skip_bits`, a list
     of synapses ends with `list_tail_bits` and is rounded up to words of `word_bits`. `populations_per_core` is how many
     kinds of neuron a core can hold. Routers form a mesh of `mesh_columns` × `mesh_rows`, each with `cores_per_router`;
-    the barrier that ends a time step takes as long as they are many.
+    the barrier that ends a time step takes as long as they are many. `target` is the family of chips whose neurons it
+    has; without one its integers are not known, and only `fit` answers.
 
     Raises:
         InvalidChip: a number that is not above zero, not finite, or of the wrong type, or numbers that contradict each
@@ -80,6 +82,7 @@ class Chip:
     barrier_one_router_ns: float | None = None
     barrier_all_routers_ns: float | None = None
     description: str = ""
+    target: Target | None = None
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +125,20 @@ class Chip:
                 f" {self.mesh_rows} routers with {self.cores_per_router} cores each holds {places}; correct one of them"
             )
 
+    def supported(self, call: str) -> Target:
+        """The chip's target.
+
+        Raises:
+            InvalidChip: it has none, so that `call` has no answer.
+        """
+        if self.target is None:
+            raise InvalidChip(
+                f"{call}: {self.name} is known by its limits alone: its neurons are not described here, since no"
+                " simulator of its vendor judges them; ask `fit` (hw_targets.fit.check_fit), or, if its neurons"
+                ' are those of a known family, name that in its file (target = "...")'
+            )
+        return self.target
+
     @property
     def knows_entry_format(self) -> bool:
         """Whether the cost of a list of synapses is published, so that memory use is exact."""
@@ -139,16 +156,22 @@ class Chip:
         return tuple(key for key in UNITS if getattr(self, key) is None)
 
 
-def parse_chip(table: dict[str, Any], where: str) -> Chip:
+def parse_chip(table: dict[str, Any], where: str, targets: Mapping[str, Target]) -> Chip:
     """The chip that a parsed TOML document describes.
 
     Raises:
         InvalidChip: a schema error; the message begins with `where` and names the key.
     """
-    _check_keys(f"chip file {where!r}", table, ("name", "description", "facts"), ("name", "facts"))
+    _check_keys(f"chip file {where!r}", table, ("name", "description", "target", "facts"), ("name", "facts"))
     for key in ("name", "description"):
         if not isinstance(table.get(key, ""), str) or table.get(key) == "":
             raise InvalidChip(f"chip file {where!r}: {key} must be text, but is {table[key]!r}")
+    target = table.get("target")
+    if target is not None and target not in targets:
+        raise InvalidChip(
+            f"chip file {where!r}: target is {target!r}, known are {', '.join(targets)}; leave it out for a chip that"
+            " is known by its limits alone"
+        )
     facts = table["facts"]
     if not isinstance(facts, dict):
         raise InvalidChip(f"chip file {where!r}: facts must be a table, but is {facts!r}; write [facts]")
@@ -166,7 +189,8 @@ def parse_chip(table: dict[str, Any], where: str) -> Chip:
         value = fact["value"]
         values[key] = tuple(value) if key in PER_CORE else value
         sources[key] = fact["source"]
-    return Chip(name=table["name"], description=table.get("description", ""), sources=sources, **values)
+    found = None if target is None else targets[target]
+    return Chip(name=table["name"], description=table.get("description", ""), target=found, sources=sources, **values)
 
 
 def _check_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...], required: tuple[str, ...]) -> None:

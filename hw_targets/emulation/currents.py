@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hw_targets.emulation.products import Facts, Weights, in_bytes
-from hw_targets.ir.network import ChipNetwork, Conv2d, GradedInput, Network, Op, Population, Shape, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Network, Op, Population, Shape, Synapses
 
 
 class Currents:
@@ -36,7 +36,7 @@ class Currents:
         for first, sources in network.shared_synapses(population.name):
             if not first.is_recurrent:
                 source = network[first.source]
-                unit = source.neuron.scale if isinstance(source.neuron, GradedInput) and not exact else 1.0
+                unit = 1.0 if exact else source.neuron.unit_sent
                 self._groups.append((first, sources, source.shape, _by_delay(first), unit))
 
     def arriving(self, spikes: Mapping[str, Tensor]) -> Tensor:
@@ -65,9 +65,7 @@ def largest_current(network: ChipNetwork, population: Population, facts: Mapping
     """The largest |current| that any spikes can cause, that of its own included: the largest Σ|w·x| of a neuron."""
     largest = 0.0
     for s in network.incoming(population.name):
-        neuron = network[s.source].neuron
-        sent = (1 << neuron.bits) - 1 if isinstance(neuron, GradedInput) else 1
-        largest += facts[s.op].largest * sent
+        largest += facts[s.op].largest * network[s.source].neuron.most_sent
     return largest
 
 
@@ -120,6 +118,16 @@ def _by_delay(synapses: Synapses) -> list[tuple[int, Op]]:
     if delay is None:
         return [(0, op)]
     return [(int(k), replace(op, weight=np.where(delay == k, op.weight, 0))) for k in np.unique(delay)]
+
+
+def bias_of(population: Population, current: Tensor) -> Tensor:
+    """Bias in the shape of one neuron step, broadcast over the batch, of a current's type and on its device."""
+    if population.bias is None:
+        return torch.zeros((), dtype=current.dtype, device=current.device)
+    bias = torch.from_numpy(np.ascontiguousarray(population.bias)).to(current)
+    if population.has_neuron_biases:
+        return bias.reshape(population.shape)
+    return bias.reshape(-1, *[1] * (len(population.shape) - 1))
 
 
 class Recurrence:

@@ -1,9 +1,9 @@
 """Step-exact emulation in integers, batched over samples.
 
 In aligned time step t of every layer answers step t of the input, and each sample starts from cleared states with
-nothing on its way. In netx time the samples follow each other on one chip as lava-dl's netx runs them (see `timing`):
-biases charge a layer before its input arrives, and currents still on their way reach into the next sample. For a
-network without recurrence and delays the two give the same spikes. Layers are run one after the other over all steps.
+nothing on its way. In a target's own time (Loihi's is netx) the samples follow each other on one chip: biases charge a
+layer before its input arrives, and currents still on their way reach into the next sample. For a network without
+recurrence and delays the two give the same spikes. Layers are run one after the other over all steps.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch import Tensor
 from hw_targets.emulation.currents import Currents, exact_dtype, largest_current, recurrence
 from hw_targets.emulation.losses import Losses
 from hw_targets.emulation.products import Facts, facts_of
+from hw_targets.emulation.reals import read_reals, run_reals
 from hw_targets.errors import InvalidNetwork
 from hw_targets.ir.activity import Activity, Overflow
-from hw_targets.ir.network import ChipNetwork, GradedInput, Network, Op, Population
-from hw_targets.targets.loihi.dynamics.compiled import CompiledNeurons, Loop, is_suited, loop_for
-from hw_targets.targets.loihi.dynamics.neurons import is_readout, run_accumulator, run_neurons, word_bits
-from hw_targets.targets.loihi.netx.clock import NetxClock
+from hw_targets.ir.dynamics import Clock, Engine
+from hw_targets.ir.network import ChipNetwork, Network, Op, Population
 
+#: Aligned, or the name of a target's own timing.
 Timing = Literal["aligned", "netx"]
 
 
@@ -65,15 +65,17 @@ def emulate(
         )
     if dtype not in (torch.float32, torch.float64):
         raise InvalidNetwork(f"emulate: dtype is {dtype}, expected torch.float32 or torch.float64")
-    if timing not in ("aligned", "netx"):
-        raise InvalidNetwork(f"emulate: timing is 'aligned' or 'netx', got {timing!r}")
+    dynamics = network.dynamics if isinstance(network, ChipNetwork) else None
+    known = ("aligned", *(() if dynamics is None else dynamics.timings))
+    if timing not in known:
+        raise InvalidNetwork(f"emulate: timing is {timing!r}, this network knows {' and '.join(known)}")
     entry = network.inputs[0]
     network = _with_steps(network, entry, inputs)
     shown = _as_spikes(network, entry, inputs).to(device)
-    if timing == "aligned":
+    if dynamics is None or timing == "aligned":
         return _run(network, entry, shown, dtype, None)
-    steps, samples = shown.shape[:2]
-    clock = NetxClock.start(network, steps, samples, reset=reset, reset_offset=reset_offset)
+    assert isinstance(network, ChipNetwork)
+    clock = dynamics.clock(timing, network, shown.shape[1], reset=reset, reset_offset=reset_offset)
     return _run(network, entry, _in_a_row(shown, clock), dtype, clock)
 
 
@@ -91,8 +93,7 @@ def respond(network: ChipNetwork, name: str, sent: Mapping[str, npt.NDArray[Any]
         for source, values in sent.items()
     }
     steps, samples = next(iter(sent.values())).shape[:2]
-    loop = loop_for(steps * samples * network[name].size)
-    layer = _Layer(network, network[name], torch.float64, torch.device("cpu"), None, loop)
+    layer = _Layer(network, network[name], torch.float64, torch.device("cpu"), None, steps * samples)
     return np.asarray(layer.fire(spikes).numpy())
 
 
@@ -105,60 +106,55 @@ class _Layer:
         population: Population,
         dtype: torch.dtype,
         device: torch.device,
-        clock: NetxClock | None,
-        loop: Loop | None,
+        clock: Clock | None,
+        steps_and_samples: int,
     ) -> None:
         self.network, self.population, self.clock = network, population, clock
         self.losses = Losses()
-        self._largest, facts = float("inf"), dict[Op, Facts]()
+        self._engine: Engine | None = None
+        facts = dict[Op, Facts]()
         if isinstance(network, ChipNetwork):
             facts = {s.op: facts_of(s.op) for s in network.incoming(population.name)}
-            self._largest = largest_current(network, population, facts)
-            dtype = exact_dtype(self._largest, device)
-        self._currents = Currents(network, population, dtype, device, facts, transport=0 if clock is None else 1)
-        self._word = word_bits(network, population)
-        self._resets = frozenset[int]() if clock is None else clock.resets(population.name)
-        self._compiled: CompiledNeurons | None = None
-        loops = any(s.is_recurrent for s in network.incoming(population.name))
-        if loop is not None and device.type == "cpu" and not loops and is_suited(population, self._largest):
-            self._compiled = CompiledNeurons(loop, population, self.losses)
+            largest = largest_current(network, population, facts)
+            dtype = exact_dtype(largest, device)
+            if network.dynamics is not None:
+                self._engine = network.dynamics.engine(
+                    network,
+                    population,
+                    largest=largest,
+                    resets=frozenset[int]() if clock is None else clock.resets(population.name),
+                    losses=self.losses,
+                    device=device,
+                    neuron_steps=steps_and_samples * population.size,
+                )
+        transport = 0 if clock is None else 1
+        self._currents = Currents(network, population, dtype, device, facts, transport=transport)
 
     def fire(self, spikes: Mapping[str, Tensor]) -> Tensor:
         """Spikes (T, N, *shape) of neurons, given those of their sources."""
         current = self._currents.arriving(spikes)
-        if self._compiled is not None:
-            fired = self._compiled.run(current.numpy(), self._resets)
-            if fired is not None:
-                return torch.from_numpy(fired)
-        return run_neurons(
-            self.population,
-            current,
-            self.losses,
-            feedback=recurrence(self.network, self.population, current),
-            resets=self._resets,
-            word=self._word,
-            largest=self._largest,
-        )
+        feedback = recurrence(self.network, self.population, current)
+        if self._engine is not None:
+            return self._engine.fire(current, feedback)
+        return run_reals(self.population, current, feedback)
 
     def read(self, spikes: Mapping[str, Tensor]) -> Tensor:
-        """Sums (N, F) of accumulators, given the spikes of their sources."""
-        current, exact = self._currents.arriving(spikes), isinstance(self.network, ChipNetwork)
+        """Sums (N, F) of readouts, given the spikes of their sources."""
+        current = self._currents.arriving(spikes)
         ends = (len(current) - 1,) if self.clock is None else self.clock.sample_ends(self.population.name)
-        sums = run_accumulator(
-            self.population, current, ends, self.losses, exact=exact, resets=self._resets, word=self._word
-        )
-        return sums.flatten(0, 1)
+        if self._engine is not None:
+            return self._engine.read(current, ends).flatten(0, 1)
+        sums = read_reals(self.population, current, ends).flatten(0, 1)
+        return sums.long() if isinstance(self.network, ChipNetwork) else sums
 
 
 def _run(
-    network: ChipNetwork | Network, entry: Population, shown: Tensor, dtype: torch.dtype, clock: NetxClock | None
+    network: ChipNetwork | Network, entry: Population, shown: Tensor, dtype: torch.dtype, clock: Clock | None
 ) -> Activity:
     """All layers, each over all steps, block of samples after block; without a clock in aligned time."""
-    neuron_steps = len(shown) * shown.shape[1] * sum(p.size for p in network.populations if not p.is_input)
-    in_integers = isinstance(network, ChipNetwork) and shown.device.type == "cpu"
-    loop = loop_for(neuron_steps) if in_integers else None
+    steps_and_samples = len(shown) * shown.shape[1]
     layers = [
-        _Layer(network, network[name], dtype, shown.device, clock, loop)
+        _Layer(network, network[name], dtype, shown.device, clock, steps_and_samples)
         for name in network.order
         if not network[name].is_input
     ]
@@ -169,10 +165,10 @@ def _run(
     for first in range(0, max(1, shown.shape[1]), size):
         sent = {entry.name: shown[:, first : first + size]}
         for layer in layers:
-            if is_readout(layer.population):
-                outputs.append(layer.read(sent))
-            else:
+            if layer.population.neuron.fires:
                 sent[layer.population.name] = layer.fire(sent)
+            else:
+                outputs.append(layer.read(sent))
         del sent[entry.name]
         blocks.append(sent)
     spikes = {entry.name: shown, **{name: _joined([block[name] for block in blocks]) for name in blocks[0]}}
@@ -201,7 +197,7 @@ def _activity(
     spikes: dict[str, Tensor],
     output: Tensor | None,
     lost: dict[str, Overflow],
-    clock: NetxClock | None,
+    clock: Clock | None,
 ) -> Activity:
     lead_in: dict[str, Tensor] = {}
     if clock is not None:
@@ -218,14 +214,14 @@ def _activity(
     )
 
 
-def _in_a_row(shown: Tensor, clock: NetxClock) -> Tensor:
+def _in_a_row(shown: Tensor, clock: Clock) -> Tensor:
     """(T, N, *shape) as one sample of all chip steps, (S, 1, *shape); after the last sample nothing is shown."""
     row = shown.transpose(0, 1).reshape(-1, 1, *shown.shape[2:])
     rest = row.new_zeros(clock.total - len(row), *row.shape[1:])
     return torch.cat([row, rest])
 
 
-def _by_sample(row: Tensor, clock: NetxClock, arrival: int) -> Tensor:
+def _by_sample(row: Tensor, clock: Clock, arrival: int) -> Tensor:
     """(S, 1, *shape) as (T, N, *shape), each sample from the step in which it arrives."""
     sent = row[arrival : arrival + clock.samples * clock.time_steps, 0]
     return sent.reshape(clock.samples, clock.time_steps, *sent.shape[1:]).transpose(0, 1)
@@ -255,10 +251,9 @@ def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor
             f"emulate: inputs of shape {tuple(values.shape)} do not fit {entry.name} {entry.shape}; expected (N,"
             f" *shape), shown in every step, or (T, N, *shape) with T = {network.time_steps}"
         )
-    top = (1 << entry.neuron.bits) - 1 if isinstance(entry.neuron, GradedInput) else 1
-    unit = 1.0
-    if values.is_floating_point() and isinstance(entry.neuron, GradedInput):
-        unit = entry.neuron.scale
+    top, unit = entry.neuron.most_sent, 1.0
+    if values.is_floating_point() and entry.neuron.is_graded:
+        unit = entry.neuron.unit_sent
         values = values.double().mul(unit).round()
     low, high = 0.0, 0.0
     if values.numel() and not (values.dtype == torch.uint8 and top == 255):

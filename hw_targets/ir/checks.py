@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from hw_targets.errors import InvalidNetwork
-from hw_targets.ir.populations import LIF, MAX_DELAY, Conv2d, CubaLIF, Dense, Population, Shape, Synapses
+from hw_targets.ir.populations import LONGEST_DELAY, Conv2d, Dense, Population, Shape, Synapses
 
 
 def check_bias(population: Population) -> None:
@@ -54,7 +54,7 @@ def check_synapses(synapses: Synapses, populations: Mapping[str, Population]) ->
             f"synapses {synapses.name}: weight {weight.shape} does not take {source.shape} to {target.shape}"
         )
     _check_delay(synapses, (target.size, source.size))
-    if synapses.is_recurrent and not isinstance(source.neuron, (LIF, CubaLIF)):
+    if synapses.is_recurrent and not source.neuron.fires:
         raise InvalidNetwork(
             f"synapses {synapses.name}: only spiking neurons can feed themselves, {source.name} is"
             f" {type(source.neuron).__name__}"
@@ -67,7 +67,7 @@ def check_synapses(synapses: Synapses, populations: Mapping[str, Population]) ->
 
 
 def _check_delay(synapses: Synapses, shape: Shape) -> None:
-    """Delays are whole steps, 0 … MAX_DELAY, that broadcast to `shape` (targets, sources)."""
+    """Delays are whole steps, 0 … LONGEST_DELAY, that broadcast to `shape` (targets, sources)."""
     delay = synapses.delay
     if delay is None:
         return
@@ -79,7 +79,7 @@ def _check_delay(synapses: Synapses, shape: Shape) -> None:
             f" layer; got {delay.dtype} {delay.shape}"
         )
     low, high = int(delay.min(initial=0)), int(delay.max(initial=0))
-    if low < 0 or high > MAX_DELAY:
+    if low < 0 or high > LONGEST_DELAY:
         raise InvalidNetwork(
-            f"synapses {synapses.name}: delays span {low} … {high} steps, 6 bits hold 0 … {MAX_DELAY}; shorten them"
+            f"synapses {synapses.name}: delays span {low} … {high} steps, at most {LONGEST_DELAY} are run; shorten them"
         )

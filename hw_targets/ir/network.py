@@ -13,37 +13,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hw_targets.errors import InvalidNetwork
 from hw_targets.ir.checks import check_bias, check_synapses
-from hw_targets.ir.populations import (
-    LIF,
-    MAX_DELAY,
-    Accumulator,
-    Array,
-    Conv2d,
-    CubaLIF,
-    Dense,
-    GradedInput,
-    Neuron,
-    Op,
-    Pair,
-    Population,
-    Shape,
-    SpikeInput,
-    Synapses,
-)
+from hw_targets.ir.neurons import LIF, Accumulator, ChipNeuron, GradedInput, Neuron, SpikeInput
+from hw_targets.ir.populations import Array, Conv2d, Dense, Op, Pair, Population, Shape, Synapses
+
+if TYPE_CHECKING:
+    from hw_targets.ir.dynamics import Dynamics
 
 __all__ = [
     "LIF",
-    "MAX_DELAY",
     "Accumulator",
     "Array",
     "ChipNetwork",
+    "ChipNeuron",
     "Conv2d",
-    "CubaLIF",
     "Dense",
     "GradedInput",
     "Graph",
@@ -56,10 +44,6 @@ __all__ = [
     "SpikeInput",
     "Synapses",
 ]
-
-
-def _is_graded(population: Population) -> bool:
-    return isinstance(population.neuron, GradedInput)
 
 
 def _equal(a: Op, b: Op) -> bool:
@@ -127,7 +111,7 @@ class Graph:
             source = self[s.source]
             for first, sources in groups:
                 other = self[first.source]
-                alike = other.shape == source.shape and not (_is_graded(other) or _is_graded(source))
+                alike = other.shape == source.shape and not (other.neuron.is_graded or source.neuron.is_graded)
                 alike = alike and not any(g.is_recurrent or g.delay is not None or g.immediate for g in (first, s))
                 if alike and _equal(first.op, s.op):
                     sources.append(s.source)
@@ -177,11 +161,16 @@ class Network(Graph):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ChipNetwork(Graph):
-    """Integer network; neurons are GradedInput, SpikeInput, CubaLIF or Accumulator, weights and biases are integers.
+    """Integer network; neurons are inputs, Accumulator, or a target's own; weights and biases are integers.
 
     `scales[name]` is the integer that stands for 1.0 of membrane potential in that population, so that
-    real value ≈ integer / scale. `notes` are the `Network`'s, and the decays that 1/4096 does not hold exactly.
-    `steps_assumed`: nobody said what T is (some files do not), and `time_steps` is a mere stand-in.
+    real value ≈ integer / scale. `notes` are the `Network`'s, and the decays that the chip does not hold exactly.
+    `steps_assumed`: nobody said what T is (some files do not), and `time_steps` is a mere stand-in. `file_format` names
+    the format that the integers were made to be written in; its demands hold for them, such as one threshold a layer.
+    `readout_dynamics`: whose integers the readouts of a network without firing neurons have.
+
+    Raises:
+        InvalidNetwork: as `Graph`, or neurons of several targets.
     """
 
     chip: str = ""
@@ -189,3 +178,19 @@ class ChipNetwork(Graph):
     scales: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     steps_assumed: bool = False
+    file_format: str = ""
+    readout_dynamics: Dynamics | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(names := {neuron.dynamics.name for neuron in self._chip_neurons}) > 1:
+            raise InvalidNetwork(f"the network has neurons of several targets, {sorted(names)}; a chip has one kind")
+
+    @property
+    def _chip_neurons(self) -> list[ChipNeuron]:
+        return [p.neuron for p in self.populations if isinstance(p.neuron, ChipNeuron)]
+
+    @property
+    def dynamics(self) -> Dynamics | None:
+        """How its neurons step; None where it has nothing but inputs and readouts, and nobody said."""
+        return self._chip_neurons[0].dynamics if self._chip_neurons else self.readout_dynamics

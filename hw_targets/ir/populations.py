@@ -1,4 +1,4 @@
-"""What networks are made of: neurons in discrete time, populations of them, and the synapses between two.
+"""What networks are made of: populations of neurons, and the synapses between two.
 
 Axis order is PyTorch's; see `hw_targets.ir.network`, from where all of this is imported.
 """
@@ -11,63 +11,14 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
+from hw_targets.ir.neurons import Neuron
+
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 Array: TypeAlias = npt.NDArray[Any]
 
-#: Steps; the longest delay that lava-dl 0.6.0 loads (`netx/hdf5.py`), of Loihi's 6 bits.
-MAX_DELAY = 62
-
-
-@dataclass(frozen=True)
-class GradedInput:
-    """Values 0 … 2^bits − 1 sent in every step (a static image); `scale` is the integer that stands for 1.0."""
-
-    bits: int = 8
-    scale: float = 255.0
-
-
-@dataclass(frozen=True)
-class SpikeInput:
-    """Binary spikes from outside the chip."""
-
-
-@dataclass(frozen=True)
-class LIF:
-    """Leaky integrate-and-fire, hard reset to zero, real-valued.
-
-    u ← (1 − i_decay)·u + x;  v ← (1 − v_decay)·v + u + bias;  s = [v ≥ v_threshold], or [v > v_threshold] where
-    `strict`;  v ← 0 where s.  `v_decay = 0` is integrate-and-fire, `i_decay = 1` a current that lasts one step.
-    `unit` is the integer that stood for 1.0 where the network was trained in integers; `quantize` keeps it if it fits.
-    """
-
-    v_threshold: float
-    v_decay: float = 0.0
-    i_decay: float = 1.0
-    strict: bool = False
-    unit: int | None = None
-
-
-@dataclass(frozen=True)
-class CubaLIF:
-    """Loihi's current-based neuron in integers, the subset netx loads (all decays in 1/4096).
-
-    u ← rz(u·(4096 − i_decay)) + (a << 6);  v ← rz(v·(4096 − v_decay)) + u + (bias << 6);
-    s = [v > (v_threshold << 6)];  v ← 0 where s;  rz(x) = sign(x)·(|x| >> 12).
-    Source: lava-nc 0.10.0 `proc/lif/models.py` and `netx/hdf5.py` (lava-dl 0.6.0), du = iDecay − 1.
-    """
-
-    v_threshold: int
-    v_decay: int = 0
-    i_decay: int = 4096
-
-
-@dataclass(frozen=True)
-class Accumulator:
-    """A readout: sums its input over the run of one sample and never fires."""
-
-
-Neuron: TypeAlias = GradedInput | SpikeInput | LIF | CubaLIF | Accumulator
+#: Steps; a run keeps what is on its way, so that a bound is needed. Chips and formats hold far shorter delays.
+LONGEST_DELAY = 1 << 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +42,7 @@ class Population:
     @property
     def is_input(self) -> bool:
         """Whether spikes come from outside the chip."""
-        return isinstance(self.neuron, (GradedInput, SpikeInput))
+        return self.neuron.is_input
 
     @property
     def has_neuron_biases(self) -> bool:
@@ -138,7 +89,7 @@ Op: TypeAlias = Conv2d | Dense
 class Synapses:
     """All synapses from one population to another, or (recurrent) back to the same one, one step later.
 
-    `delay` holds the further steps a current takes, 0 … 62: integers that broadcast to (targets, sources), so (F, 1) is
+    `delay` holds the further steps a current takes: integers that broadcast to (targets, sources), so (F, 1) is
     one delay per target and (1, F) one per source (axonal); dense synapses only. `immediate` marks the current of an
     input layer's own neurons, which on the chip arrives in the step it is sent instead of one later.
     """

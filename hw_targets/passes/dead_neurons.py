@@ -9,22 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.errors import InvalidNetwork, check_type
-from hw_targets.ir.network import (
-    Accumulator,
-    Array,
-    ChipNetwork,
-    Conv2d,
-    CubaLIF,
-    Dense,
-    GradedInput,
-    Population,
-    Synapses,
-)
+from hw_targets.ir.network import Array, ChipNetwork, Conv2d, Dense, Population, Synapses
+from hw_targets.ir.neurons import ChipNeuron
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-STATE_LIMIT = 1 << 23
-"""States of 24 bits wrap around beyond it, so that a bound is only worth something below."""
 
 
 def remove_dead_neurons(network: ChipNetwork) -> ChipNetwork:
@@ -34,7 +23,7 @@ def remove_dead_neurons(network: ChipNetwork) -> ChipNetwork:
 
     - no non-zero synapse leads from them to a neuron that stays (outputs always stay), or
     - they cannot fire: with every source that can fire active in every step through its positive weights, the potential
-      stays at or below the threshold over all `time_steps`, in the chip's integer arithmetic.
+      stays at or below the threshold over all `time_steps`, in the target's own integers.
 
     A single position of a convolutional channel does not go: populations are whole grids, and the kernel is shared.
     Of a population that is dead altogether one channel stays, since populations are never empty. Inputs stay as they
@@ -83,7 +72,7 @@ def _is_fixed(network: ChipNetwork, population: Population) -> bool:
     return (
         population.is_input
         or not outgoing
-        or isinstance(population.neuron, Accumulator)
+        or not population.neuron.fires
         or any(group.is_recurrent for group in outgoing)
         or population.has_neuron_biases
         or any(isinstance(op, Conv2d) and len(op.weight) != channels for op in ops)
@@ -100,7 +89,7 @@ def _can_fire(network: ChipNetwork, name: str, fires: Mapping[str, Mask]) -> Mas
     population = network[name]
     everyone = np.ones(_units(population), dtype=bool)
     neuron = population.neuron
-    if not isinstance(neuron, CubaLIF) or _is_fixed(network, population):
+    if not isinstance(neuron, ChipNeuron) or _is_fixed(network, population):
         return everyone
     drive = np.zeros(everyone.size, dtype=np.int64)
     fall = np.zeros(everyone.size, dtype=np.int64)
@@ -108,15 +97,7 @@ def _can_fire(network: ChipNetwork, name: str, fires: Mapping[str, Mask]) -> Mas
         high, low = _drive(network, group, fires[group.source])
         drive, fall = drive + high, fall + low
     bias = np.zeros_like(drive) if population.bias is None else population.bias.astype(np.int64)
-    u, v, below = np.zeros_like(drive), np.zeros_like(drive), np.zeros_like(drive)
-    highest = np.full_like(drive, np.iinfo(np.int64).min)
-    for _ in range(network.time_steps):
-        u, below = _decayed(u, neuron.i_decay) + (drive << 6), _decayed(below, neuron.i_decay) + (fall << 6)
-        v = _decayed(v, neuron.v_decay) + u + (bias << 6)
-        highest = np.maximum(highest, v)
-    wraps = (np.abs(u) >= STATE_LIMIT) | (np.abs(below) >= STATE_LIMIT)
-    result: Mask = (highest > (neuron.v_threshold << 6)) | wraps
-    return result
+    return neuron.dynamics.may_fire(neuron, drive, fall, bias, network.time_steps)
 
 
 def _drive(network: ChipNetwork, group: Synapses, fires: Mask) -> tuple[Ints, Ints]:
@@ -126,7 +107,7 @@ def _drive(network: ChipNetwork, group: Synapses, fires: Mask) -> tuple[Ints, In
     convolution over the whole kernel, as if no tap fell on padding.
     """
     source = network[group.source]
-    largest = (1 << source.neuron.bits) - 1 if isinstance(source.neuron, GradedInput) else 1
+    largest = source.neuron.most_sent
     weight = group.op.weight.astype(np.int64)
     if isinstance(group.op, Conv2d):
         by_group = fires.reshape(group.op.groups, -1).repeat(len(weight) // group.op.groups, axis=0)
@@ -136,12 +117,6 @@ def _drive(network: ChipNetwork, group: Synapses, fires: Mask) -> tuple[Ints, In
     live, units = live.reshape(len(weight), -1), _units(network[group.target])
     high, low = largest * np.maximum(live, 0).sum(1), largest * np.minimum(live, 0).sum(1)
     return high.reshape(units, -1).max(1), low.reshape(units, -1).min(1)
-
-
-def _decayed(state: Ints, decay: int) -> Ints:
-    """sign(x)·(|x|·(4096 − decay) >> 12), as `CubaLIF`."""
-    kept: Ints = np.sign(state) * ((np.abs(state) * (4096 - decay)) >> 12)
-    return kept
 
 
 def _is_heard(network: ChipNetwork, name: str, fires: Mapping[str, Mask], heard: Mapping[str, Mask]) -> Mask:

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.ir.network import LIF, Network, Op, Population, Synapses
-from hw_targets.quantization.rounding import Reals, input_scale, largest_value
 
 Mask = npt.NDArray[np.bool_]
+Reals = npt.NDArray[np.float64]
 
 #: What single-precision sums may be off by, relative to the sum of what is added.
 TOLERANCE = 1e-6
@@ -72,7 +72,13 @@ class _Layer:
     def of(cls, network: Network, population: Population) -> _Layer | None:
         """None for populations that are left alone."""
         neuron, incoming = population.neuron, network.incoming(population.name)
-        if not isinstance(neuron, LIF) or neuron.unit or neuron.v_threshold <= 0 or not 0 <= neuron.v_decay <= 1:
+        if (
+            not isinstance(neuron, LIF)
+            or not neuron.resets_to_zero
+            or neuron.unit
+            or neuron.v_threshold <= 0
+            or not 0 <= neuron.v_decay <= 1
+        ):
             return None
         rows, units = {len(s.op.weight) for s in incoming}, population.shape[0]
         if any(s.immediate for s in incoming) or len(rows) != 1 or max(rows) % units:
@@ -82,7 +88,7 @@ class _Layer:
             network.time_steps,
             tuple(s.op.weight.reshape(len(s.op.weight), -1).astype(np.float64) for s in incoming),
             tuple(_largest_real(network, s) for s in incoming),
-            tuple(1.0 / input_scale(network[s.source]) for s in incoming),
+            tuple(1.0 / network[s.source].neuron.unit_sent for s in incoming),
             (np.zeros(units) if population.bias is None else population.bias.astype(np.float64)).reshape(units, -1),
         )
 
@@ -199,9 +205,9 @@ class _Layer:
 
 def _key(network: Network, synapses: Synapses) -> tuple[str, int, float]:
     """Synapses of one key had one kernel and keep one."""
-    return synapses.target, id(synapses.op), input_scale(network[synapses.source])
+    return synapses.target, id(synapses.op), network[synapses.source].neuron.unit_sent
 
 
 def _largest_real(network: Network, synapses: Synapses) -> float:
     source = network[synapses.source]
-    return largest_value(source) / input_scale(source)
+    return source.neuron.most_sent / source.neuron.unit_sent

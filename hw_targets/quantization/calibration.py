@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from hw_targets.errors import InvalidNetwork
 from hw_targets.ir.activity import Activity
-from hw_targets.ir.network import Accumulator, Array, ChipNetwork, Conv2d, CubaLIF, Network, Op, Population, Synapses
+from hw_targets.ir.network import Array, ChipNetwork, Conv2d, Network, Op, Population, Synapses
+from hw_targets.ir.neurons import ChipNeuron
 from hw_targets.quantization.descent import Descent, columns_of
-from hw_targets.quantization.number_formats import DECAY_UNITY
 from hw_targets.quantization.rounding import Reals, Rows
 
 #: Samples of one population's inputs: enough to tell its columns apart, bounded in time and memory.
@@ -98,7 +98,8 @@ class Calibration:
         """
         population, incoming = network[name], network.incoming(name)
         neuron = population.neuron
-        if not isinstance(neuron, CubaLIF) or neuron.i_decay != DECAY_UNITY:
+        count = neuron.dynamics.row_counter(neuron) if isinstance(neuron, ChipNeuron) else None
+        if count is None:
             return None
         if any(_is_special(s) or s.is_recurrent for s in incoming):
             return None
@@ -111,7 +112,7 @@ class Calibration:
         if population.bias is not None and not rows.has_bias:
             constant = population.bias.reshape(real.shape[2:])
         integers = rows.joined(weights, population.bias)
-        return Descent(neuron, rows, scale, integers, real, columns_of(rows, sent), constant)
+        return Descent(count, rows, scale, integers, real, columns_of(rows, sent), constant)
 
     def _respond(self, network: ChipNetwork, name: str, samples: int) -> npt.NDArray[np.uint8]:
         from hw_targets.emulation.emulate import respond
@@ -129,7 +130,7 @@ class Calibration:
         frame, position = np.divmod(chosen, positions)
         parts = [_patches(f, group[0].op, frame, position) for f, group in zip(frames, rows.groups, strict=True)]
         if rows.has_bias:
-            steps = self._network.time_steps if isinstance(population.neuron, Accumulator) else 1
+            steps = self._network.time_steps if not population.neuron.fires else 1
             parts.append(np.full((count, 1), float(steps)))
         return np.concatenate(parts, 1)
 
@@ -141,7 +142,7 @@ class Calibration:
     def _frames(self, population: Population, group: tuple[Synapses, ...]) -> Array:
         """What a group of synapses carries, (frames, *source shape): each step of each sample, or each sample's sum."""
         total: Array = sum((self._sent(s) for s in group[1:]), self._sent(group[0]))
-        if isinstance(population.neuron, Accumulator):
+        if not population.neuron.fires:
             return np.asarray(total.sum(0))
         return total.reshape(-1, *total.shape[2:])
 

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.ir.network import Conv2d, CubaLIF
-from hw_targets.quantization.number_formats import DECAY_UNITY, FRACTION_BITS
+from hw_targets.ir.dynamics import RowCounter
+from hw_targets.ir.network import Conv2d
 from hw_targets.quantization.rounding import Reals, Rows
 
 Ints: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -35,7 +35,7 @@ class Descent:
     """Integers of one population, the current they cause, and how many spikes of each row differ from the real ones.
 
     Args:
-        neuron: the chip's; its current lasts one step, so that a bias is a current as any other.
+        count: the chip's neuron; its current lasts one step, so that a bias is a current as any other.
         rows: the population's weights.
         scale: of the population.
         integers: (rows, columns) to begin with.
@@ -46,7 +46,7 @@ class Descent:
 
     def __init__(
         self,
-        neuron: CubaLIF,
+        count: RowCounter,
         rows: Rows,
         scale: float,
         integers: Reals,
@@ -54,9 +54,9 @@ class Descent:
         columns: Sequence[Column],
         constant: Ints | None = None,
     ) -> None:
-        steps, samples, count, positions = real.shape
-        self._neuron = neuron
-        self._real = np.ascontiguousarray(real.transpose(2, 0, 1, 3)).reshape(count, steps, -1)
+        steps, samples, height, positions = real.shape
+        self._count = count
+        self._real = np.ascontiguousarray(real.transpose(2, 0, 1, 3)).reshape(height, steps, -1)
         self._inputs = _Inputs(columns, (steps, samples, positions))
         self._low, self._high = rows.neighbours(scale)
         self._bias_at = rows.real.shape[1] - 1 if rows.has_bias else None
@@ -68,8 +68,8 @@ class Descent:
         if constant is not None:
             self._current += np.tile(constant.astype(np.int32), (1, samples))[:, None, :]
         size = max(1, BLOCK // max(1, steps * samples * positions))
-        self._blocks = [slice(start, start + size) for start in range(0, count, size)]
-        counts = [differing_spikes(neuron, self._current[at], self._real[at]) for at in self._blocks]
+        self._blocks = [slice(start, start + size) for start in range(0, height, size)]
+        counts = [count(self._current[at], self._real[at]) for at in self._blocks]
         self._differing = np.concatenate(counts)
 
     @property
@@ -120,7 +120,7 @@ class Descent:
             together = slice(rows[0], rows[-1] + 1)  # one after the other they need not be copied
             seen = together if len(rows) == rows[-1] + 1 - rows[0] else rows
             tried = current[seen] + (column if step == 1 else np.int32(step) * column)
-            found = differing_spikes(self._neuron, tried, real[seen])
+            found = self._count(tried, real[seen])
             better = np.flatnonzero(found < differing[seen])
             if len(better):
                 chosen = rows[better]
@@ -166,33 +166,6 @@ class _Inputs:
 
     def _made(self, k: int) -> Ints:
         return np.broadcast_to(self._columns[k](), self._shape).reshape(self._shape[0], -1)
-
-
-def differing_spikes(neuron: CubaLIF, current: Ints, real: Flags) -> npt.NDArray[np.int64]:
-    """Of each row the spikes that differ from the real ones, for currents (rows, T, …) that last one step.
-
-    v ← rz(v·(4096 − v_decay)) + a;  s = [v > v_threshold];  v ← 0 where s;  rz(x) = sign(x)·(|x| >> 12), v in 1/64.
-    Currents must not leave the chip's state. Source: as of `CubaLIF`.
-    """
-    plain = neuron.v_decay == 0
-    shift = 0 if plain else FRACTION_BITS
-    level, keep = neuron.v_threshold << shift, DECAY_UNITY - neuron.v_decay
-    steps = current.shape[1]
-    total: npt.NDArray[Any] = np.zeros((len(current), *current.shape[2:]), np.min_scalar_type(steps))
-    v: npt.NDArray[Any] = np.zeros(total.shape, np.int32 if plain else np.int64)
-    for t in range(steps):
-        if plain:
-            v += current[:, t]
-        else:
-            v *= keep
-            v += (v >> 63) & (DECAY_UNITY - 1)  # so that the shift rounds towards zero
-            v >>= 12
-            v += current[:, t].astype(np.int64) << shift
-        fired = v > level
-        total += fired != real[:, t]
-        v *= np.logical_not(fired, out=fired)  # a product, since choosing takes ten times as long
-    counts: npt.NDArray[np.int64] = total.reshape(len(total), -1).sum(1, dtype=np.int64)
-    return counts
 
 
 def columns_of(rows: Rows, sent: Mapping[str, npt.NDArray[Any]]) -> list[Column]:

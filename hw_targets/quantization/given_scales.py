@@ -9,7 +9,6 @@ import numpy as np
 from hw_targets.errors import QuantizationError
 from hw_targets.ir.network import LIF, Population
 from hw_targets.quantization.rounder import Rounder
-from hw_targets.quantization.rounding import input_scale
 from hw_targets.quantization.scales import Scaled
 
 #: What single precision may put between a weight and its whole number, in units.
@@ -48,7 +47,7 @@ def _check_whole(rounder: Rounder, population: Population, scale: float) -> None
     """Refuse weights and thresholds that are no whole numbers on a scale, or too large."""
     network, formats = rounder.network, rounder.formats
     values = {
-        f"weights of {s.name}": (s.op.weight * (scale / input_scale(network[s.source])), formats.weight)
+        f"weights of {s.name}": (s.op.weight * (scale / network[s.source].neuron.unit_sent), formats.weight)
         for s in network.incoming(population.name)
     }
     if isinstance(population.neuron, LIF):

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from hw_targets.chips.chip import Chip
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
 from hw_targets.frontends.torch.from_torch import from_torch
+from hw_targets.ir.formats import NumberFormats
 from hw_targets.ir.network import LIF, Network, Population, Synapses
-from hw_targets.quantization.number_formats import STATE_BITS, NumberFormats, number_formats
-from hw_targets.quantization.quantize import quantize
-from hw_targets.quantization.rounding import Reals, input_scale, rows_of
+from hw_targets.quantization.lowering import lowered
+from hw_targets.quantization.quantize import quantized
+from hw_targets.quantization.rounding import Reals, rows_of
 from neuroprune.pruning.rounding import Grid
 
 #: What sums in single precision may be off by, relative to the threshold.
@@ -56,6 +57,7 @@ def prepare_qat(
     calibration: npt.ArrayLike | None = None,
     *,
     time_steps: int | None = None,
+    for_format: str | None = None,
     approximate: bool = False,
 ) -> QATGrids:
     """Find the grids on which to fine-tune a trained model, so that a chip's integers are its weights exactly.
@@ -81,6 +83,7 @@ def prepare_qat(
         chip: as for `quantize`, which finds the scales.
         calibration: likewise; the narrower the weights, the more it is worth.
         time_steps: as for `from_torch`.
+        for_format: as for `quantize`.
         approximate: likewise.
 
     Raises:
@@ -94,7 +97,13 @@ def prepare_qat(
     network = read(model)
     if trained := [p.name for p in network.populations if isinstance(p.neuron, LIF) and p.neuron.unit]:
         raise UnsupportedModel(f"prepare_qat: {trained[0]} was trained on a chip's integers already; quantize it as is")
-    target = _Target(network, dict(quantize(network, _roomy(chip), calibration).scales), number_formats(chip))
+    family = chip.supported("prepare_qat")
+    constraints = None if for_format is None else family.constraints(for_format)
+    network = lowered(network, family.dynamics, approximate=approximate)
+    formats = family.formats(chip)
+    chosen = quantized(network, family.dynamics, _roomy(formats), calibration, constraints=constraints).scales
+    joins = constraints is not None and constraints.joins_weights
+    target = _Target(network, dict(chosen), formats, joins_weights=joins)
     probe, originals = _Probe(model, read), dict(model.named_parameters())
     rounding: dict[nn.Parameter, Grid] = {}
     constants = {p.name: probe.constant.biases[p.name] for p in network.populations if not p.is_input}
@@ -171,11 +180,12 @@ class _Target:
     network: Network
     scales: Mapping[str, float]
     formats: NumberFormats
+    joins_weights: bool
 
     def weight_grid(self, name: str, parameter: Tensor, gains: Mapping[int, Reals]) -> Grid | None:
         """step = 1/(|g|·s), one per output channel; None for a parameter without effect."""
         uses = [self.network.synapses[index] for index in gains]
-        units = [self.scales[s.target] / input_scale(self.network[s.source]) for s in uses]
+        units = [self.scales[s.target] / self.network[s.source].neuron.unit_sent for s in uses]
         steps = [_steps(_by_row(name, g, len(parameter)), u) for g, u in zip(gains.values(), units, strict=True)]
         if not steps:
             return None
@@ -207,7 +217,7 @@ class _Target:
 
     def _limit(self, synapses: Synapses) -> int:
         """The largest integer of a synapse's weight."""
-        rows = rows_of(self.network, self.network[synapses.target], self.formats)
+        rows = rows_of(self.network, self.network[synapses.target], self.formats, joins_weights=self.joins_weights)
         at = 0
         for group in [] if rows is None else rows.groups:
             if any(s is synapses for s in group):
@@ -217,10 +227,9 @@ class _Target:
         return self.formats.weight
 
 
-def _roomy(chip: Chip) -> Chip:
-    """The chip with half the state, so that currents may double while the model is fine-tuned."""
-    bits = STATE_BITS if chip.state_bits is None else min(chip.state_bits, STATE_BITS)
-    return replace(chip, state_bits=bits - 1)
+def _roomy(formats: NumberFormats) -> NumberFormats:
+    """With half the state left free currents may double while the model is fine-tuned."""
+    return replace(formats, state=formats.state // 2)
 
 
 def _steps(gain: Reals, unit: float) -> Reals:

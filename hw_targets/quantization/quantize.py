@@ -3,7 +3,7 @@
 Each population has one scale, the integer that stands for 1.0 of membrane potential: weights, bias and threshold are
 rounded on it, and zeros stay zero (`scales` says which one). With calibration data each weight is rounded up or down
 such that the errors of a neuron cancel on what it is sent (`rounding`), and then, layer by layer, such that the fewest
-spikes differ from the real network's (`descent`). Decays are rounded to 1/4096.
+spikes differ from the real network's (`descent`). Decays are rounded to what the chip holds.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.chips.chip import Chip
+from hw_targets.chips.target import FormatConstraints, Together
 from hw_targets.errors import QuantizationError, check_type
-from hw_targets.ir.network import LIF, ChipNetwork, CubaLIF, Network, Population
+from hw_targets.ir.dynamics import Dynamics
+from hw_targets.ir.formats import NumberFormats
+from hw_targets.ir.network import LIF, ChipNetwork, ChipNeuron, Network, Population
 from hw_targets.passes.saturation import saturated
 from hw_targets.quantization.calibration import Calibration
 from hw_targets.quantization.given_scales import on_scales
-from hw_targets.quantization.number_formats import DECAY_UNITY, NumberFormats, number_formats
-from hw_targets.quantization.rounder import Rounder, has_fractions
-from hw_targets.quantization.rounding import input_scale, with_integers
+from hw_targets.quantization.lowering import lowered
+from hw_targets.quantization.rounder import Rounder
+from hw_targets.quantization.rounding import with_integers
 from hw_targets.quantization.scales import ScaleChooser, Scaled
-from hw_targets.targets.loihi.netx.layers import assign_layers, crossings
 
 
 def quantize(
@@ -33,11 +35,10 @@ def quantize(
     calibration: npt.ArrayLike | None = None,
     *,
     scales: Mapping[str, float] | None = None,
+    for_format: str | None = None,
+    approximate: bool = False,
 ) -> ChipNetwork:
-    """Round a network to the integers of a Loihi-like chip.
-
-    Populations that share a netx layer get the same integer threshold; in a layer that relays spikes it is at most the
-    largest weight, so that a relay can fire from one spike.
+    """Round a network to the integers of a chip, each population on a scale of its own.
 
     Values far above the threshold, which a batch-norm gives channels that were nearly silent while training, are first
     made as small as they can be without a spike's difference (`saturation`). Those that remain and leave the others no
@@ -46,7 +47,7 @@ def quantize(
 
     Args:
         network: real weights.
-        chip: says how wide its integers are.
+        chip: says whose neurons it has, and how wide their integers are.
         calibration: some inputs of the kind the network will see, as `emulate` takes them: (N, C, H, W), shown in every
             step, or (T, N, C, H, W); training images, never those it is judged by. A few hundred are enough. Scales and
             rounding then follow from what they make the network send; the result is the same in every run. It takes
@@ -55,8 +56,15 @@ def quantize(
             each neuron, step and sample. None: the largest scale that fits and the nearest integers.
         scales: by population, what the network was fine-tuned on (`prepare_qat`), instead of calibration: its weights
             are whole numbers there.
+        for_format: a file format of the chip's target in which the integers will be written, such as "netx". It may
+            ask for more than the chip does, at the cost of resolution: netx for one threshold in all populations of a
+            layer, and a low one where spikes are relayed past it. None: they are the chip's alone.
+        approximate: let neurons without a counterpart on the chip reset to zero in the step they fire; `notes` name
+            them.
 
     Raises:
+        InvalidChip: a chip that is known by its limits alone, so that its integers are not known.
+        UnsupportedModel: neurons that the chip does not have; the message names them, and what to use instead.
         QuantizationError: a population for which no scale fits: the message names it and the limit that binds. With
             `scales`, weights that are no whole numbers on them, or calibration besides.
         InvalidNetwork: calibration data of another shape or range, or none at all.
@@ -67,11 +75,32 @@ def quantize(
         raise QuantizationError(
             "quantize: got scales and calibration; calibration finds scales, so give one of the two"
         )
-    formats = number_formats(chip)
+    target = chip.supported("quantize")
+    constraints = None if for_format is None else target.constraints(for_format)
+    network = lowered(network, target.dynamics, approximate=approximate)
+    found = quantized(network, target.dynamics, target.formats(chip), calibration, scales, constraints)
+    return replace(found, chip=chip.name, file_format=for_format or "")
+
+
+def quantized(
+    network: Network,
+    dynamics: Dynamics,
+    formats: NumberFormats,
+    calibration: npt.ArrayLike | None = None,
+    scales: Mapping[str, float] | None = None,
+    constraints: FormatConstraints | None = None,
+) -> ChipNetwork:
+    """As `quantize`, for given dynamics and formats."""
     if scales is None:
         network = saturated(network)
-    rounder = Rounder(network, formats, None if calibration is None else Calibration(network, calibration))
-    found = _layer_by_layer(network, ScaleChooser(rounder)) if scales is None else on_scales(rounder, scales)
+    rounder = Rounder(
+        network,
+        formats,
+        dynamics,
+        None if calibration is None else Calibration(network, calibration),
+        joins_weights=constraints is not None and constraints.joins_weights,
+    )
+    found = on_scales(rounder, scales) if scales is not None else _one_by_one(ScaleChooser(rounder), constraints)
     chosen = {name: one.scale for name, one in found.items()}
     integers = {name: one.integers for name, one in found.items()}
     return ChipNetwork(
@@ -79,14 +108,14 @@ def quantize(
             p if p.is_input else rounder.population(p, chosen[p.name], integers[p.name]) for p in network.populations
         ),
         tuple(with_integers(s, integers[s.target].weights[id(s)]) for s in network.synapses),
-        chip=chip.name,
         time_steps=network.time_steps,
-        scales={**{p.name: input_scale(p) for p in network.inputs}, **chosen},
+        scales={**{p.name: p.neuron.unit_sent for p in network.inputs}, **chosen},
         notes=(
             *network.notes,
             *(note for p in network.populations for note in _rounded_decays(p, formats)),
             *(note for one in found.values() for note in one.notes),
         ),
+        readout_dynamics=dynamics,
     )
 
 
@@ -96,33 +125,33 @@ def dequantize(network: ChipNetwork) -> Network:
     for p in network.populations:
         scale = network.scales[p.name]
         neuron = p.neuron
-        if isinstance(neuron, CubaLIF):
-            # Half a unit of v below the smallest value that fires, so that the rounding of reals cannot matter.
-            level = neuron.v_threshold + (0.5 / 64 if has_fractions(neuron) else 0.5)
-            neuron = LIF(level / scale, neuron.v_decay / DECAY_UNITY, i_decay=neuron.i_decay / DECAY_UNITY)
+        if isinstance(neuron, ChipNeuron):
+            neuron = neuron.dynamics.lift(neuron, scale)
         bias = None if p.bias is None else p.bias.astype(np.float64) / scale
         populations.append(replace(p, neuron=neuron, bias=bias))
     synapses = []
     for s in network.synapses:
-        unit = network.scales[s.target] / input_scale(network[s.source])
+        unit = network.scales[s.target] / network[s.source].neuron.unit_sent
         synapses.append(replace(s, op=replace(s.op, weight=s.op.weight.astype(np.float64) / unit)))
     return Network(tuple(populations), tuple(synapses), time_steps=network.time_steps, notes=network.notes)
 
 
-def _layer_by_layer(network: Network, chooser: ScaleChooser) -> dict[str, Scaled]:
-    layers = assign_layers(network)
-    relayed = crossings(network, layers)
+def _one_by_one(chooser: ScaleChooser, constraints: FormatConstraints | None) -> dict[str, Scaled]:
+    """Scales and integers, sources first; those that a file format gives one threshold together."""
+    network = chooser.network
+    groups = tuple(Together((name,)) for name in network.order if not network[name].is_input)
+    if constraints is not None:
+        groups = constraints.together(network, chooser.formats.weight)
     found: dict[str, Scaled] = {}
-    for layer in sorted(set(layers.values())):
-        members = [network[name] for name in network.order if layers[name] == layer and not network[name].is_input]
-        found |= chooser.layer(members, has_relays=layer in relayed)
+    for group in groups:
+        found |= chooser.together([network[name] for name in group.members], group.most)
     return found
 
 
 def _rounded_decays(population: Population, formats: NumberFormats) -> Iterator[str]:
-    neuron = population.neuron
+    neuron, unity = population.neuron, formats.decay_unity
     if isinstance(neuron, LIF):
         for kind, decay in (("potential", neuron.v_decay), ("current", neuron.i_decay)):
             units = formats.decay(decay)
-            if units / DECAY_UNITY != decay:
-                yield f"{population.name}: the decay of its {kind}, {decay:.7g}, is {units}/4096 on the chip"
+            if units / unity != decay:
+                yield f"{population.name}: the decay of its {kind}, {decay:.7g}, is {units}/{unity} on the chip"

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.ir.network import LIF, Accumulator, ChipNetwork, CubaLIF, Network, Population
+from hw_targets.ir.dynamics import Dynamics
+from hw_targets.ir.formats import NumberFormats
+from hw_targets.ir.network import LIF, ChipNetwork, Network, Population
 from hw_targets.quantization.calibration import Calibration
-from hw_targets.quantization.number_formats import DECAY_UNITY, NumberFormats
-from hw_targets.quantization.rounding import Reals, Rows, input_scale, largest_value, rows_of, with_integers
+from hw_targets.quantization.rounding import Reals, Rows, rows_of, with_integers
 
 Ints = npt.NDArray[np.int32]
 
@@ -44,12 +45,18 @@ class Rounder:
 
     network: Network
     formats: NumberFormats
+    dynamics: Dynamics
     calibration: Calibration | None
+    joins_weights: bool = False
 
     @cached_property
     def rows(self) -> Mapping[str, Rows]:
         """Weights as rows, of the populations that have such."""
-        found = {p.name: rows_of(self.network, p, self.formats) for p in self.network.populations if not p.is_input}
+        found = {
+            p.name: rows_of(self.network, p, self.formats, joins_weights=self.joins_weights)
+            for p in self.network.populations
+            if not p.is_input
+        }
         return {name: rows for name, rows in found.items() if rows is not None}
 
     @cached_property
@@ -67,7 +74,7 @@ class Rounder:
         if rows is None:
             # Nothing leads here, or several kinds of synapses side by side, which share no rows.
             incoming = self.network.incoming(population.name)
-            units = {id(s): scale / input_scale(self.network[s.source]) for s in incoming}
+            units = {id(s): scale / self.network[s.source].neuron.unit_sent for s in incoming}
             return Integers({id(s): _nearest(s.op.weight * units[id(s)], self.formats.weight) for s in incoming}, bias)
         if gram is not None:
             weights, row_bias = rows.split(rows.compensated(scale, gram))
@@ -80,11 +87,7 @@ class Rounder:
         """A population with the chip's neuron and bias."""
         neuron = population.neuron
         if isinstance(neuron, LIF):
-            level, decay = round(neuron.v_threshold * scale), self.formats.decay
-            chip = CubaLIF(level, v_decay=decay(neuron.v_decay), i_decay=decay(neuron.i_decay))
-            # v counts in 1/64: without decays it is a multiple of 64, and v ≥ level means v > level − 1. With them,
-            # v > level differs from v ≥ level only where the two are equal, v > level − 1 by a whole unit.
-            neuron = chip if neuron.strict or has_fractions(chip) else replace(chip, v_threshold=level - 1)
+            neuron = self.dynamics.lower(neuron, scale, self.formats)
         return replace(population, neuron=neuron, bias=integers.bias)
 
     def fitted(self, population: Population, scale: float, *, only_biases: bool) -> Fitted:
@@ -124,7 +127,7 @@ class Rounder:
 
     def settle(self, population: Population, scale: float, integers: Integers) -> None:
         """Let what a population sends be known to those it feeds; without calibration data nobody asks."""
-        if self.calibration is not None and isinstance(population.neuron, LIF):
+        if self.calibration is not None and population.neuron.fires:
             self.calibration.settle(self.alone(population, scale, integers), population.name)
 
     def alone(self, population: Population, scale: float, integers: Integers) -> ChipNetwork:
@@ -154,7 +157,7 @@ class Rounder:
         excitation, inhibition = 0.0, 0.0
         sums: dict[tuple[int, float], tuple[float, float]] = {}
         for s in self.network.incoming(population.name):
-            unit, most = scale / input_scale(self.network[s.source]), largest_value(self.network[s.source])
+            unit, most = scale / self.network[s.source].neuron.unit_sent, self.network[s.source].neuron.most_sent
             key = (id(s.op.weight), unit)
             if integers is not None:
                 up, down = _row_sums(integers.weights[id(s)].astype(np.float64))
@@ -167,7 +170,7 @@ class Rounder:
 
     def fits_clipped(self, population: Population, scale: float) -> bool:
         """As `fits`, with weights beyond the chip's largest cut off there before they are summed up."""
-        units = {id(s): scale / input_scale(self.network[s.source]) for s in self.network.incoming(population.name)}
+        units = {id(s): scale / self.network[s.source].neuron.unit_sent for s in self.network.incoming(population.name)}
         weights = {
             id(s): _nearest(s.op.weight * units[id(s)], self.formats.weight)
             for s in self.network.incoming(population.name)
@@ -176,23 +179,23 @@ class Rounder:
 
     def _is_inside(self, population: Population, scale: float, current: float, integers: Integers | None) -> bool:
         """Whether the state holds a current, lasting as long as it does, or, of a readout, a sample's steps of it."""
-        if isinstance(population.neuron, Accumulator):
+        if not population.neuron.fires:
             if population.bias is not None:
                 bias = np.rint(population.bias * scale) if integers is None else integers.bias
                 current += float(np.abs(np.asarray(bias)).max())
             current *= self.network.time_steps
-        return current * lasting(population, self.network.time_steps) < self.formats.state - 1
+        return current * population.neuron.lasting(self.network.time_steps) < self.formats.state - 1
 
     def _reach(self, population: Population, scale: float) -> tuple[float, float]:
         """The largest current before its weights are rounded, and by how much rounding may change it."""
         excitation, inhibition, slack = 0.0, 0.0, 0.0
         for s in self.network.incoming(population.name):
-            weight, most = s.op.weight, largest_value(self.network[s.source])
+            weight, most = s.op.weight, self.network[s.source].neuron.most_sent
             if id(weight) not in self._sums:
                 rows = weight.reshape(len(weight), -1)
                 self._sums[id(weight)] = (*_row_sums(weight), int(np.count_nonzero(rows, axis=1).max(initial=0)))
             up, down, count = self._sums[id(weight)]
-            unit = scale / input_scale(self.network[s.source])
+            unit = scale / self.network[s.source].neuron.unit_sent
             excitation, inhibition = excitation + up * unit * most, inhibition + down * unit * most
             slack += 0.5 * count * most
         return max(excitation, inhibition), slack
@@ -208,17 +211,6 @@ def _row_sums(weight: npt.NDArray[np.floating[Any]]) -> tuple[float, float]:
     rows = weight.reshape(len(weight), -1)
     positive = np.maximum(rows, 0).sum(1)
     return float(positive.max(initial=0.0)), float((positive - rows.sum(1)).max(initial=0.0))
-
-
-def has_fractions(neuron: CubaLIF) -> bool:
-    """Whether a potential is not always a whole number of the weights' unit."""
-    return neuron.v_decay not in (0, DECAY_UNITY) or neuron.i_decay not in (0, DECAY_UNITY)
-
-
-def lasting(population: Population, steps: int) -> float:
-    """Σ (1 − i_decay)^t over a sample's steps: what a current of 1 in every step grows to."""
-    keep = 1.0 - population.neuron.i_decay if isinstance(population.neuron, LIF) else 0.0
-    return float(steps) if keep == 1.0 else (1.0 - keep**steps) / (1.0 - keep)
 
 
 def _nearest(values: npt.NDArray[np.generic], limit: int) -> Ints:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.ir.network import Conv2d, GradedInput, Graph, Network, Population, Synapses
-from hw_targets.quantization.number_formats import NumberFormats
+from hw_targets.ir.formats import NumberFormats
+from hw_targets.ir.network import Conv2d, Graph, Network, Population, Synapses
 
 Reals = npt.NDArray[np.float64]
 
@@ -103,13 +103,19 @@ class Rows:
         return weights, integers[:, at].astype(np.int32) if self.has_bias else None
 
 
-def rows_of(network: Network, population: Population, formats: NumberFormats) -> Rows | None:
-    """The rows of a population, or None where nothing leads to it, or matrices and kernels together."""
+def rows_of(
+    network: Network, population: Population, formats: NumberFormats, *, joins_weights: bool = False
+) -> Rows | None:
+    """The rows of a population, or None where nothing leads to it, or matrices and kernels together.
+
+    `joins_weights`: two groups from one source will end in one synapse and share its range.
+    """
     groups = _shared(network, population.name)
     if len({len(group[0].op.weight) for group in groups}) != 1:
         return None
-    parts = [g[0].op.weight.reshape(len(g[0].op.weight), -1) / input_scale(network[g[0].source]) for g in groups]
-    limits = [np.full(part.shape[1], limit) for part, limit in zip(parts, _limits(groups, parts, formats), strict=True)]
+    parts = [g[0].op.weight.reshape(len(g[0].op.weight), -1) / network[g[0].source].neuron.unit_sent for g in groups]
+    most = _shares(groups, parts, formats) if joins_weights else [float(formats.weight)] * len(groups)
+    limits = [np.full(part.shape[1], limit) for part, limit in zip(parts, most, strict=True)]
     bias = population.bias
     has_bias = bias is not None and bias.shape == (len(parts[0]),)
     if has_bias and bias is not None:
@@ -124,14 +130,14 @@ def _shared(graph: Graph, name: str) -> list[tuple[Synapses, ...]]:
     for s in graph.incoming(name):
         source, op = graph[s.source], s.op
         layout = (op.stride, op.padding, op.dilation, op.groups) if isinstance(op, Conv2d) else ()
-        alone = isinstance(source.neuron, GradedInput) or s.is_recurrent or s.delay is not None or s.immediate
+        alone = source.neuron.is_graded or s.is_recurrent or s.delay is not None or s.immediate
         key = id(s) if alone else (type(op), layout, source.shape, op.weight.shape, op.weight.tobytes())
         groups.setdefault(key, []).append(s)
     return [tuple(group) for group in groups.values()]
 
 
-def _limits(groups: list[tuple[Synapses, ...]], parts: list[Reals], formats: NumberFormats) -> list[float]:
-    """Largest integer per group: two groups from one source may end in one synapse of netx and share its range."""
+def _shares(groups: list[tuple[Synapses, ...]], parts: list[Reals], formats: NumberFormats) -> list[float]:
+    """Largest integer per group, where two groups from one source end in one synapse and share its range."""
     largest = [float(np.abs(part).max(initial=0.0)) for part in parts]
     total: dict[str, float] = {}
     for group, top in zip(groups, largest, strict=True):
@@ -142,16 +148,6 @@ def _limits(groups: list[tuple[Synapses, ...]], parts: list[Reals], formats: Num
         share = min((top / total[s.source] if total[s.source] else 1.0) for s in group)
         result.append(float(int(formats.weight * share * (1 + SLACK))))
     return result
-
-
-def input_scale(population: Population) -> float:
-    """The integer that stands for 1.0 of what a population sends."""
-    return population.neuron.scale if isinstance(population.neuron, GradedInput) else 1.0
-
-
-def largest_value(population: Population) -> float:
-    """The largest integer a population sends."""
-    return float((1 << population.neuron.bits) - 1) if isinstance(population.neuron, GradedInput) else 1.0
 
 
 def with_integers(synapses: Synapses, weight: npt.NDArray[np.int32]) -> Synapses:

@@ -6,7 +6,7 @@ sources send in the integers they got. That may clip a few weights far above the
 fires no more than once a step, however far a weight lifts it. (The squared error of the drive, which weighs such
 clipping in full, chose scales that changed more spikes.) Where the largest weights would leave the others next to no
 integers, scales that clip them all the way down to the threshold are tried, too, and a sentence says what that changed.
-Populations of one netx layer fire at one integer threshold.
+Where a file is to be written, its format may ask for one threshold of several populations.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hw_targets.errors import QuantizationError
-from hw_targets.ir.network import LIF, GradedInput, Network, Population
-from hw_targets.quantization.number_formats import NumberFormats
-from hw_targets.quantization.rounder import Fitted, Integers, Rounder, lasting
-from hw_targets.quantization.rounding import Rows, input_scale, largest_value
+from hw_targets.ir.formats import NumberFormats
+from hw_targets.ir.network import LIF, Network, Population
+from hw_targets.quantization.rounder import Fitted, Integers, Rounder
+from hw_targets.quantization.rounding import Rows
 
 #: Scales tried, in units of the largest one that clips nothing.
 FACTORS = (0.7, 0.74, 0.78, 0.83, 0.88, 0.93, 0.98, 1.03, 1.09, 1.15, 1.22, 1.3, 1.4, 1.5, 1.75, 2.0)
@@ -56,11 +56,11 @@ class ScaleChooser:
         """The chip's."""
         return self.rounder.formats
 
-    def layer(self, members: list[Population], *, has_relays: bool) -> dict[str, Scaled]:
-        """Scales and integers of a netx layer, such that all firing neurons have the same integer threshold.
+    def together(self, members: list[Population], most: int | None) -> dict[str, Scaled]:
+        """Scales and integers of populations whose firing neurons get one integer threshold, of at most `most`.
 
-        With calibration data the layers are to be asked for one after the other: each is fitted to what those before
-        it send in the integers they were given.
+        With calibration data they are to be asked for sources first: each is fitted to what those before it send in
+        the integers they were given.
 
         Raises:
             QuantizationError: no scale fits; the message names the population.
@@ -68,10 +68,10 @@ class ScaleChooser:
         firing = {p.name: p.neuron.v_threshold for p in members if isinstance(p.neuron, LIF)}
         limits = {p.name: self._largest(p) for p in members}
         scales = {p.name: self._readout_scale(p, limits[p.name]) for p in members if p.name not in firing}
-        if firing and not has_relays and self._fits_as_trained(firing, limits):
+        if firing and most is None and self._fits_as_trained(firing, limits):
             scales |= {name: float(_unit(self.network[name])) for name in firing}
         elif firing:
-            level = self._level(firing, limits, has_relays=has_relays)
+            level = self._level(firing, limits, self.formats.threshold if most is None else most)
             scales |= {name: level / threshold for name, threshold in firing.items()}
         for name, scale in scales.items():
             self._check_weights_survive(self.network[name], scale)
@@ -115,9 +115,9 @@ class ScaleChooser:
             f" {_largest_row(rows)}; calibration images show whether that may be clipped",
         )
 
-    def _level(self, firing: dict[str, float], limits: dict[str, float], *, has_relays: bool) -> int:
-        """The integer threshold of a layer."""
-        most = min(self.formats.threshold, self.formats.weight - 1) if has_relays else self.formats.threshold
+    def _level(self, firing: dict[str, float], limits: dict[str, float], most: int) -> int:
+        """The integer threshold of populations that share it."""
+        most = min(self.formats.threshold, most)
         level = int(min(float(most), *(limits[name] * threshold for name, threshold in firing.items())))
         while level >= 1 and not self._all_fit(firing, level):
             level = min(level - 1, int(0.97 * level))
@@ -166,18 +166,19 @@ class ScaleChooser:
 
     def _alone_enough(self, name: str, threshold: float) -> bool:
         """Whether one spike through one synapse reaches the threshold."""
-        binary = [s for s in self.network.incoming(name) if not isinstance(self.network[s.source].neuron, GradedInput)]
+        binary = [s for s in self.network.incoming(name) if not self.network[s.source].neuron.is_graded]
         return any(float(s.op.weight.max(initial=0.0)) >= threshold for s in binary)
 
     def _all_fit(self, firing: dict[str, float], level: float) -> bool:
         return all(self.rounder.fits(self.network[name], level / t) for name, t in firing.items())
 
     def _largest(self, population: Population) -> float:
-        """Largest scale for which weights and bias fit; groups from one source may have to share a synapse in netx."""
-        weights: dict[str, float] = {}
+        """Largest scale for which weights and bias fit; groups from one source may have to share a synapse."""
+        weights: dict[object, float] = {}
         for s in self.network.incoming(population.name):
-            largest = float(np.abs(s.op.weight).max(initial=0.0)) / input_scale(self.network[s.source])
-            weights[s.source] = weights.get(s.source, 0.0) + largest
+            largest = float(np.abs(s.op.weight).max(initial=0.0)) / self.network[s.source].neuron.unit_sent
+            key: object = s.source if self.rounder.joins_weights else s
+            weights[key] = weights.get(key, 0.0) + largest
         weight = max(weights.values(), default=0.0)
         bias = 0.0 if population.bias is None else float(np.abs(population.bias).max())
         # With nothing to hold (all zero) any scale will do.
@@ -193,15 +194,15 @@ class ScaleChooser:
     def _check_weights_survive(self, population: Population, scale: float) -> None:
         """Refuse a population whose weights all round to zero although they could make it fire, or are read out."""
         network, incoming = self.network, self.network.incoming(population.name)
-        units = [scale / input_scale(network[s.source]) for s in incoming]
+        units = [scale / network[s.source].neuron.unit_sent for s in incoming]
         if any(np.rint(s.op.weight * unit).any() for s, unit in zip(incoming, units, strict=True)):
             return
         drive = sum(
             float(np.maximum(s.op.weight, 0).reshape(len(s.op.weight), -1).sum(1).max(initial=0.0))
-            * (largest_value(network[s.source]) / input_scale(network[s.source]))
+            * (network[s.source].neuron.most_sent / network[s.source].neuron.unit_sent)
             for s in incoming
         )
-        drive *= lasting(population, network.time_steps)
+        drive *= population.neuron.lasting(network.time_steps)
         threshold = population.neuron.v_threshold if isinstance(population.neuron, LIF) else 0.0
         if any(s.op.weight.any() for s in incoming) and drive * network.time_steps >= threshold:
             raise self._no_scale(population.name)

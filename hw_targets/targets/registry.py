@@ -1,15 +1,18 @@
-"""Every target, and the chips that each describes; a new family is one folder here and its name in `FAMILIES`."""
+"""Every target, and the chips that each describes; a new family is one folder here and one line in `TARGETS`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_targets.chips.chip import Chip, parse_chip
+from hw_targets.chips.target import Target
 from hw_targets.errors import InvalidChip
+from hw_targets.targets.loihi.target import LOIHI
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,8 +22,10 @@ else:
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+#: Families of chips with dynamics, by the name that chip files call them.
+TARGETS: Mapping[str, Target] = {LOIHI.name: LOIHI}
 #: Folders of this package that hold `facts/*.toml`.
-FAMILIES = ("loihi", "limits_only")
+FAMILIES = (*TARGETS, "limits_only")
 
 
 def available_chips() -> tuple[str, ...]:
@@ -48,7 +53,7 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
         raise InvalidChip(f"chip file {given!r} cannot be read: {error.strerror}; check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidChip(f"chip file {given!r} is not TOML: {error}") from error
-    return parse_chip(table, given)
+    return parse_chip(table, given, TARGETS)
 
 
 def _files() -> dict[str, Traversable]:

@@ -36,7 +36,8 @@ class NeuronEquation:
         reset_delay: the reset acts one step late, on what the next step has computed. With r = s of the step before:
             "zero" v ← (1 − r)·((1 − v_decay)·v + u), so that what arrives in that step is lost;
             "subtract" v ← (1 − v_decay)·v + u − v_threshold·r.
-        hard_reset: how to get a reset to zero within the step from this kind of neuron, for messages.
+        withholds: a neuron whose potential is above the threshold after its reset fires in the next step only above
+            twice the threshold.
         unit: the integer that stands for a potential of 1.0 where the framework itself computes in integers.
     """
 
@@ -47,17 +48,8 @@ class NeuronEquation:
     strict: bool = False
     reset: Reset = "zero"
     reset_delay: bool = False
-    hard_reset: str = ""
+    withholds: bool = False
     unit: int | None = None
-
-    @property
-    def resets_to_zero(self) -> bool:
-        """Whether its spikes are those of a reset to zero within the step.
-
-        They are also where nothing resets v, but nothing of it is left in the next step either.
-        """
-        forgets = self.reset == "none" and self.v_decay == 1.0
-        return not self.reset_delay and (self.reset == "zero" or forgets)
 
 
 class Framework(Protocol):

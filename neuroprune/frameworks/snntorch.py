@@ -52,8 +52,8 @@ class SnnTorch:
     def equation(self, module: nn.Module) -> NeuronEquation:
         """Leaky: v ← βv + x. Synaptic: u ← αu + x; v ← βv + u. Both fire where v > threshold; β and α clipped to 0 … 1.
 
-        A reset by subtraction within the step has this form while one subtraction brings v to the threshold or below
-        (v ≤ 2·threshold); beyond, snnTorch takes what is left off in the next step, before the neuron can fire.
+        A reset by subtraction within the step takes the threshold off once a step: where v is above the threshold even
+        then, the neuron fires in the next step only above twice the threshold (`withholds`).
         """
         kind = type(module).__name__
         if type(module) not in _NEURONS:
@@ -72,7 +72,7 @@ class SnnTorch:
             strict=True,
             reset=node.reset_mechanism,
             reset_delay=late and (synaptic or node.reset_mechanism == "subtract"),
-            hard_reset=f'{kind}(reset_mechanism="zero", reset_delay=False)',
+            withholds=node.reset_mechanism == "subtract" and not node.reset_delay,
         )
 
     def check_alignment(self, model: nn.Module) -> None:

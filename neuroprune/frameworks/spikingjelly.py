@@ -81,7 +81,6 @@ class SpikingJelly:
         plain = NeuronEquation(
             float(node.v_threshold) - v_reset,
             reset="subtract" if node.v_reset is None else "zero",
-            hard_reset=f"{kind}(v_reset=0.0) instead of v_reset=None",
         )
         if type(module) is neuron.IFNode:
             return plain

@@ -101,6 +101,8 @@ class FineTuning:
         chip: name of a chip, or a chip file (.toml), whose integers the weights become.
         epochs: passes over the training images.
         lr: learning rate after the warm-up; low, since batch-norm holds still. All else is as in the training.
+        format: a file format in which the integers will be written and which asks for more than the chip does, such as
+            "netx" for a network with skip connections; empty for none.
 
     Raises:
         ValueError: a value out of range; the message begins with its name.
@@ -109,6 +111,7 @@ class FineTuning:
     chip: str
     epochs: int = 1
     lr: float = 0.02
+    format: str = ""
 
     def __post_init__(self) -> None:
         self.budget(Hyperparameters())

@@ -12,7 +12,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Op,
@@ -20,6 +19,7 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 Array = NDArray[Any]
 

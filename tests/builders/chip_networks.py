@@ -13,7 +13,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Op,
@@ -21,6 +20,7 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.twins.chip import SlowRun
 
 Array = NDArray[Any]

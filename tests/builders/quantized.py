@@ -13,7 +13,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Network,
@@ -21,6 +20,7 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.twins.chip import current_bounds
 
 Array = NDArray[Any]

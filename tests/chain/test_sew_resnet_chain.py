@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hw_targets import emulate, export_netx, from_torch, quantize
 from hw_targets.ir.network import ChipNetwork, Network
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.sew_resnet import CLASSES, LOIHI, T, images, sew
 
 Array = NDArray[Any]
@@ -70,7 +71,9 @@ def in_integers(model: nn.Module, chip: ChipNetwork) -> nn.Module:
             bn.bias.copy_(torch.from_numpy(bias))
             bn.eps = 0.0
             # The chip fires above its threshold, SpikingJelly at it or above.
-            node.v_threshold = chip[name].neuron.v_threshold + 1  # type: ignore[union-attr]  # of a firing population
+            cuba = chip[name].neuron
+            assert isinstance(cuba, CubaLIF)
+            node.v_threshold = cuba.v_threshold + 1
         spread = chip.incoming("fc")[0].op.weight.reshape(CLASSES, parts["fc"].in_features, -1)
         assert (spread == spread[..., :1]).all(), "an average pool weighs all its positions alike"
         parts["fc"].weight.copy_(torch.from_numpy(spread.sum(-1)))
@@ -129,7 +132,7 @@ def assert_chain(depth: int, mode: str, size: int, folder: Path) -> None:
     x = integers.double() / 255
     network = from_torch(model, x.expand(T, *x.shape) if mode == "m" else x, time_steps=T)
     assert_same(network, integers, *run(model, x, mode))
-    chip = quantize(network, LOIHI)
+    chip = quantize(network, LOIHI, for_format="netx")
     output, fired = run(in_integers(model, chip), integers.double(), mode)
     assert_same(chip, integers, output, fired)
     export_netx(chip, folder / "sew.net")

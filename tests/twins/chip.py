@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_targets.ir.network import LIF, Accumulator, ChipNetwork, CubaLIF, Dense, GradedInput, Network, Op, Population
+from hw_targets.ir.network import LIF, Accumulator, ChipNetwork, Dense, GradedInput, Network, Op, Population
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 Array = NDArray[Any]
 
@@ -93,11 +94,24 @@ def loihi_step(u: int, v: int, a: int, bias: int, neuron: CubaLIF) -> tuple[int,
     return u, 0 if spike else v, spike, lost
 
 
-def real_step(v: float, x: float, neuron: LIF) -> tuple[float, int]:
-    """(v, spike) of one real-valued neuron after one step in which the current x reaches its potential."""
-    v = (1.0 - neuron.v_decay) * v + x
-    fires = v > neuron.v_threshold if neuron.strict else v >= neuron.v_threshold
-    return (0.0, 1) if fires else (v, 0)
+def real_neuron(neuron: LIF, bias: float, currents: list[float]) -> list[tuple[float, int]]:
+    """(v, spikes) of one real-valued neuron after each of the steps in which these currents arrive."""
+    theta, u, v, sent = neuron.v_threshold, 0.0, 0.0, 0
+    found = []
+    for x in currents:
+        late = sent if neuron.reset_delay else 0
+        level = 2 * theta if neuron.withholds and v > theta else theta
+        u = (1.0 - neuron.i_decay) * u + x
+        v = (1.0 - neuron.v_decay) * v + u + bias
+        if late and neuron.reset != "none":
+            v = 0.0 if neuron.reset == "zero" else v - theta * late
+        sent = 0
+        while sent < neuron.max_spikes and (v - sent * theta > level if neuron.strict else v - sent * theta >= level):
+            sent += 1
+        if sent and not neuron.reset_delay and neuron.reset != "none":
+            v = 0.0 if neuron.reset == "zero" else v - theta * sent
+        found.append((v, sent))
+    return found
 
 
 @dataclass(frozen=True)
@@ -171,19 +185,21 @@ def _neurons(population: Population, current: Array, network: ChipNetwork | Netw
     lost, neuron = 0, population.neuron
     for n in range(samples):
         for i in range(size):
-            u, v, x, lasting = 0, 0, 0.0, 0.0
+            if not isinstance(network, ChipNetwork):
+                silent = LIF(
+                    float("inf"), getattr(neuron, "v_decay", 0.0), getattr(neuron, "i_decay", 1.0), reset="none"
+                )
+                kind_real = neuron if isinstance(neuron, LIF) else silent
+                for t, (v, sent) in enumerate(real_neuron(kind_real, float(bias[i]), current[:, n, i].tolist())):
+                    trace[t, n, i], fired[t, n, i] = v, sent
+                continue
+            u, level = 0, 0
             for t in range(steps):
-                if isinstance(network, ChipNetwork):
-                    # An accumulator's threshold lies beyond every potential.
-                    kind = neuron if isinstance(neuron, CubaLIF) else CubaLIF(1 << 17)
-                    u, v, fired[t, n, i], one = loihi_step(u, v, int(current[t, n, i]), int(bias[i]), kind)
-                    trace[t, n, i] = v
-                    lost += one
-                else:
-                    kind_real = neuron if isinstance(neuron, LIF) else LIF(float("inf"))
-                    lasting = (1.0 - kind_real.i_decay) * lasting + float(current[t, n, i])
-                    x, fired[t, n, i] = real_step(x, lasting + float(bias[i]), kind_real)
-                    trace[t, n, i] = x
+                # An accumulator's threshold lies beyond every potential.
+                kind = neuron if isinstance(neuron, CubaLIF) else CubaLIF(1 << 17)
+                u, level, fired[t, n, i], one = loihi_step(u, level, int(current[t, n, i]), int(bias[i]), kind)
+                trace[t, n, i] = level
+                lost += one
     return trace, fired, lost
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, CubaLIF, Population, Synapses
+from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, Population, Synapses
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.twins.chip import loihi_step, matrix
 
 Array = NDArray[Any]

@@ -18,11 +18,12 @@ def run_equation(equation: NeuronEquation, inputs: NDArray[Any]) -> NDArray[np.i
         u, v, fired = 0.0, 0.0, 0
         for t in range(steps):
             before = fired
+            level = equation.v_threshold * (2 if equation.withholds and v > equation.v_threshold else 1)
             u = (1.0 - equation.i_decay) * u + equation.input_gain * float(inputs[t, n])
             v = (1.0 - equation.v_decay) * v + u
             if equation.reset_delay and before:
                 v = {"zero": 0.0, "subtract": v - equation.v_threshold, "none": v}[equation.reset]
-            fired = int(v > equation.v_threshold if equation.strict else v >= equation.v_threshold)
+            fired = int(v > level if equation.strict else v >= level)
             if not equation.reset_delay and fired:
                 v = {"zero": 0.0, "subtract": v - equation.v_threshold, "none": v}[equation.reset]
             spikes[t, n] = fired

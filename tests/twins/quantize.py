@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.ir.network import Conv2d, CubaLIF, Op
+from hw_targets.ir.network import Conv2d, Op
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 Reals = npt.NDArray[np.float64]
 

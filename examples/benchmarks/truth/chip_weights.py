@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from examples.benchmarks.truth.models import Block, Net
 from examples.benchmarks.truth.neurons import DECAYS, ChipNeuron
 from hw_targets import dequantize
-from hw_targets.ir.network import LIF, Accumulator, ChipNetwork, CubaLIF, Network, Synapses
+from hw_targets.ir.network import LIF, Accumulator, ChipNetwork, Network, Synapses
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,7 +17,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Op,
@@ -26,6 +25,7 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 Integers = npt.NDArray[np.int32]
 
@@ -53,7 +53,8 @@ def draw_chip_case(tape: Tape) -> ChipCase:
 def _from_model(tape: Tape) -> ChipCase:
     model = draw_model(tape, most_steps=8)
     example, steps = model.example
-    chip = quantize(from_torch(model.net, example, time_steps=steps), load_chip("loihi1"))
+    network = from_torch(model.net, example, time_steps=steps)
+    chip = quantize(network, load_chip("loihi1"), for_format="netx")
     frames = model.inputs.numpy().astype(np.int32)
     words = "; ".join(["from torch", *model.description])
     return ChipCase(chip, frames, None, words, model.features + Counter(["from torch"]))

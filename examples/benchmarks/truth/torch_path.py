@@ -14,7 +14,8 @@ from examples.benchmarks.truth.neurons import ChipNeuron
 from examples.benchmarks.truth.tape import Tape
 from hw_targets import Activity, dequantize, emulate, from_torch, load_chip, quantize
 from hw_targets.errors import HardwareTargetError
-from hw_targets.ir.network import ChipNetwork, CubaLIF, Network
+from hw_targets.ir.network import ChipNetwork, Network
+from hw_targets.targets.loihi.neuron import CubaLIF
 from neuroprune.frameworks import framework_of, spikes_of
 
 

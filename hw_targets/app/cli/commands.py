@@ -203,7 +203,6 @@ def _map(options: argparse.Namespace) -> None:
     mapped = map_network(network, (chip,), chip_images(folder.recipe).pixels(options.images))
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
     placement.save(out, overwrite=options.overwrite)
-    populations = list(placement.cores)
     rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
     print(table(rows, ["population", "neurons", "on cores"]))
     energy = (
@@ -220,8 +219,6 @@ def _map(options: argparse.Namespace) -> None:
     )
     if removed := sum(p.size for p in real.populations) - sum(p.size for p in network.populations):
         print(f"note: left out {removed} neurons that no output depends on")
-    if any("@" in name for name in populations):
-        print("note: `name@k` relays the spikes of `name` through layer k, as netx needs it")
     for note in placement.not_enforced:
         print(f"note: {note}")
     print(f"written to {out}")
@@ -232,7 +229,9 @@ def _export(options: argparse.Namespace) -> None:
     out = options.out or folder.path / {"netx": "model.net", "nir": "model.nir", "sanafe": "sanafe"}[options.format]
     if options.format != "sanafe":  # which is a folder
         check_free(out, overwrite=options.overwrite)
-    network, chip_network = _networks(folder, options.chip)
+    # SANA-FE's files, too, need what passes layers to be relayed.
+    for_format = None if options.format == "nir" else "netx"
+    network, chip_network = _networks(folder, options.chip, for_format)
     if options.format == "nir":
         write_nir(network, out, overwrite=options.overwrite)
     elif options.format == "sanafe":
@@ -265,7 +264,7 @@ def _verify(options: argparse.Namespace) -> None:
         verify_file(options)
         return
     folder = RunFolder.open(options.folder)
-    _, network = _networks(folder, options.chip)
+    _, network = _networks(folder, options.chip, "netx")
     images = lava_images(chip_images(folder.recipe), options.images)
     with tempfile.TemporaryDirectory() as temporary, progress_bar(None, "Lava") as bar:
         export_netx(network, Path(temporary, "model.net"))
@@ -290,8 +289,9 @@ def _chips(options: argparse.Namespace) -> None:
     print(f"\nunknown (unpublished, or this chip has no such thing): {', '.join(chip.unknown) or 'nothing'}")
 
 
-def _networks(folder: RunFolder, chip: str) -> tuple[Network, ChipNetwork]:
+def _networks(folder: RunFolder, chip: str, for_format: str | None = None) -> tuple[Network, ChipNetwork]:
     recipe, kind = folder.recipe, load_chip(chip)
     images = chip_images(recipe).pixels(2)
     network = to_network(folder.load_model(), images, recipe.time_steps)
-    return network, to_chip(network, kind, calibration_images(load_data(recipe)), folder.scales(kind.name))
+    seen = calibration_images(load_data(recipe))
+    return network, to_chip(network, kind, seen, folder.scales(kind.name), for_format=for_format)

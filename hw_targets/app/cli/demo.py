@@ -110,8 +110,9 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
         network = to_network(pruned.model, data.test.pixels(2), recipe.time_steps)
         seen = calibration_images(data)
         chip_network = to_chip(network, chips[0], seen)
+        netx_network = to_chip(network, chips[0], seen, for_format="netx")
         dense_chip_network = to_chip(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0], seen)
-        export_netx(chip_network, folder.path / "model.net", overwrite=folder.overwrite)
+        export_netx(netx_network, folder.path / "model.net", overwrite=folder.overwrite)
         write_nir(network, folder.path / "model.nir", overwrite=folder.overwrite)
         images = data.test.pixels(MEASURED_IMAGES)
         mapped = map_network(chip_network, chips, images)
@@ -121,8 +122,9 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     with clock.stage("classify the test set with chip integers"):
         summary["quantized_accuracy"] = emulated_accuracy(dequantize(chip_network), data.test, title="quantized")
         summary["chip_accuracy"] = emulated_accuracy(chip_network, data.test, title="chip")
+        summary["netx_accuracy"] = emulated_accuracy(netx_network, data.test, title="netx")
     with clock.stage("compare every spike with Lava"):
-        summary |= _lava_summary(chip_network, folder, data, samples=5 if size == "full" else 2)
+        summary |= _lava_summary(netx_network, folder, data, samples=5 if size == "full" else 2)
     folder.add_to_summary({**summary, "seconds": clock.seconds, "versions": versions(), "commit": commit()})
     report = write_report(folder.path, overwrite=folder.overwrite)
     print("\n" + result_table(folder.summary()))
@@ -211,6 +213,7 @@ def result_table(summary: dict[str, Any]) -> str:
         ["accuracy, float", percent(summary["dense_accuracy"]), percent(summary["pruned_accuracy"]), ""],
         ["accuracy, quantized weights", "", percent(summary["quantized_accuracy"]), ""],
         ["accuracy, chip integers", "", percent(summary["chip_accuracy"]), ""],
+        ["accuracy, netx file's integers", "", percent(summary.get("netx_accuracy")), ""],
         ["weights", quantity(weights), quantity(kept), ratio(weights, kept)],
         ["sparsity", percent(0.0), percent(summary["sparsity"]), ""],
         _compared("synaptic operations / image", summary["synops_dense"], summary["synops_pruned"]),

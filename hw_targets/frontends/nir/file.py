@@ -14,7 +14,7 @@ import numpy as np
 from hw_targets.errors import InvalidFile
 from hw_targets.files.hdf5 import SafeGroup, open_safely
 from hw_targets.files.heap_text import heap_text
-from hw_targets.frontends.nir.tree import FIELDS, METADATA, Edge, Node, Tree, check_depth, check_kind
+from hw_targets.frontends.nir.tree import FIELDS, METADATA, TEXTS, Edge, Node, Tree, check_depth, check_kind
 from hw_targets.ir.network import Array
 
 MAX_EDGES, MAX_NAME = 1 << 14, 256
@@ -85,10 +85,10 @@ def _metadata(group: SafeGroup) -> dict[str, Any]:
     if not group.holds_group("metadata"):
         return {}
     found = group.subgroup("metadata")
-    known = {k: found.numbers(k).reshape(-1) for k in METADATA if k != "name" and found.holds(k)}
+    known = {k: found.numbers(k).reshape(-1) for k in METADATA if k not in TEXTS and found.holds(k)}
     if any(value.size != 1 for value in known.values()):
         raise InvalidFile(f"{found.where()} holds arrays where single numbers belong: {sorted(known)}")
-    named = {"name": found.text("name")} if found.holds("name") else {}
+    named = {key: found.text(key) for key in TEXTS if found.holds(key)}
     return {k: v[0].item() for k, v in known.items()} | named
 
 

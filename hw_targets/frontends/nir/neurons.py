@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import expm1, prod
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends.nir.tree import Node
 from hw_targets.frontends.signals import Floats
 from hw_targets.ir.network import LIF, Accumulator, Shape
+from hw_targets.ir.neurons import Reset
 
 Solver = Literal["euler", "exponential"]
 
@@ -30,12 +31,17 @@ FAINT = 1e-3
 
 @dataclass(frozen=True)
 class Step:
-    """Length of a step in the file's unit of time (`assumed`: nobody gave it), how it is taken, and v > or ≥ θ."""
+    """Length of a step in the file's unit of time (`assumed`: nobody gave it), how it is taken, and v > or ≥ θ.
+
+    `reset` and `reset_delay` are for neurons that do not say it themselves; None: nobody said, zero within the step.
+    """
 
     dt: float
     assumed: bool = False
     solver: Solver = "euler"
     strict: bool | None = None
+    reset: Reset | None = None
+    reset_delay: bool | None = None
 
     def decay(self, tau: float) -> float:
         """d of the module's equations.
@@ -70,9 +76,7 @@ def dynamics(node: Node, shape: Shape, step: Step) -> Dynamics:
         UnsupportedModel: no exact counterpart on a chip; the message is a verb phrase.
     """
     if node.kind in ("LI", "CubaLI"):
-        raise UnsupportedModel(
-            "is a leaky readout of potentials, but a chip's readout sums without leak; end in I, Affine or Linear"
-        )
+        return _leaky_readout(node, shape, step)
     if node.kind == "I":
         return Dynamics(Accumulator(), _snapped(step.dt * _channels(node, "r", shape), step))
     if node.kind == "Threshold":
@@ -91,6 +95,18 @@ def dynamics(node: Node, shape: Shape, step: Step) -> Dynamics:
     return _firing(node, theta, d * r * i * w_in, d * leak, step, v_decay=d, i_decay=i)
 
 
+def _leaky_readout(node: Node, shape: Shape, step: Step) -> Dynamics:
+    """A potential that nothing resets, counted from 0, where it starts."""
+    r, leak = _channels(node, "r", shape), _channels(node, "v_leak", shape)
+    d = step.decay(_same(node, "tau" if node.kind == "LI" else "tau_mem", shape))
+    bias = d * leak if leak.any() else None
+    if node.kind == "LI":
+        return Dynamics(Accumulator(d), _snapped(d * r, step), bias)
+    i = step.decay(_same(node, "tau_syn", shape))
+    gain = d * r * i * _channels(node, "w_in", shape, missing=1.0)
+    return Dynamics(Accumulator(d, i), _snapped(gain, step), bias)
+
+
 def _firing(
     node: Node, theta: Floats, gain: Floats, bias: Floats, step: Step, *, v_decay: float = 0.0, i_decay: float = 1.0
 ) -> Dynamics:
@@ -101,8 +117,36 @@ def _firing(
         gain, bias = gain * theta[0] / theta, bias * theta[0] / theta
     strict = bool(node.metadata.get("strict", True)) if step.strict is None else step.strict
     unit = node.metadata.get("unit")
-    neuron = LIF(float(theta[0]), v_decay, i_decay, strict, None if unit is None else int(unit))
+    neuron = LIF(
+        float(theta[0]),
+        v_decay,
+        i_decay,
+        strict,
+        None if unit is None else int(unit),
+        reset=_reset(node, step),
+        reset_delay=_is_late(node, step),
+        max_spikes=int(node.metadata.get("max_spikes", 1)),
+        withholds=bool(node.metadata.get("withholds", False)),
+    )
     return Dynamics(neuron, gain, bias if bias.any() else None)
+
+
+def says_reset(node: Node) -> bool:
+    """Whether a neuron of the file says how it resets; NIR 1.0.8 itself has no place for it but v_reset's name."""
+    return "reset" in node.metadata or node.kind not in ("IF", "LIF", "CubaLIF")
+
+
+def _reset(node: Node, step: Step) -> Reset:
+    said = node.metadata.get("reset", step.reset or "zero")
+    if said not in ("zero", "subtract", "none"):
+        raise UnsupportedModel(f"says that it resets as {said!r}, known are zero, subtract and none; pass reset")
+    return cast(Reset, said)
+
+
+def _is_late(node: Node, step: Step) -> bool:
+    """Whether the reset acts one step late; a file that says how its neurons reset says this, too, where it is so."""
+    said = "reset" in node.metadata
+    return bool(node.metadata.get("reset_delay", False)) if said else bool(step.reset_delay)
 
 
 def _snapped(gain: Floats, step: Step) -> Floats:

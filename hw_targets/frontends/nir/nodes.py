@@ -12,7 +12,8 @@ from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.nir.tree import Node
 from hw_targets.frontends.signals import AvgPool, Floats, Signal
-from hw_targets.ir.network import MAX_DELAY, Array, Conv2d, Dense, Pair, Shape
+from hw_targets.ir.network import Array, Conv2d, Dense, Pair, Shape
+from hw_targets.ir.populations import LONGEST_DELAY
 
 ADVICE = "if the file counts a batch axis, or says no shape, pass input_shape=(C, H, W) or (F,)"
 
@@ -155,8 +156,10 @@ def _delay(node: Node, flow: Flow, dt: float) -> Flow:
         )
     if not steps.any():
         return flow
-    if (steps > MAX_DELAY).any():
-        raise UnsupportedModel(f"delays by {steps.max():g} steps, 6 bits hold 0 … {MAX_DELAY}; shorten it or raise dt")
+    if (steps > LONGEST_DELAY).any():
+        raise UnsupportedModel(
+            f"delays by {steps.max():g} steps, at most {LONGEST_DELAY} are run; shorten it or raise dt"
+        )
     through_dense = all(isinstance(t.via, Dense) for t in flow.signal.terms) and flow.signal.bias is None
     if flow.delay is not None or not (flow.signal.is_spikes or through_dense):
         raise UnsupportedModel(

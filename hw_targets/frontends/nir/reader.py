@@ -18,13 +18,12 @@ import numpy as np
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.nir.file import read_tree
-from hw_targets.frontends.nir.neurons import Dynamics, Solver, Step, dynamics
+from hw_targets.frontends.nir.neurons import Dynamics, Solver, Step, dynamics, says_reset
 from hw_targets.frontends.nir.nodes import LAYERS, Flow, added, along_one_axis, apply, weighted
 from hw_targets.frontends.nir.order import check_reach, feeding_populations, population_order, stateless_order
 from hw_targets.frontends.nir.tree import FlatGraph, Node, flattened, from_object
 from hw_targets.frontends.signals import Floats, Signal, Term
 from hw_targets.ir.network import (
-    LIF,
     Accumulator,
     GradedInput,
     Network,
@@ -34,6 +33,7 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
+from hw_targets.ir.neurons import Reset
 
 #: Seconds; the step for which snnTorch 1.0 and SpikingJelly 2.0 write their files.
 DEFAULT_DT = 1e-4
@@ -47,6 +47,8 @@ def from_nir(
     dt: float | None = None,
     solver: Solver = "euler",
     strict: bool | None = None,
+    reset: Reset | None = None,
+    reset_delay: bool | None = None,
     inputs: SpikeInput | GradedInput | None = None,
     input_shape: Shape | None = None,
 ) -> Network:
@@ -55,9 +57,9 @@ def from_nir(
     A file states equations, not steps, so what it computes depends on `dt` and `solver`. With these the network spikes
     as the model that was exported, up to the float32 rounding of the file:
 
-    - snnTorch 1.0: the defaults. Its exporter does not say how neurons reset: train with `reset_mechanism="zero"` and
-      `reset_delay=False`.
-    - SpikingJelly 2.0: `strict=False`.
+    - snnTorch 1.0: `reset="subtract", reset_delay=True`, the defaults of its neurons, or what the model was given; its
+      exporter does not say.
+    - SpikingJelly 2.0: `strict=False`, and `reset="subtract"` for neurons with `v_reset=None`.
     - Norse 1.1: `dt=1e-6` (its exporter multiplies time constants in seconds by its dt of 1e-3), `dt=1` for IF alone;
       `input_shape`, since it counts the batch. A spike adds its whole weight to LIFCell's current, but in the file only
       dt/τ_syn of it.
@@ -71,6 +73,9 @@ def from_nir(
         solver: "euler", v ← v + (dt/τ)·(v_leak − v + R·I), or "exponential", the same with 1 − exp(−dt/τ).
         strict: whether neurons fire at v > v_threshold, as NIR says, or at v ≥ v_threshold; by default what `to_nir`
             left in the file, or True.
+        reset: how neurons reset that do not say it themselves (those `to_nir` wrote do): "zero", "subtract" or "none".
+            By default to zero in the step they fire, and a note of the network says that this was assumed.
+        reset_delay: whether that acts one step late.
         inputs: what the input is; by default what `to_nir` left in the file, or spikes.
         input_shape: (C, H, W) or (F,), in place of the Input node's; signals (C, L) become (C, 1, L).
 
@@ -93,9 +98,25 @@ def from_nir(
     length = float(DEFAULT_DT if found is None else found)
     if not (isfinite(length) and length > 0) or solver not in ("euler", "exponential"):
         raise InvalidNetwork(f"from_nir: dt is {length:g} and solver {solver!r}, expected dt > 0, euler or exponential")
-    reader = _Reader(flattened(tree), Step(length, found is None, solver, strict))
+    if reset not in (None, "zero", "subtract", "none"):
+        raise InvalidNetwork(f"from_nir: reset is {reset!r}, expected zero, subtract or none")
+    step = Step(length, found is None, solver, strict, reset, reset_delay)
+    reader = _Reader(flattened(tree), step)
     reader.read(inputs, input_shape)
-    return Network(tuple(reader.populations), tuple(reader.synapses), time_steps=int(steps))
+    return Network(
+        tuple(reader.populations), tuple(reader.synapses), time_steps=int(steps), notes=_notes(reader.graph, step)
+    )
+
+
+def _notes(graph: FlatGraph, step: Step) -> tuple[str, ...]:
+    """A sentence on what was assumed of neurons that do not say how they reset."""
+    silent = [name for name, node in graph.nodes.items() if not says_reset(node)]
+    if step.reset is not None or not silent:
+        return ()
+    return (
+        f"the NIR graph does not say how {', '.join(silent)} reset{'s' if len(silent) == 1 else ''}: assumed is"
+        " to zero, in the step they fire; pass reset=",
+    )
 
 
 @dataclass
@@ -164,7 +185,7 @@ class _Reader:
             raise UnsupportedModel(f"adds signals of shapes {sorted(shapes)}; they must be equal")
         signals_in = [weighted(f, found.gain) for f in apart]
         incoming = _total([s.bias for s in signals_in])
-        if incoming is not None and isinstance(found.neuron, LIF) and found.neuron.i_decay != 1.0:
+        if incoming is not None and found.neuron.i_decay != 1.0:
             raise UnsupportedModel(
                 "gets a bias through a synaptic current that lasts over steps, but a chip adds biases to the potential;"
                 " export a layer without bias before it"

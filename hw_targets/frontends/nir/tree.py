@@ -35,8 +35,10 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "CubaLI": ("tau_mem", "tau_syn", "r", "v_leak", "w_in?"),
     "CubaLIF": ("tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset?", "w_in?"),
 }
+#: Those of `METADATA` that are text.
+TEXTS = ("name", "reset")
 #: What this package's own writer leaves with a node or a graph; other metadata are not looked at.
-METADATA = ("dt", "time_steps", "strict", "unit", "bits", "scale", "name")
+METADATA = ("dt", "time_steps", "strict", "unit", "bits", "scale", "reset_delay", "max_spikes", "withholds", *TEXTS)
 MAX_NESTING = 8
 
 

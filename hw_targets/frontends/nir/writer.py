@@ -140,20 +140,23 @@ def _metadata(population: Population, node: str) -> dict[str, Any]:
     if isinstance(neuron, GradedInput):
         known |= {"bits": neuron.bits, "scale": neuron.scale}
     if isinstance(neuron, LIF):
-        known["strict"] = neuron.strict
+        known |= {"strict": neuron.strict, "reset": neuron.reset}
+        extras = {"reset_delay": neuron.reset_delay, "max_spikes": neuron.max_spikes, "withholds": neuron.withholds}
+        plain = LIF(neuron.v_threshold)
+        known |= {key: value for key, value in extras.items() if value != getattr(plain, key)}
         known |= {} if neuron.unit is None else {"unit": neuron.unit}
     return known
 
 
 def _is_lasting(population: Population) -> bool:
     """Whether its synaptic current lasts over steps."""
-    return isinstance(population.neuron, LIF) and population.neuron.i_decay != 1.0
+    return isinstance(population.neuron, (LIF, Accumulator)) and population.neuron.i_decay != 1.0
 
 
 def _neurons(nir: Any, population: Population, metadata: dict[str, Any]) -> Any:
     shape, neuron = population.shape, population.neuron
     if isinstance(neuron, Accumulator):
-        return nir.I(r=np.ones(shape), metadata=metadata)
+        return _readout(nir, population, neuron, metadata)
     assert isinstance(neuron, LIF)
     threshold, zero = np.full(shape, neuron.v_threshold), np.zeros(shape)
     common = {"v_threshold": threshold, "v_reset": zero, "metadata": metadata}
@@ -172,6 +175,23 @@ def _neurons(nir: Any, population: Population, metadata: dict[str, Any]) -> Any:
         return nir.IF(r=np.ones(shape), **common)
     tau = np.full(shape, 1.0 / neuron.v_decay)
     return nir.LIF(tau=tau, r=tau, v_leak=zero, **common)
+
+
+def _readout(nir: Any, population: Population, neuron: Accumulator, metadata: dict[str, Any]) -> Any:
+    shape, zero = population.shape, np.zeros(population.shape)
+    if not neuron.leaks:
+        return nir.I(r=np.ones(shape), metadata=metadata)
+    if not (neuron.v_decay and neuron.i_decay):
+        raise UnsupportedModel(
+            f"to_nir: {population.name} reads out a current (i_decay {neuron.i_decay:g}) or a potential (v_decay"
+            f" {neuron.v_decay:g}) that never decays; NIR's CubaLI has time constants for both"
+        )
+    tau = np.full(shape, 1.0 / neuron.v_decay)
+    if neuron.i_decay == 1.0:
+        return nir.LI(tau=tau, r=tau, v_leak=zero, metadata=metadata)
+    tau_syn, bias = np.full(shape, 1.0 / neuron.i_decay), population.bias
+    leak = zero + (0.0 if bias is None else bias.reshape(-1, *[1] * (len(shape) - 1)) / neuron.v_decay)
+    return nir.CubaLI(tau_syn=tau_syn, tau_mem=tau, r=tau, v_leak=leak, w_in=tau_syn, metadata=metadata)
 
 
 def _synapses(nir: Any, op: Op, source: Population, biased: Population | None) -> Any:

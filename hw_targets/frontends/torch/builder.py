@@ -9,10 +9,23 @@ import numpy as np
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.signals import Floats, Signal, Term
-from hw_targets.frontends.torch.hard_reset import as_lif
 from hw_targets.frontends.torch.marks import ALL, EVERY, Moment, Traced, merged, same
 from hw_targets.ir.network import LIF, Accumulator, Dense, GradedInput, Population, Shape, SpikeInput, Synapses
 from neuroprune.frameworks import NeuronEquation
+
+
+def as_lif(equation: NeuronEquation) -> LIF:
+    """A framework's neuron as it is."""
+    return LIF(
+        equation.v_threshold,
+        v_decay=equation.v_decay,
+        i_decay=equation.i_decay,
+        strict=equation.strict,
+        unit=equation.unit,
+        reset=equation.reset,
+        reset_delay=equation.reset_delay,
+        withholds=equation.withholds,
+    )
 
 
 class Builder:
@@ -47,12 +60,12 @@ class Builder:
         """A framework's neurons, driven by a current.
 
         Raises:
-            UnsupportedModel: the chip's neurons cannot do what these do, or what `add` says.
+            UnsupportedModel: what `add` says, or a bias that enters a lasting current.
         """
-        neuron, note = as_lif(equation, approximate=self._approximate)
+        neuron = as_lif(equation)
         gain = np.full(mark.signal.shape[0], equation.input_gain)
         driven = mark.signal if equation.input_gain == 1.0 else signals.scale(mark.signal, gain)
-        notes = [] if note is None else [note]
+        notes: list[str] = []
         if neuron.i_decay != 1.0 and driven.bias is not None and driven.bias.any():
             driven, note = self._biased_current(driven, neuron.i_decay)
             notes.append(note)

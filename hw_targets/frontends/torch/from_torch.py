@@ -13,6 +13,7 @@ from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.tracer import Tracer
 from hw_targets.ir.network import Network
+from hw_targets.passes.hard_reset import hard_reset
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
 
 
@@ -70,7 +71,7 @@ def from_torch(
                 tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes)
             )
             tracer.recording.check(network)
-            return network
+            return hard_reset(network) if approximate else network
     assert first is not None
     raise first
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw_targets.emulation.reals import RealNeurons
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.network import LIF, Conv2d, Network, Population, Synapses
 
@@ -49,11 +50,16 @@ class Recording:
             if population.is_input:
                 sent[name] = self._shown(name)
                 continue
-            current = _current(network, population, sent)
+            drive = _drive(network, population, sent)
+            current = drive + _bias(population, drive)
             if name in self._driven and _is_whole(population):
-                _compare(name, torch.cat(self._driven[name]).reshape(current.shape), current)
+                model = torch.cat(self._driven[name]).reshape(current.shape)
+                _compare(name, model, current)
             if name in self._sent:
                 sent[name] = _spikes(name, torch.cat(self._sent[name]).double().cpu())
+                recurrent = any(s.is_recurrent for s in network.incoming(name))
+                if name in self._driven and _is_whole(population) and not recurrent:
+                    _compare_spikes(population, drive, sent[name], _tolerance(torch.cat(self._driven[name])))
             elif isinstance(population.neuron, LIF):
                 # A product of spikes, which no module computes: its neurons forget in every step.
                 sent[name] = (current >= population.neuron.v_threshold).double()
@@ -80,16 +86,21 @@ def _is_whole(population: Population) -> bool:
     return population.bias is None or not isinstance(population.neuron, LIF) or population.neuron.i_decay == 1.0
 
 
-def _current(network: Network, population: Population, sent: Mapping[str, Tensor]) -> Tensor:
-    """Σ op(spikes) + bias, (T, *shape)."""
+def _drive(network: Network, population: Population, sent: Mapping[str, Tensor]) -> Tensor:
+    """Σ op(spikes), (T, *shape)."""
     steps = len(next(iter(sent.values())))
     total = torch.zeros(steps, *population.shape, dtype=torch.float64)
     for synapses in network.incoming(population.name):
         if not synapses.is_recurrent:
             total += _through(synapses, sent[synapses.source]).reshape(total.shape)
-    if population.bias is not None:
-        total += torch.from_numpy(np.asarray(population.bias, np.float64)).reshape(-1, *[1] * (total.dim() - 2))
     return total
+
+
+def _bias(population: Population, drive: Tensor) -> Tensor:
+    """In the shape of one step, broadcast over the steps."""
+    if population.bias is None:
+        return torch.zeros((), dtype=drive.dtype)
+    return torch.from_numpy(np.asarray(population.bias, np.float64)).reshape(-1, *[1] * (drive.dim() - 2))
 
 
 def _through(synapses: Synapses, spikes: Tensor) -> Tensor:
@@ -100,8 +111,34 @@ def _through(synapses: Synapses, spikes: Tensor) -> Tensor:
     return F.linear(spikes.flatten(1), weight)
 
 
+def _tolerance(model: Tensor) -> float:
+    return HALF_TOLERANCE if model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
+
+
+def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, tolerance: float) -> None:
+    """Refuse neurons that do not step as the network's, told from every step's state under the spikes they sent.
+
+    Where a potential is too near the threshold for the model's precision either answer is right.
+    """
+    neuron, bias = population.neuron, _bias(population, drive)
+    if not isinstance(neuron, LIF) or neuron.unit is not None or len(sent) != len(drive):
+        return
+    neurons = RealNeurons(neuron, bias)
+    for step, (current, spikes) in enumerate(zip(drive, sent.reshape(drive.shape), strict=True)):
+        v = neurons.charge(current)
+        near = tolerance * max(float(v.abs().max()), abs(neuron.v_threshold))
+        wrong = (neurons.fired(v - near) > spikes) | (neurons.fired(v + near) < spikes)
+        if bool(wrong.any()):
+            raise UnsupportedModel(
+                f"from_torch: on the example {int(wrong.sum())} neurons of {population.name} answer step {step} in"
+                " another way than their equation says: something changes their states or their spikes unseen; remove"
+                " forward hooks, overridden methods, and writes to their states"
+            )
+        neurons.settle(v, spikes)
+
+
 def _compare(name: str, model: Tensor, network: Tensor) -> None:
-    tolerance = HALF_TOLERANCE if model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
+    tolerance = _tolerance(model)
     off = float((model.double().cpu() - network).abs().max())
     largest = float(network.abs().max())
     if off > tolerance * max(largest, 1e-6):

@@ -29,7 +29,7 @@ TINY = Recipe(
     test_limit=20,
     training=Hyperparameters(epochs=2, batch_size=32, lr=0.2, warmup_epochs=1.5),
     schedule_arguments={"target_sparsity": 0.4},
-    quantization=FineTuning("loihi1", lr=0.05),
+    quantization=FineTuning("loihi1", lr=0.05, format="netx"),
 )
 
 
@@ -54,9 +54,9 @@ def test_a_run_ends_on_the_chips_integers_and_its_commands_use_them(
     assert main(["report", str(run)]) == 0
     given: list[Any] = []
 
-    def noted(*arguments: Any) -> Any:
+    def noted(*arguments: Any, **named: Any) -> Any:
         given.append(arguments[3])
-        return to_chip(*arguments)
+        return to_chip(*arguments, **named)
 
     monkeypatch.setattr(commands, "to_chip", noted)
     capsys.readouterr()
@@ -102,9 +102,10 @@ def test_a_recipe_without_the_table_is_not_fine_tuned() -> None:
         ("quantization.chip=loihi7", "unknown chip 'loihi7'"),
         ("quantization.epochs=0", "quantization.epochs must be a finite number of at least 1, got 0"),
         ("quantization.lr=-1.0", "quantization.lr must be a finite number of at least 0"),
-        ("quantization.bits=4", "unknown key quantization.bits; known are ['chip', 'epochs', 'lr']"),
+        ("quantization.bits=4", "unknown key quantization.bits; known are ['chip', 'epochs', 'format', 'lr']"),
         ("quantization.chip=3", "quantization.chip has the wrong type"),
-        ("quantization.chip=dynapse2", "how many bits a weight of dynapse2 has"),
+        ("quantization.chip=dynapse2", "dynapse2 is known by its limits alone"),
+        ("quantization.format=nir", "for_format is 'nir', loihi has netx"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_trained(

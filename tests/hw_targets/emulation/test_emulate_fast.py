@@ -23,10 +23,11 @@ from hw_targets.emulation import emulate as emulate_module
 from hw_targets.emulation import products as emulate_products
 from hw_targets.emulation.losses import Losses
 from hw_targets.emulation.products import Weights, facts_of, has_byte_products, in_bytes
-from hw_targets.ir.network import ChipNetwork, Conv2d, CubaLIF, Dense, GradedInput, Op, Pair, Population, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, GradedInput, Op, Pair, Population, Synapses
+from hw_targets.targets.loihi.dynamics import engine as emulate_neurons
 from hw_targets.targets.loihi.dynamics import float_states as emulate_floats
-from hw_targets.targets.loihi.dynamics import neurons as emulate_neurons
-from hw_targets.targets.loihi.dynamics.neurons import run_neurons
+from hw_targets.targets.loihi.dynamics.engine import run_neurons
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.chip_networks import assert_same, random_inputs, random_network
 from tests.twins.chip import loihi_step, run_slowly
 

@@ -24,7 +24,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Neuron,
@@ -33,6 +32,7 @@ from hw_targets.ir.network import (
     Synapses,
 )
 from hw_targets.placement import Placement, load_placement, place
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 from tests.twins.energy import Prices, follow, slowest_cores
 

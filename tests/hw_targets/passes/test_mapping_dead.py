@@ -13,7 +13,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Network,
@@ -23,6 +22,7 @@ from hw_targets.ir.network import (
 )
 from hw_targets.passes.dead_neurons import remove_dead_neurons
 from hw_targets.placement import place
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 
 

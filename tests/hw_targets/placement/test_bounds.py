@@ -11,10 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hw_targets.chips.chip import Chip
-from hw_targets.ir.network import ChipNetwork, Conv2d, CubaLIF, Dense, Population, SpikeInput, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, SpikeInput, Synapses
 from hw_targets.placement import place
 from hw_targets.placement.bounds.bounds import cores_by_resource, lower_bound, stored_weights, totals
 from hw_targets.placement.bounds.copies import least_copies
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.twins.placement import breaks_a_limit, count_core, recount
 
 

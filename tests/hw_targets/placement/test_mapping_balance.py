@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints
-from hw_targets.ir.network import ChipNetwork, Conv2d, CubaLIF, Population, SpikeInput, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Population, SpikeInput, Synapses
 from hw_targets.placement import place
 from hw_targets.placement.cores.cost import Part, core_order
 from hw_targets.placement.packing import balance
 from hw_targets.placement.packing.balance import KEPT_INPUT, KEPT_OUTPUT, leaving_room
 from hw_targets.placement.tiles.tiling import sequential
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.twins.placement import breaks_a_limit, recount
 
 CHIP = Chip(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_targets.chips.chip import Chip
-from hw_targets.ir.network import ChipNetwork, Conv2d, CubaLIF, Population, SpikeInput, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Population, SpikeInput, Synapses
 from hw_targets.placement.cores.formats import (
     chip_formats,
     distinct_lists,
@@ -18,6 +18,7 @@ from hw_targets.placement.cores.formats import (
     total_bits,
 )
 from hw_targets.placement.tiles.convolution import Convolution, Tile
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 from tests.twins.placement import bits_of_list, cheapest, count_core, pixel_order
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from hw_targets.chips.chip import Chip
-from hw_targets.errors import DoesNotFit, HardwareTargetError, InvalidChip, InvalidNetwork, QuantizationError
+from hw_targets.errors import DoesNotFit, HardwareTargetError, InvalidChip, InvalidNetwork
 from hw_targets.ir.activity import Activity
-from hw_targets.ir.network import LIF, ChipNetwork, Conv2d, CubaLIF, Dense, Network, Population, SpikeInput, Synapses
+from hw_targets.ir.network import LIF, ChipNetwork, Conv2d, Dense, Network, Population, SpikeInput, Synapses
 from hw_targets.placement import place
 from hw_targets.placement.fit import check_fit, cores_needed
 from hw_targets.quantization.quantize import quantize
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 
 
@@ -77,12 +78,12 @@ def test_nan_activity() -> None:
 
 
 @pytest.mark.parametrize("name", ["truenorth", "dynapse2", "spinnaker2"])
-def test_chips_without_a_weight_width_are_not_quantized_for(name: str) -> None:
+def test_chips_known_by_their_limits_are_not_quantized_for(name: str) -> None:
     network = Network(
         (Population("in", (2,), SpikeInput()), Population("h", (2,), LIF(1.0))),
         (Synapses("in", "h", Dense(np.ones((2, 2)))),),
     )
-    with pytest.raises(QuantizationError, match=f"how many bits a weight of {name} has"):
+    with pytest.raises(InvalidChip, match=f"{name} is known by its limits alone"):
         quantize(network, load_chip(name))
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hw_targets.chips.chip import Chip
-from hw_targets.ir.network import ChipNetwork, Conv2d, CubaLIF, Dense, Population, SpikeInput, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, SpikeInput, Synapses
 from hw_targets.placement import Placement, place
 from hw_targets.placement.cores.cost import Part
 from hw_targets.placement.packing.dissolving import dissolve
@@ -18,6 +18,7 @@ from hw_targets.placement.packing.filling import can_fill, fillers_of
 from hw_targets.placement.packing.packing import count_destinations, pack, spread
 from hw_targets.placement.placement import placed_populations
 from hw_targets.placement.tiles.tiling import sequential
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.twins.placement import breaks_a_limit, recount
 
 

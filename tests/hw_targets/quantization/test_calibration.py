@@ -13,14 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hw_targets import emulate, export_netx, read_netx
-from hw_targets.chips.chip import Chip
 from hw_targets.errors import InvalidNetwork, QuantizationError
 from hw_targets.ir.network import (
     LIF,
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     Network,
     Population,
@@ -29,12 +27,14 @@ from hw_targets.ir.network import (
 )
 from hw_targets.passes.saturation import saturated
 from hw_targets.quantization.calibration import Calibration
-from hw_targets.quantization.number_formats import number_formats
 from hw_targets.quantization.quantize import quantize
 from hw_targets.quantization.rounder import SWEEPS, Rounder
 from hw_targets.quantization.rounding import rows_of
 from hw_targets.quantization.scales import FACTORS
+from hw_targets.targets.loihi.dynamics.definition import DYNAMICS
+from hw_targets.targets.loihi.formats import number_formats
 from hw_targets.targets.loihi.netx.relays import insert_relays
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 from tests.builders.quantized import assert_inside_the_chip, pixels, sew
 from tests.twins.chip import current_bounds, run_slowly
@@ -134,7 +134,7 @@ def test_the_level_is_the_best_of_all_that_were_tried(seed: int) -> None:
     images = spikes(rng, network)
     chip, plain = quantize(network, LOIHI, images), quantize(network, LOIHI)
     calibration = Calibration(network, images)
-    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, calibration)
     real = emulate(network, images).spikes["n"]
     top = round(plain.scales["n"])
     most = 127 if (network.synapses[0].op.weight >= 1.0).any() else 1 << 17
@@ -172,7 +172,7 @@ def test_descent_takes_the_steps_of_the_twin(seed: int, decay: float, scale: flo
     leaky = replace(network["n"], neuron=LIF(1.0, decay))
     network = replace(network, populations=(network["in"], leaky, network["out"]))
     images = spikes(rng, network)
-    rounder = Rounder(network, number_formats(LOIHI), Calibration(network, images))
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, Calibration(network, images))
     start, rows = rounder.integers(leaky, scale), rounder.rows["n"]
     neuron = rounder.population(leaky, scale, start).neuron
     assert isinstance(neuron, CubaLIF)
@@ -202,7 +202,7 @@ def test_fitted_integers_change_no_more_spikes_keep_zeros_and_stay_next_to_the_w
     images = pixels(network, 5, seed)
     chip = quantize(network, LOIHI, images)
     calibration = Calibration(network, images)
-    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, calibration)
     own, real = emulate(chip, images).spikes, emulate(network, images).spikes
     for name in network.order:
         population = network[name]
@@ -243,7 +243,7 @@ def neuron_biases(network: Network) -> Network:
 def test_a_descent_counts_what_the_emulator_does(network: Network, only_biases: bool) -> None:
     images = spikes(np.random.default_rng(1), network, samples=6)
     calibration = Calibration(network, images)
-    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, calibration)
     plain, fitted = rounder.integers(network["n"], 9.0), rounder.fitted(network["n"], 9.0, only_biases=only_biases)
     before, after = (
         calibration.differing(rounder.alone(network["n"], 9.0, found), "n", len(images[0]))
@@ -258,7 +258,7 @@ def test_where_weights_are_too_many_to_try_the_biases_are_and_a_note_says_so(mon
     network = dense(np.random.default_rng(3))
     images = spikes(np.random.default_rng(1), network, samples=40)
     calibration = Calibration(network, images)
-    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, calibration)
     assert not quantize(network, LOIHI, images).notes
     for trials, samples in ((62, 0), (2 * 63 + 1, 2), (1 << 40, 40)):
         monkeypatch.setattr("hw_targets.quantization.calibration.TRIALS", trials)
@@ -277,7 +277,7 @@ def test_where_weights_are_too_many_to_try_the_biases_are_and_a_note_says_so(mon
 def test_how_much_is_held_in_memory_changes_nothing(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network = image_of_8x8()
     calibration = Calibration(network, spikes(np.random.default_rng(1), network, samples=6))
-    rounder = Rounder(network, number_formats(LOIHI), calibration)
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, calibration)
     before = rounder.fitted(network["n"], 9.0, only_biases=False)
     assert 0 < before.differing < rounder.fitted(network["n"], 9.0, only_biases=True).differing
     monkeypatch.setattr(f"hw_targets.quantization.descent.{name}", value)
@@ -296,7 +296,7 @@ def test_a_bias_next_to_a_tie_is_moved_over_it() -> None:
         time_steps=4,
     )
     nothing = np.zeros((3, 2), np.int64)
-    rounder = Rounder(network, number_formats(LOIHI), Calibration(network, nothing))
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, Calibration(network, nothing))
     fitted = rounder.fitted(network["n"], 87.0, only_biases=True)  # 43.5 would be half of 87
     assert fitted.differing == 0
     assert fitted.integers.bias is not None
@@ -310,19 +310,21 @@ def test_a_bias_next_to_a_tie_is_moved_over_it() -> None:
     decay=st.sampled_from([0.0, 0.5]),
     graded=st.booleans(),
     samples=st.integers(1, 5),
+    relayed=st.booleans(),
 )
 def test_calibrated_integers_stay_inside_the_chip_and_zeros_stay_zero(
-    seed: int, size: float, decay: float, graded: bool, samples: int
+    seed: int, size: float, decay: float, graded: bool, samples: int, relayed: bool
 ) -> None:
     network = sew(seed, decay=decay, size=size, graded=graded)
     images = pixels(network, samples, seed)
-    chip = quantize(network, LOIHI, images)
+    chip = quantize(network, LOIHI, images, for_format="netx" if relayed else None)
     assert_inside_the_chip(chip)
-    assert_inside_the_chip(insert_relays(chip))
+    if relayed:
+        assert_inside_the_chip(insert_relays(chip))
     for real, integer in zip(network.synapses, chip.synapses, strict=True):
         assert not integer.op.weight[real.op.weight == 0].any()
         assert (np.sign(integer.op.weight) * np.sign(real.op.weight) >= 0).all()
-    again = quantize(network, LOIHI, torch.from_numpy(images))
+    again = quantize(network, LOIHI, torch.from_numpy(images), for_format="netx" if relayed else None)
     assert again.scales == chip.scales
     for one, two in zip(chip.synapses, again.synapses, strict=True):
         np.testing.assert_array_equal(one.op.weight, two.op.weight)
@@ -423,8 +425,10 @@ def test_two_kernels_from_one_source_share_a_synapses_range() -> None:
         (Synapses("in", "n", same), Synapses("in", "n", same)),
     )
     for calibration in (None, np.eye(2, dtype=np.int64)):
-        chip = quantize(network, LOIHI, calibration)
+        chip = quantize(network, LOIHI, calibration, for_format="netx")
         assert np.abs(sum(s.op.weight for s in chip.synapses)).max() <= 127
+        apart = quantize(network, LOIHI, calibration)
+        assert [int(np.abs(s.op.weight).max()) for s in apart.synapses] == [127, 127], "a chip keeps the two apart"
 
 
 @pytest.mark.parametrize(
@@ -451,8 +455,9 @@ def test_decays_and_absent_widths() -> None:
     coarse = quantize(sew(0, decay=1 / 3), replace(LOIHI, decay_bits=4))["stem"].neuron
     assert isinstance(coarse, CubaLIF)
     assert coarse.v_decay == round(16 / 3) * 256
-    bare = Chip("bare", cores_per_chip=1, weight_bits=8)
-    assert number_formats(bare) == number_formats(LOIHI) == number_formats(replace(LOIHI, state_bits=60))
+    assert number_formats(LOIHI) == number_formats(replace(LOIHI, state_bits=60)), "Lava's neuron has 24"
+    with pytest.raises(QuantizationError, match="loihi1 does not state bias_mantissa_bits, state_bits, without which"):
+        quantize(sew(0), replace(LOIHI, bias_mantissa_bits=None, state_bits=None))
     with pytest.raises(QuantizationError, match=r"loihi1 has state_bits 7; integers need at least 8"):
         quantize(sew(0), replace(LOIHI, state_bits=7))
 
@@ -461,7 +466,7 @@ def test_decays_and_absent_widths() -> None:
 def test_lava_keeps_calibrated_weights_as_they_are(seed: int, tmp_path: Any) -> None:
     """Written, read back with the loader's shifts and cuts (`netx_weights`), and run: the same spikes."""
     network = sew(seed)
-    chip = quantize(network, LOIHI, pixels(network, 8))
+    chip = quantize(network, LOIHI, pixels(network, 8), for_format="netx")
     export_netx(chip, tmp_path / "model.net")
     back = read_netx(tmp_path / "model.net")
     shown = pixels(chip, 3, 9)

@@ -138,11 +138,12 @@ def test_the_chip_spikes_as_the_fine_tuned_model(name: str, chip: Any, tmp_path:
     model = pruned(name)
     zeros = {key: p == 0 for key, p in model.named_parameters() if p.dim() > 1}
     before = copy.deepcopy(model.state_dict())
-    grids = prepare_qat(model, images(2), chip, calibration=images(20, seed=1) if name == "sew" else None)
+    seen = images(20, seed=1) if name == "sew" else None
+    grids = prepare_qat(model, images(2), chip, calibration=seen, for_format="netx")
     assert grids.notes == ()
     tune(model, grids, 12).finalize()
     network = from_torch(model, images(2))
-    integers = quantize(network, chip, scales=grids.scales)
+    integers = quantize(network, chip, scales=grids.scales, for_format="netx")
     assert integers.scales == grids.scales
     assert rounding_error(network, integers) < 1e-4
     found = spike_difference(model, integers, images(40, seed=99))
@@ -260,7 +261,7 @@ def test_kernels_that_end_in_one_synapse_share_its_range() -> None:
 
     torch.manual_seed(0)
     model = Twice().eval()
-    grids = prepare_qat(model, images(2), LOIHI)
+    grids = prepare_qat(model, images(2), LOIHI, for_format="netx")
     limits = [grids.rounding[model.get_parameter(f"{name}.weight")].quant_max for name in "ab"]
     assert sum(limits) <= 127
     assert min(limits) > 30
@@ -281,7 +282,7 @@ def test_currents_may_double_while_the_model_is_fine_tuned(monkeypatch: pytest.M
         return quantize(from_torch(model, images(2)), chip, scales=grids.scales)
 
     assert doubled()
-    monkeypatch.setattr(qat, "_roomy", lambda chip: chip)
+    monkeypatch.setattr(qat, "_roomy", lambda formats: formats)
     with pytest.raises(QuantizationError, match="of fc a current may reach 2048, where the chip's state ends"):
         doubled()
 

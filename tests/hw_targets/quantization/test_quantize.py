@@ -12,20 +12,11 @@ from hypothesis import strategies as st
 from hw_targets import emulate
 from hw_targets.chips.chip import Chip
 from hw_targets.errors import InvalidNetwork, QuantizationError
-from hw_targets.ir.network import (
-    LIF,
-    Accumulator,
-    CubaLIF,
-    Dense,
-    GradedInput,
-    Network,
-    Population,
-    SpikeInput,
-    Synapses,
-)
+from hw_targets.ir.network import LIF, Accumulator, Dense, GradedInput, Network, Population, SpikeInput, Synapses
 from hw_targets.quantization.quantize import dequantize, quantize
 from hw_targets.targets.loihi.netx.layers import assign_layers
 from hw_targets.targets.loihi.netx.relays import insert_relays
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 from tests.builders.quantized import assert_inside_the_chip, pixels, sew
 from tests.twins.chip import current_bounds, run_slowly
@@ -121,7 +112,7 @@ def test_the_largest_weight_or_bias_uses_the_chips_range() -> None:
 def test_thresholds_of_layer_mates_are_one() -> None:
     for seed in range(5):
         network = sew(seed)
-        chip = quantize(network, LOIHI)
+        chip = quantize(network, LOIHI, for_format="netx")
         layers = assign_layers(chip)
         for number in set(layers.values()):
             mates = {p.neuron for p in chip.populations if layers[p.name] == number and isinstance(p.neuron, CubaLIF)}
@@ -132,7 +123,7 @@ def test_thresholds_of_layer_mates_are_one() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_layers_with_relays_fire_at_or_below_the_largest_weight(decay: float) -> None:
-    chip = quantize(sew(1, decay=decay, size=0.05), LOIHI)
+    chip = quantize(sew(1, decay=decay, size=0.05), LOIHI, for_format="netx")
     relayed = insert_relays(chip)
     added = [p for p in relayed.populations if "@" in p.name]
     assert added
@@ -224,13 +215,13 @@ def test_values_far_above_the_threshold_are_refused_by_name() -> None:
 
 
 def test_a_chip_without_weight_bits_is_refused() -> None:
-    with pytest.raises(QuantizationError, match=r"bare.*weight_bits"):
-        quantize(sew(0), Chip("bare", cores_per_chip=1, neurons_per_core=1))
+    with pytest.raises(QuantizationError, match=r"bare does not state weight_bits, bias_mantissa_bits"):
+        quantize(sew(0), Chip("bare", cores_per_chip=1, neurons_per_core=1, target=LOIHI.target))
 
 
 @pytest.mark.parametrize("bits", [4, 6])
 def test_narrower_weights(bits: int) -> None:
-    chip = quantize(sew(0), replace(LOIHI, weight_bits=bits))
+    chip = quantize(sew(0), replace(LOIHI, weight_bits=bits), for_format="netx")
     largest = max(int(np.abs(s.op.weight).max()) for s in chip.synapses)
     assert largest == 2 ** (bits - 1) - 1
     assert not chip.notes

@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.emulation.losses import Losses
-from hw_targets.ir.network import CubaLIF, Population
+from hw_targets.ir.dynamics import Losses
+from hw_targets.ir.network import Population
+from hw_targets.targets.loihi.neuron import UNITY, CubaLIF
 
 Array: TypeAlias = npt.NDArray[Any]
 Loop: TypeAlias = Callable[..., bool]
@@ -22,7 +23,6 @@ Loop: TypeAlias = Callable[..., bool]
 #: Neurons times steps times samples of a run below which NumPy takes some milliseconds at most, and of all runs of a
 #: process until NumPy has taken about as long as loading the loop does.
 WORTH, WORTH_LOADING = 1 << 18, 1 << 25
-UNITY = 4096
 
 
 class Loader:

@@ -17,11 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hw_targets.emulation.losses import Losses
-from hw_targets.ir.network import CubaLIF
+from hw_targets.ir.dynamics import Losses
+from hw_targets.targets.loihi.neuron import UNITY, CubaLIF
 
 Array = npt.NDArray[Any]
-UNITY = 4096
 #: Neurons stepped together: what is held of them, 24 bytes each, stays in a second-level cache.
 BLOCK = 1 << 15
 

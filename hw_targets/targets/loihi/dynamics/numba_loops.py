@@ -14,15 +14,15 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from hw_targets.targets.loihi.neuron import FRACTION_BITS, LIMIT
+
 Array: TypeAlias = npt.NDArray[Any]
 Loop: TypeAlias = Callable[..., bool]
 
 #: Neurons stepped together: their states, 16 bytes each, stay in a first-level cache.
 BLOCK = 1024
-#: u and v have 24 bits.
-LIMIT = 1 << 23
 #: Currents from here on make more wrap than u, in units of the weights.
-WIDE = 2 * LIMIT >> 6
+WIDE = 2 * LIMIT >> FRACTION_BITS
 SIGNATURE = numba.boolean(
     numba.types.Array(numba.float32, 3, "C", readonly=True),
     numba.int32[::1],
@@ -44,7 +44,7 @@ def _step(
     """One step of some neurons, states (u, v) before and after it. True if one left its range; all is wrong then."""
     lost = np.int32(0)
     for i in range(len(a)):
-        u = np.int32(np.int32(before[0, i] * keep_u) + (np.int32(a[i]) << 6))
+        u = np.int32(np.int32(before[0, i] * keep_u) + (np.int32(a[i]) << FRACTION_BITS))
         v = np.int32(np.int32(before[1, i] * keep_v) + u + bias[i])
         lost |= np.int32(u > LIMIT) | np.int32(u <= -LIMIT) | np.int32(v >= LIMIT) | np.int32(v <= -LIMIT)
         fires = v > threshold
@@ -70,7 +70,7 @@ def _step_beyond(
     wraps, clips, wide = np.int32(0), np.int32(0), np.int32(0)
     for i in range(len(a)):
         wide += np.int32(abs(a[i]) >= WIDE)
-        u = np.int32(np.int32(before[0, i] * keep_u) + (np.int32(a[i]) << 6))
+        u = np.int32(np.int32(before[0, i] * keep_u) + (np.int32(a[i]) << FRACTION_BITS))
         over, under = np.int32(u > LIMIT), np.int32(u <= -LIMIT)
         u = np.int32(u + 2 * LIMIT * (under - over))
         total = np.int32(np.int32(before[1, i] * keep_v) + u + bias[i])

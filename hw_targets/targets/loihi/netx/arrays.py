@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hw_targets.errors import InvalidFile
-from hw_targets.ir.network import MAX_DELAY, Shape
+from hw_targets.ir.network import Shape
+from hw_targets.targets.loihi.netx.delays import MAX_DELAY
 from hw_targets.targets.loihi.netx.fields import INT16, Fields
 from hw_targets.targets.loihi.netx.weights import Integers, StoredWeights, stored_by_netx
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from hw_targets.errors import InvalidFile, UnsupportedModel
 from hw_targets.files.hdf5 import SafeGroup
-from hw_targets.ir.network import CubaLIF, Pair, Shape
+from hw_targets.ir.network import Pair, Shape
 from hw_targets.targets.loihi.netx.weights import Integers
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 #: Lava keeps kernel size, stride, padding, dilation and groups in int8 (lava-nc 0.10.0 `proc/conv/models.py`), biases
 #: in int16 (`proc/lif/models.py`).

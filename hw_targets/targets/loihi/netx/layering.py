@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from hw_targets.errors import QuantizationError, UnsupportedModel
-from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, CubaLIF, Pair, Population, Shape, Synapses
+from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, Pair, Population, Shape, Synapses
 from hw_targets.targets.loihi.netx.layers import assign_layers
 from hw_targets.targets.loihi.netx.stacking import (
     Integers,
@@ -22,6 +22,7 @@ from hw_targets.targets.loihi.netx.stacking import (
     zeros,
 )
 from hw_targets.targets.loihi.netx.weights import stored_by_netx
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 #: The largest 17-bit threshold: an accumulator's sum stays below it.
 NEVER = (1 << 17) - 1
@@ -83,7 +84,8 @@ def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Pop
     if len(neurons) != 1:
         raise UnsupportedModel(
             f"netx gives all neurons of a layer one threshold and one decay, but {names} share a layer and have"
-            f" {len(neurons)} different ones; use the same neuron type in parallel branches"
+            f' {len(neurons)} different ones; quantize(..., for_format="netx"), and use the same decays in parallel'
+            " branches"
         )
     incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
     if any(s.immediate for s in incoming):

@@ -17,7 +17,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Neuron,
@@ -31,6 +30,8 @@ from hw_targets.targets.loihi.netx.arrays import bias_of, delay_of, loaded_weigh
 from hw_targets.targets.loihi.netx.fields import INT8, INT16, Fields
 from hw_targets.targets.loihi.netx.layering import NEVER
 from hw_targets.targets.loihi.netx.weights import Integers
+from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
 
 NOT_LOADED = ("pool", "convT", "unpool", "average", "concat", "dense_comp")
 #: The loader's neuron for a dense layer without one (it integrates the current, not the potential).
@@ -91,6 +92,8 @@ def read_netx(
         time_steps=steps,
         scales=dict.fromkeys(names, 1.0),
         steps_assumed=steps_assumed,
+        file_format="netx",
+        readout_dynamics=LOIHI.dynamics,
     )
 
 

@@ -8,8 +8,9 @@ from math import prod
 import numpy as np
 
 from hw_targets.errors import UnsupportedModel, check_type
-from hw_targets.ir.network import ChipNetwork, Conv2d, CubaLIF, Dense, GradedInput, Population, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, GradedInput, Population, Synapses
 from hw_targets.targets.loihi.netx.layers import assign_layers, crossings
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 
 def insert_relays(network: ChipNetwork) -> ChipNetwork:
@@ -54,7 +55,7 @@ def _relay(network: ChipNetwork, layers: dict[str, int], name: str, layer: int) 
     if weight > 127:
         raise UnsupportedModel(
             f"layer {layer} fires at {weight}, above the largest weight 127, so {name} cannot be relayed through it;"
-            " quantize the network with this package's quantize()"
+            ' quantize(..., for_format="netx") keeps thresholds low enough'
         )
     op: Conv2d | Dense
     if len(source.shape) == 3:

@@ -15,10 +15,11 @@ import numpy as np
 
 from hw_targets.errors import check_type
 from hw_targets.files.atomic import new_file
-from hw_targets.ir.network import ChipNetwork, CubaLIF, GradedInput, Shape
+from hw_targets.ir.network import ChipNetwork, GradedInput, Shape
 from hw_targets.targets.loihi.netx.layering import NEVER, NetxLayer, each_netx_layer, netx_layers
 from hw_targets.targets.loihi.netx.relays import insert_relays
 from hw_targets.targets.loihi.netx.stacking import Integers
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 #: Bytes of weights that are compressed at a time. Fewer are stored as they are.
 CHUNK_BYTES = 1 << 20

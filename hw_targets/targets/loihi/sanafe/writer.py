@@ -26,9 +26,10 @@ from hw_targets.errors import InvalidFile, InvalidNetwork, UnsupportedModel, che
 from hw_targets.estimation.times import published_times
 from hw_targets.files.atomic import new_file
 from hw_targets.ir.connectivity import Ints, edges
-from hw_targets.ir.network import Accumulator, Array, ChipNetwork, CubaLIF, Population, Synapses
+from hw_targets.ir.network import Accumulator, Array, ChipNetwork, Population, Synapses
 from hw_targets.placement import Placement
 from hw_targets.placement.placement import placed_populations
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.sanafe.architecture import Mesh, architecture, mesh_of
 
 FILES = ("architecture.yaml", "network.yaml", "run.json")

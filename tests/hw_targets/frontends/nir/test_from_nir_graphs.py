@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hw_targets import emulate, from_nir
+from hw_targets import emulate, from_nir, load_chip, quantize
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
 from hw_targets.ir.network import Network
 from tests.twins.nir import T, Twin, assert_spikes, bits
@@ -143,6 +143,44 @@ RESET = {"v_threshold": np.ones(3)}
 LINEAR = nir.Linear(np.ones((3, 3)))
 
 
+@pytest.mark.parametrize("synaptic", [False, True])
+def test_a_leaky_readout_is_its_potential_after_the_last_step(synaptic: bool) -> None:
+    weight, lag = np.random.default_rng(3).normal(size=(3, 4)), 0.4
+    node = nir.LI(tau=np.full(3, 4.0), r=np.full(3, 2.0), v_leak=np.array([0.0, 0.5, -0.5]))
+    if synaptic:
+        node = nir.CubaLI(np.full(3, 1 / lag), node.tau, node.r, node.v_leak, w_in=np.full(3, 1.5))
+    network = read(graph_of(nir.Linear(weight), node, shape=(4,)))
+    inputs = bits(4).numpy()
+    i, v = np.zeros((3, 3)), np.zeros((3, 3))
+    for x in inputs:
+        current = x @ weight.T
+        if synaptic:
+            current = i = i + lag * (1.5 * current - i)
+        v = v + (node.v_leak - v + 2.0 * current) / 4.0
+    np.testing.assert_allclose(emulate(network, inputs).output, v, rtol=1e-12)
+    with pytest.raises(UnsupportedModel, match="n1 reads out a potential that leaks"):
+        quantize(network, load_chip("loihi1"))
+
+
+@pytest.mark.parametrize("reset", ["subtract", "none"])
+@pytest.mark.parametrize("late", [False, True])
+def test_resets_that_the_file_does_not_state_are_noted_or_given(reset: Any, late: bool) -> None:
+    weight = np.random.default_rng(3).normal(size=(3, 4))
+    graph = graph_of(nir.Linear(weight), nir.IF(r=np.ones(3), v_threshold=np.full(3, 0.7)), shape=(4,))
+    assumed = read(graph)
+    assert len(assumed.notes) == 1
+    assert "does not say how n1 resets: assumed is to zero" in assumed.notes[0]
+    given = read(graph, reset=reset, reset_delay=late)
+    assert given.notes == ()
+    inputs, v, before, expected = bits(4).numpy(), np.zeros((3, 3)), np.zeros((3, 3)), []
+    for x in inputs:
+        v = v + x @ weight.T - (0.7 * before if late and reset == "subtract" else 0)
+        before = (v > 0.7).astype(float)
+        v = v - (0.7 * before if not late and reset == "subtract" else 0)
+        expected.append(before)
+    assert_spikes(given, inputs, {"n1": np.stack(expected)})
+
+
 def loop(*names: str, **nodes: Any) -> Any:
     """Input → w → the first of `names` → the next → … → the first, and from there to the output."""
     chain = {"input": nir.Input(np.array([3])), "w": LINEAR, **nodes, "output": nir.Output(np.array([3]))}
@@ -151,7 +189,6 @@ def loop(*names: str, **nodes: Any) -> Any:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "leaky readout": (graph_of(LINEAR, nir.LI(tau=np.ones(3), **LEAK), shape=(3,)), r"n1 \(LI\) is a leaky readout"),
     "two time constants": (
         graph_of(LINEAR, nir.LIF(tau=np.array([2.0, 2, 3]), **LEAK, **RESET), shape=(3,)),
         r"n1 \(LIF\) has tau from 2 to 3.*own",

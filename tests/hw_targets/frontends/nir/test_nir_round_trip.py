@@ -33,6 +33,14 @@ NEURONS = st.builds(
     v_decay=st.sampled_from([0.0, 0.25, 0.3, 1.0]),
     strict=st.booleans(),
     unit=st.sampled_from([None, 64]),
+    reset=st.sampled_from(["zero", "subtract", "none"]),
+    reset_delay=st.booleans(),
+    max_spikes=st.sampled_from([1, 31]),
+    withholds=st.booleans(),
+)
+READOUTS = st.one_of(
+    st.just(Accumulator()),
+    st.builds(Accumulator, v_decay=st.sampled_from([0.25, 1.0]), i_decay=st.sampled_from([0.5, 1.0])),
 )
 
 
@@ -46,7 +54,7 @@ def networks(draw: st.DrawFn) -> Network:
     first = Conv2d(rng.normal(size=(4, 2 // groups, 3, 3)), (stride, stride), (1, 1), groups=groups)
     grid = first.output_shape((2, 5, 5))
     size = 4 * grid[1] * grid[2]
-    last: Neuron = draw(st.one_of(st.just(Accumulator()), NEURONS))
+    last: Neuron = draw(st.one_of(READOUTS, NEURONS))
     cuba = LIF(0.5, v_decay=0.3, i_decay=draw(st.sampled_from([0.25, 0.6])))
     flat = draw(st.one_of(st.just(cuba), NEURONS))
     populations = (

@@ -447,7 +447,6 @@ def twice() -> nn.Module:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
-    "soft reset": (lambda: classifier(conv(2, 3), features=108, v_reset=None), ("1 ", "v_reset=None", "hard reset")),
     "KLIF": (
         lambda: nn.Sequential(conv(2, 3), neuron.KLIFNode(), layer.Flatten(), layer.Linear(108, 3)),
         ("1 ", "KLIFNode", "ParametricLIFNode"),

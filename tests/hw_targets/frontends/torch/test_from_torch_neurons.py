@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from hw_targets import dequantize, emulate, export_netx, from_torch, load_chip, quantize, spike_difference
 from hw_targets.errors import UnsupportedModel
-from hw_targets.ir.network import LIF, CubaLIF
+from hw_targets.ir.network import LIF
 from hw_targets.targets.loihi.lava.check import LavaUnavailable, compare_with_lava
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.torch_models import Net, T, assert_same, classifier, conv, images, observed, prepared, spiking
+from tests.twins.chip import run_slowly
 
 LOIHI = load_chip("loihi1")
 
@@ -57,13 +59,34 @@ def test_cuba_lif_becomes_the_chips_own_neuron() -> None:
     assert (real.v_decay, real.i_decay) == (0.25, 0.5)
 
 
-@pytest.mark.parametrize("soft", [neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode])
+SOFT = [neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode]
+
+
+@pytest.mark.parametrize("soft", SOFT)
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_a_soft_reset_is_read_as_it_is(soft: Any, mode: str) -> None:
+    """Every spike of every step, from a potential that keeps what is above the threshold."""
+    torch.manual_seed(1)
+    model = prepared(behind(soft(v_threshold=0.05, v_reset=None), bias=soft is not neuron.CUBALIFNode), mode)
+    x = images(2, 2, 6, 6).double().div(255)
+    network = from_torch(model, x.expand(T, *x.shape) if mode == "m" else x, time_steps=T)
+    assert isinstance(lif := network["1"].neuron, LIF)
+    assert (lif.reset, network.notes) == ("subtract", ())
+    _, fired = observed(model, x.expand(T, *x.shape), mode)
+    assert 0 < fired["1"].mean() < 1
+    np.testing.assert_array_equal(emulate(network, images(2, 2, 6, 6)).spikes["1"], fired["1"])
+    np.testing.assert_array_equal(run_slowly(network, images(2, 2, 6, 6).numpy()).spikes["1"], fired["1"])
+    hard = from_torch(model, x.expand(T, *x.shape) if mode == "m" else x, time_steps=T, approximate=True)
+    assert (emulate(hard, images(2, 2, 6, 6)).spikes["1"] != fired["1"]).any(), "the test shows something"
+
+
+@pytest.mark.parametrize("soft", SOFT)
 def test_soft_reset_is_approximated_only_on_request(soft: Any) -> None:
     torch.manual_seed(1)
     model = prepared(behind(soft(v_threshold=0.2, v_reset=None), bias=False))
     x = images(2, 2, 6, 6).double().div(255).expand(T, 2, 2, 6, 6)
-    with pytest.raises(UnsupportedModel, match=r"v_reset=0\.0"):
-        from_torch(model, x)
+    with pytest.raises(UnsupportedModel, match=r"quantize: 1 resets by subtraction, .*v_reset=0\.0"):
+        quantize(from_torch(model, x), LOIHI)
     network = from_torch(model, x, approximate=True)
     assert "1 resets by subtraction" in network.notes[0]
     difference = spike_difference(model, network, x)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hw_targets import emulate, export_netx, from_torch, load_chip, quantize, read_netx, spike_difference
 from hw_targets.app.stages import to_network
 from hw_targets.errors import UnsupportedModel
-from hw_targets.ir.network import CubaLIF
+from hw_targets.targets.loihi.neuron import CubaLIF
 from neuroprune import SoftThresholdPruner, count_synops
 from neuroprune.frameworks import framework_of
 from neuroprune.schedules import LATS

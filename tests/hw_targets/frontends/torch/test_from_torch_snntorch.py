@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hw_targets import dequantize, emulate, from_torch, load_chip, quantize, spike_difference
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.network import LIF, ChipNetwork, Network
+from hw_targets.targets.loihi.neuron import CubaLIF
 from neuroprune.frameworks import framework_of
 from tests.twins.chip import run_slowly
 
@@ -240,7 +241,8 @@ def test_decays_that_4096_does_not_hold_are_noted() -> None:
     model = nn.Sequential(nn.Linear(4, 3, bias=False), synaptic(0.5, 0.9, init_hidden=True)).double()
     chip = quantize(from_torch(model, torch.rand(2, 4).double(), time_steps=3), LOIHI)
     neuron = chip["1"].neuron
-    assert (neuron.i_decay, neuron.v_decay) == (2048, 410)  # type: ignore[union-attr]
+    assert isinstance(neuron, CubaLIF)
+    assert (neuron.i_decay, neuron.v_decay) == (2048, 410)
     assert len(chip.notes) == 1
     assert "0.1" in chip.notes[0]
     assert "410/4096" in chip.notes[0]
@@ -313,19 +315,6 @@ def test_a_readout_of_summed_spikes_would_add_its_bias_once() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
-    "subtraction": (
-        lambda: Net(lambda: snn.Leaky(0.5, spike_grad=heaviside)),
-        ("lif1 ", "subtraction", 'reset_mechanism="zero"'),
-    ),
-    "subtraction within the step": (
-        lambda: Net(lambda: leaky(reset_mechanism="subtract", reset_delay=False)),
-        ("lif1 ", "subtraction", 'reset_mechanism="zero"'),
-    ),
-    "no reset": (lambda: Net(lambda: leaky(reset_mechanism="none")), ("lif1 ", "never resets")),
-    "a late reset of a synaptic": (
-        lambda: Net(lambda: synaptic(reset_delay=True), bias=False),
-        ("lif1 ", "one step late", "reset_delay=False"),
-    ),
     "a bias on a lasting current": (lambda: Net(synaptic), ("lif1 ", "bias=False")),
     "potentials read out": (
         lambda: Net(finish=lambda _, __, potentials: torch.stack(potentials)),
@@ -420,6 +409,33 @@ def test_a_forward_of_one_step_with_fresh_states_cannot_go_on() -> None:
     with pytest.raises(UnsupportedModel, match="init_hidden=True"):
         from_torch(OneStep(), torch.rand(2, 4), time_steps=5)
     assert from_torch(OneStep(), torch.rand(2, 4)).time_steps == 1
+
+
+RESETS: dict[str, Callable[..., nn.Module]] = {
+    "subtraction": lambda **o: leaky(0.5, 0.2, reset_mechanism="subtract", **o),
+    "subtraction within the step": lambda **o: leaky(0.9, 0.1, reset_mechanism="subtract", reset_delay=False, **o),
+    "no reset": lambda **o: leaky(0.5, 0.4, reset_mechanism="none", **o),
+    "a synaptic's late reset": lambda **o: synaptic(reset_delay=True, **o),
+    "a synaptic's late subtraction": lambda **o: synaptic(reset_mechanism="subtract", reset_delay=True, **o),
+    "a synaptic's subtraction within the step": lambda **o: synaptic(reset_mechanism="subtract", **o),
+}
+
+
+@pytest.mark.parametrize("layout", ["loop", "hidden"])
+@pytest.mark.parametrize("make", RESETS.values(), ids=RESETS.keys())
+def test_every_reset_is_read_as_it_is(make: Callable[..., nn.Module], layout: str) -> None:
+    torch.manual_seed(4)
+    model = (Net(make, bias=False) if layout == "loop" else hidden(make, bias=False)).double().eval()
+    integers = pixels(steps=layout == "loop")
+    x = integers.double() / 255
+    network = from_torch(model, x, time_steps=None if layout == "loop" else T)
+    assert network.notes == ()
+    expected = own_spikes(model, x if layout == "loop" else x.expand(T, *x.shape))
+    assert_spikes(network, integers, expected)
+    with pytest.raises(UnsupportedModel, match=r"quantize: .* reset.*reset_mechanism=.zero., reset_delay=False"):
+        quantize(network, LOIHI)
+    chip = quantize(network, LOIHI, approximate=True)
+    assert all("here it resets to zero in the step it fires" in note for note in chip.notes[:2])
 
 
 APPROXIMATED: dict[str, Callable[..., nn.Module]] = {

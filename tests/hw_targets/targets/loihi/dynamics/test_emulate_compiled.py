@@ -19,10 +19,11 @@ from hw_targets.emulation import emulate as emulate_module
 from hw_targets.emulation.emulate import respond
 from hw_targets.emulation.losses import Losses
 from hw_targets.ir.activity import Activity
-from hw_targets.ir.network import Accumulator, ChipNetwork, CubaLIF, Dense, GradedInput, Population, Synapses
+from hw_targets.ir.network import Accumulator, ChipNetwork, Dense, GradedInput, Population, Synapses
 from hw_targets.targets.loihi.dynamics import compiled as emulate_compiled
 from hw_targets.targets.loihi.dynamics.compiled import CompiledNeurons, is_suited
-from hw_targets.targets.loihi.dynamics.neurons import run_neurons
+from hw_targets.targets.loihi.dynamics.engine import run_neurons
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.chip_networks import assert_same, random_inputs, random_network
 from tests.twins.chip import loihi_step, run_slowly
 

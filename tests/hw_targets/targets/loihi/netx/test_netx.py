@@ -24,7 +24,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Network,
@@ -38,6 +37,7 @@ from hw_targets.targets.loihi.lava.check import LavaUnavailable, SpikeComparison
 from hw_targets.targets.loihi.netx import writer as netx
 from hw_targets.targets.loihi.netx.relays import insert_relays
 from hw_targets.targets.loihi.netx.writer import export_netx, netx_layers
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 from neuroprune.models.sew_resnet import SmallSEWResNet
 from tests.twins.chip import run_slowly
@@ -539,7 +539,7 @@ def test_lava_spikes_as_we_do_on_a_sew_network(tmp_path: Path) -> None:
             m.running_mean.normal_(0, 0.2)
             m.running_var.uniform_(0.05, 0.3)
             torch.nn.init.normal_(m.bias, 0.1, 0.3)
-    network = quantize(from_torch(model, torch.rand(3, 1, 2, 8, 8)), LOIHI)
+    network = quantize(from_torch(model, torch.rand(3, 1, 2, 8, 8)), LOIHI, for_format="netx")
     assert any(p.bias is not None and p.bias.any() for p in network.populations)
     export_netx(network, tmp_path / "sew.net")
     images = bright(network, 3)

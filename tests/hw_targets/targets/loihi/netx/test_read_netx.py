@@ -19,9 +19,10 @@ from hw_targets import emulate, export_netx, from_torch, load_chip, place, quant
 from hw_targets.app.cli import main
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.ir.connectivity import fan_in
-from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, CubaLIF, GradedInput, SpikeInput
+from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, GradedInput, SpikeInput
 from hw_targets.targets.loihi.lava.check import LavaJob, LavaUnavailable, run_lava_jobs
 from hw_targets.targets.loihi.netx.weights import stored_by_netx
+from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.chains import frames_of, random_chain
 from tests.builders.quantized import sew
 
@@ -526,7 +527,7 @@ def test_layers_of_relays_are_read_however_many_zeros_they_hold(
 ) -> None:
     """Beyond what any file may hold, for the bytes that the file has."""
     monkeypatch.setattr("hw_targets.files.hdf5.MAX_NUMBERS", 1)
-    assert_read_back(quantize(sew(0), load_chip("loihi1")), tmp_path)
+    assert_read_back(quantize(sew(0), load_chip("loihi1"), for_format="netx"), tmp_path)
 
 
 @pytest.mark.slow
@@ -538,7 +539,7 @@ def test_a_sew_resnet_on_large_images_is_read_back(tmp_path: Path) -> None:
     model = sew_resnet18(cnf="ADD", spiking_neuron=neuron.IFNode).eval()
     functional.set_step_mode(model, "m")
     network = from_torch(model, torch.rand(4, 1, 3, 224, 224))
-    assert_read_back(quantize(network, load_chip("loihi1")), tmp_path)
+    assert_read_back(quantize(network, load_chip("loihi1"), for_format="netx"), tmp_path)
 
 
 def test_how_long_a_sample_lasts_is_known_or_said_to_be_unknown(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from hw_targets.ir.network import (
     Accumulator,
     ChipNetwork,
     Conv2d,
-    CubaLIF,
     Dense,
     GradedInput,
     Neuron,
@@ -33,6 +32,7 @@ from hw_targets.ir.network import (
     Synapses,
 )
 from hw_targets.placement import Placement, load_placement
+from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.sanafe.writer import FILES, export_sanafe, group_names
 
 needs_sanafe = pytest.mark.skipif(sanafe_program.missing() is not None, reason=str(sanafe_program.missing()))

@@ -1,0 +1,168 @@
+"""Neurons in discrete time: what a population computes, whatever the chip.
+
+Everything that general code asks of a neuron is asked here, as an attribute; a target's integer neurons derive from
+`ChipNeuron` in the target's own folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from hw_targets.ir.dynamics import Dynamics
+
+Reset: TypeAlias = Literal["zero", "subtract", "none"]
+
+
+class Neuron:
+    """What is asked of every neuron.
+
+    Attributes:
+        is_input: spikes or values come from outside the network.
+        is_graded: it sends values 0 … `most_sent`, which are no counts of spikes.
+        fires: it has a threshold, and may feed itself.
+        most_sent: the largest whole number it sends in one step; 0 for one that sends nothing.
+        unit_sent: the integer that stands for 1.0 of what it sends.
+    """
+
+    is_input: ClassVar[bool] = False
+    is_graded: ClassVar[bool] = False
+    fires: ClassVar[bool] = False
+
+    @property
+    def most_sent(self) -> int:
+        """One spike, unless a neuron says otherwise."""
+        return 1
+
+    @property
+    def unit_sent(self) -> float:
+        """A spike stands for 1.0."""
+        return 1.0
+
+    def lasting(self, steps: int) -> float:  # noqa: ARG002 - as long as a neuron's current lasts
+        """What a current of 1 in every one of a sample's steps grows to; 1 where it lasts one step."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class GradedInput(Neuron):
+    """Values 0 … 2^bits − 1 sent in every step (a static image); `scale` is the integer that stands for 1.0."""
+
+    bits: int = 8
+    scale: float = 255.0
+
+    is_input: ClassVar[bool] = True
+    is_graded: ClassVar[bool] = True
+
+    @property
+    def most_sent(self) -> int:
+        """2^bits − 1."""
+        return (1 << self.bits) - 1
+
+    @property
+    def unit_sent(self) -> float:
+        """`scale`."""
+        return self.scale
+
+
+@dataclass(frozen=True)
+class SpikeInput(Neuron):
+    """Binary spikes from outside the chip."""
+
+    is_input: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class LIF(Neuron):
+    """Leaky integrate-and-fire, real-valued.
+
+    u ← (1 − i_decay)·u + x;  v ← (1 − v_decay)·v + u + bias;  s = [v ≥ v_threshold], or [v > v_threshold] where
+    `strict`; then the reset: "zero" v ← 0 where s, "subtract" v ← v − v_threshold·s, "none" nothing. u = v = 0 before
+    the first step. `v_decay = 0` is integrate-and-fire, `i_decay = 1` a current that lasts one step.
+
+    Attributes:
+        unit: the integer that stood for 1.0 where the network was trained in integers; `quantize` keeps it if it fits.
+        reset: what a spike does to the potential.
+        reset_delay: the reset acts one step late, on what the next step has computed. With r = s of the step before,
+            "zero" v ← (1 − r)·((1 − v_decay)·v + u + bias), so that what arrives then is lost, and
+            "subtract" v ← (1 − v_decay)·v + u + bias − v_threshold·r.
+        max_spikes: spikes a neuron may send in one step: s = min(max_spikes, ⌊v / v_threshold⌋), of which a strict one
+            counts the multiples of the threshold that v exceeds.
+        withholds: a neuron whose potential is above the threshold after its reset fires in the next step only above
+            twice the threshold (snnTorch 1.0's subtraction within the step, which never subtracts twice).
+    """
+
+    v_threshold: float
+    v_decay: float = 0.0
+    i_decay: float = 1.0
+    strict: bool = False
+    unit: int | None = None
+    reset: Reset = "zero"
+    reset_delay: bool = False
+    max_spikes: int = 1
+    withholds: bool = False
+
+    fires: ClassVar[bool] = True
+
+    @property
+    def most_sent(self) -> int:
+        """`max_spikes`."""
+        return self.max_spikes
+
+    @property
+    def resets_to_zero(self) -> bool:
+        """Whether its spikes are those of a reset to zero within the step, at most one a step.
+
+        They are also where nothing resets v, but nothing of it is left in the next step either.
+        """
+        forgets = self.reset == "none" and self.v_decay == 1.0
+        return not self.reset_delay and self.max_spikes == 1 and (self.reset == "zero" or forgets)
+
+    @property
+    def reset_in_words(self) -> str:
+        """A verb phrase, for messages: "resets by subtraction one step late"."""
+        how = {"zero": "resets to zero", "subtract": "resets by subtraction", "none": "never resets"}[self.reset]
+        several = f" and sends up to {self.max_spikes} spikes a step" if self.max_spikes > 1 else ""
+        return f"{how}{' one step late (reset_delay=True)' if self.reset_delay else ''}{several}"
+
+    def lasting(self, steps: int) -> float:
+        """Σ (1 − i_decay)^t over a sample's steps: what a current of 1 in every step grows to."""
+        keep = 1.0 - self.i_decay
+        return float(steps) if keep == 1.0 else (1.0 - keep**steps) / (1.0 - keep)
+
+
+@dataclass(frozen=True)
+class Accumulator(Neuron):
+    """A readout: sums its input over the run of one sample and never fires; its potential after the last step counts.
+
+    u ← (1 − i_decay)·u + x;  v ← (1 − v_decay)·v + u + bias. Without decays that is the plain sum.
+    """
+
+    v_decay: float = 0.0
+    i_decay: float = 1.0
+
+    @property
+    def most_sent(self) -> int:
+        """0: it sends nothing."""
+        return 0
+
+    @property
+    def leaks(self) -> bool:
+        """Whether it is more than a sum."""
+        return self.v_decay != 0.0 or self.i_decay != 1.0
+
+
+class ChipNeuron(Neuron):
+    """An integer neuron of a target, which knows how it steps (`dynamics`)."""
+
+    fires: ClassVar[bool] = True
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The one definition of its step, and what follows from it.
+
+        Raises:
+            NotImplementedError: the target's neuron does not say.
+        """
+        raise NotImplementedError(f"{type(self).__name__} states no dynamics")
