@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hw_targets.chips.target import Together
 from hw_targets.errors import QuantizationError
-from hw_targets.ir.network import LIF, Population
+from hw_targets.ir.network import LIF, Network, Population
 from hw_targets.quantization.rounder import Rounder
 from hw_targets.quantization.scales import Scaled
 
@@ -41,6 +42,24 @@ def on_scales(rounder: Rounder, scales: Mapping[str, float]) -> dict[str, Scaled
             )
         found[population.name] = Scaled(scale, integers)
     return found
+
+
+def check_together(network: Network, scales: Mapping[str, float], groups: Sequence[Together]) -> None:
+    """Refuse scales that are not those of a file format.
+
+    Raises:
+        QuantizationError: populations that the format gives one threshold have several, or too high a one.
+    """
+    for group in groups:
+        neurons = {name: network[name].neuron for name in group.members}
+        levels = {n: round(neuron.v_threshold * scales[n]) for n, neuron in neurons.items() if isinstance(neuron, LIF)}
+        too_high = group.most is not None and any(level > group.most for level in levels.values())
+        if len(set(levels.values())) > 1 or too_high:
+            raise QuantizationError(
+                f"quantize: on the given scales the integer thresholds are {levels}, but the file format needs one for"
+                f" all of them{'' if group.most is None else f', of at most {group.most}'}: fine-tune for it,"
+                ' prepare_qat(..., for_format=...) (in a recipe quantization.format = "netx"), or leave for_format out'
+            )
 
 
 def _check_whole(rounder: Rounder, population: Population, scale: float) -> None:

@@ -22,7 +22,7 @@ from hw_targets.ir.formats import NumberFormats
 from hw_targets.ir.network import LIF, ChipNetwork, ChipNeuron, Network, Population
 from hw_targets.passes.saturation import saturated
 from hw_targets.quantization.calibration import Calibration
-from hw_targets.quantization.given_scales import on_scales
+from hw_targets.quantization.given_scales import check_together, on_scales
 from hw_targets.quantization.lowering import lowered
 from hw_targets.quantization.rounder import Rounder
 from hw_targets.quantization.rounding import with_integers
@@ -100,7 +100,15 @@ def quantized(
         None if calibration is None else Calibration(network, calibration),
         joins_weights=constraints is not None and constraints.joins_weights,
     )
-    found = on_scales(rounder, scales) if scales is not None else _one_by_one(ScaleChooser(rounder), constraints)
+    groups = tuple(Together((name,)) for name in network.order if not network[name].is_input)
+    if constraints is not None:
+        groups = constraints.together(network, formats.weight)
+    if scales is None:
+        found = _group_by_group(ScaleChooser(rounder), groups)
+    else:
+        found = on_scales(rounder, scales)
+        if constraints is not None:
+            check_together(network, scales, groups)
     chosen = {name: one.scale for name, one in found.items()}
     integers = {name: one.integers for name, one in found.items()}
     return ChipNetwork(
@@ -136,15 +144,11 @@ def dequantize(network: ChipNetwork) -> Network:
     return Network(tuple(populations), tuple(synapses), time_steps=network.time_steps, notes=network.notes)
 
 
-def _one_by_one(chooser: ScaleChooser, constraints: FormatConstraints | None) -> dict[str, Scaled]:
+def _group_by_group(chooser: ScaleChooser, groups: tuple[Together, ...]) -> dict[str, Scaled]:
     """Scales and integers, sources first; those that a file format gives one threshold together."""
-    network = chooser.network
-    groups = tuple(Together((name,)) for name in network.order if not network[name].is_input)
-    if constraints is not None:
-        groups = constraints.together(network, chooser.formats.weight)
     found: dict[str, Scaled] = {}
     for group in groups:
-        found |= chooser.together([network[name] for name in group.members], group.most)
+        found |= chooser.together([chooser.network[name] for name in group.members], group.most)
     return found
 
 

@@ -406,3 +406,13 @@ def test_refuses_one_layer_on_two_scales() -> None:
 def test_grids_are_grids() -> None:
     model = pruned("plain")
     assert all(isinstance(grid, Grid) for grid in prepare_qat(model, images(2), LOIHI).rounding.values())
+
+
+def test_scales_that_a_format_does_not_allow_are_refused() -> None:
+    model = pruned("sew")
+    grids = prepare_qat(model, images(2), LOIHI)
+    tune(model, grids, 0).finalize()
+    network = from_torch(model, images(2))
+    assert quantize(network, LOIHI, scales=grids.scales).file_format == ""
+    with pytest.raises(QuantizationError, match=r"the integer thresholds are \{.*prepare_qat\(..., for_format=...\)"):
+        quantize(network, LOIHI, scales=grids.scales, for_format="netx")
