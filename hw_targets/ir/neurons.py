@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from hw_targets.errors import InvalidNetwork
+
 if TYPE_CHECKING:
     from hw_targets.ir.dynamics import Dynamics
 
@@ -91,6 +93,9 @@ class LIF(Neuron):
             counts the multiples of the threshold that v exceeds.
         withholds: a neuron whose potential is above the threshold after its reset fires in the next step only above
             twice the threshold (snnTorch 1.0's subtraction within the step, which never subtracts twice).
+
+    Raises:
+        InvalidNetwork: an unknown reset, no spikes at all, or `withholds` for anything but one spike subtracted.
     """
 
     v_threshold: float
@@ -104,6 +109,17 @@ class LIF(Neuron):
     withholds: bool = False
 
     fires: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.reset not in ("zero", "subtract", "none") or self.max_spikes < 1:
+            raise InvalidNetwork(
+                f"a neuron resets to {self.reset!r} and sends {self.max_spikes} spikes a step; it may reset as zero,"
+                " subtract or none, and sends one at least"
+            )
+        if self.withholds and (self.reset != "subtract" or self.reset_delay or self.max_spikes > 1):
+            raise InvalidNetwork(
+                f"a neuron that {self.reset_in_words} withholds no spikes: only one that subtracts one at once does"
+            )
 
     @property
     def most_sent(self) -> int:

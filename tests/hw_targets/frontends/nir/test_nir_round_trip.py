@@ -36,8 +36,7 @@ NEURONS = st.builds(
     reset=st.sampled_from(["zero", "subtract", "none"]),
     reset_delay=st.booleans(),
     max_spikes=st.sampled_from([1, 31]),
-    withholds=st.booleans(),
-)
+) | st.builds(LIF, st.floats(0.1, 2), reset=st.just("subtract"), withholds=st.just(True))
 READOUTS = st.one_of(
     st.just(Accumulator()),
     st.builds(Accumulator, v_decay=st.sampled_from([0.25, 1.0]), i_decay=st.sampled_from([0.5, 1.0])),
