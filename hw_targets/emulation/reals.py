@@ -72,8 +72,8 @@ class RealNeurons:
 
 def run_reals(population: Population, current: Tensor, feedback: Feedback | None) -> Tensor:
     """Spikes (T, N, *shape) of a firing population for a current (T, N, *shape): uint8, or int32 beyond 255 a step."""
-    neuron = population.neuron
-    assert isinstance(neuron, LIF)
+    neuron = population.lif
+    assert neuron is not None
     neurons = RealNeurons(neuron, bias_of(population, current))
     dtype = torch.uint8 if neuron.max_spikes <= 255 else torch.int32
     spikes = torch.empty(current.shape, dtype=dtype, device=current.device)

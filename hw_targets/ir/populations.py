@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from hw_targets.ir.neurons import Neuron
+from hw_targets.ir.neurons import LIF, Neuron
 
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
@@ -43,6 +43,16 @@ class Population:
     def is_input(self) -> bool:
         """Whether spikes come from outside the chip."""
         return self.neuron.is_input
+
+    @property
+    def is_readout(self) -> bool:
+        """Whether it sums its input, sends nothing, and is read out."""
+        return not self.neuron.fires and not self.neuron.is_input
+
+    @property
+    def lif(self) -> LIF | None:
+        """Its neuron, where that is a real-valued one that fires."""
+        return self.neuron if isinstance(self.neuron, LIF) else None
 
     @property
     def has_neuron_biases(self) -> bool:

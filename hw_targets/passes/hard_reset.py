@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hw_targets.ir.network import Network, Population
-from hw_targets.ir.neurons import LIF
 
 
 def hard_reset(network: Network) -> Network:
@@ -15,16 +14,16 @@ def hard_reset(network: Network) -> Network:
     """
     changed = [(p, with_hard_reset(p)) for p in network.populations]
     notes = tuple(
-        f"{old.name} {old.neuron.reset_in_words}; here it resets to zero in the step it fires"
+        f"{old.name} {old.lif.reset_in_words}; here it resets to zero in the step it fires"
         for old, new in changed
-        if new is not old and isinstance(old.neuron, LIF)
+        if new is not old and old.lif is not None
     )
     return replace(network, populations=tuple(new for _, new in changed), notes=(*network.notes, *notes))
 
 
 def with_hard_reset(population: Population) -> Population:
     """The population itself where that is what it does."""
-    neuron = population.neuron
-    if not isinstance(neuron, LIF) or neuron.resets_to_zero:
+    neuron = population.lif
+    if neuron is None or neuron.resets_to_zero:
         return population
     return replace(population, neuron=replace(neuron, reset="zero", reset_delay=False, max_spikes=1, withholds=False))

@@ -71,9 +71,9 @@ class _Layer:
     @classmethod
     def of(cls, network: Network, population: Population) -> _Layer | None:
         """None for populations that are left alone."""
-        neuron, incoming = population.neuron, network.incoming(population.name)
+        neuron, incoming = population.lif, network.incoming(population.name)
         if (
-            not isinstance(neuron, LIF)
+            neuron is None
             or not neuron.resets_to_zero
             or neuron.unit
             or neuron.v_threshold <= 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from hw_targets.chips.target import Together
 from hw_targets.errors import QuantizationError
-from hw_targets.ir.network import LIF, Network, Population
+from hw_targets.ir.network import Network, Population
 from hw_targets.quantization.rounder import Rounder
 from hw_targets.quantization.scales import Scaled
 
@@ -51,8 +51,8 @@ def check_together(network: Network, scales: Mapping[str, float], groups: Sequen
         QuantizationError: populations that the format gives one threshold have several, or too high a one.
     """
     for group in groups:
-        neurons = {name: network[name].neuron for name in group.members}
-        levels = {n: round(neuron.v_threshold * scales[n]) for n, neuron in neurons.items() if isinstance(neuron, LIF)}
+        firing = {name: lif for name in group.members if (lif := network[name].lif) is not None}
+        levels = {name: round(lif.v_threshold * scales[name]) for name, lif in firing.items()}
         too_high = group.most is not None and any(level > group.most for level in levels.values())
         if len(set(levels.values())) > 1 or too_high:
             raise QuantizationError(
@@ -69,8 +69,8 @@ def _check_whole(rounder: Rounder, population: Population, scale: float) -> None
         f"weights of {s.name}": (s.op.weight * (scale / network[s.source].neuron.unit_sent), formats.weight)
         for s in network.incoming(population.name)
     }
-    if isinstance(population.neuron, LIF):
-        values[f"threshold of {population.name}"] = np.array([population.neuron.v_threshold * scale]), formats.threshold
+    if population.lif is not None:
+        values[f"threshold of {population.name}"] = np.array([population.lif.v_threshold * scale]), formats.threshold
     for what, (value, limit) in values.items():
         off, largest = float(np.abs(value - np.rint(value)).max(initial=0.0)), float(np.abs(value).max(initial=0.0))
         if off > SLACK or largest > limit + SLACK:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.dynamics import Dynamics
 from hw_targets.ir.network import Network
-from hw_targets.ir.neurons import LIF, Accumulator
+from hw_targets.ir.neurons import Accumulator
 from hw_targets.passes.hard_reset import hard_reset
 
 
@@ -27,12 +27,12 @@ def lowered(network: Network, dynamics: Dynamics, *, approximate: bool) -> Netwo
 
 def _first_refusal(network: Network, dynamics: Dynamics) -> str | None:
     for population in network.populations:
-        neuron = population.neuron
+        neuron, lif = population.neuron, population.lif
         if isinstance(neuron, Accumulator) and neuron.leaks:
             return (
                 f"{population.name} reads out a potential that leaks (v_decay {neuron.v_decay:g}, i_decay"
                 f" {neuron.i_decay:g}), but a chip's readout sums without leak; end in a linear layer without neurons"
             )
-        if isinstance(neuron, LIF) and (reason := dynamics.refusal(neuron)) is not None:
+        if lif is not None and (reason := dynamics.refusal(lif)) is not None:
             return f"{population.name} {reason}"
     return None

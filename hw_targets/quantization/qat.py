@@ -22,7 +22,7 @@ from hw_targets.chips.chip import Chip
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
 from hw_targets.frontends.torch.from_torch import from_torch
 from hw_targets.ir.formats import NumberFormats
-from hw_targets.ir.network import LIF, Network, Population, Synapses
+from hw_targets.ir.network import Network, Population, Synapses
 from hw_targets.quantization.lowering import lowered
 from hw_targets.quantization.quantize import quantized
 from hw_targets.quantization.rounding import Reals, rows_of
@@ -95,7 +95,7 @@ def prepare_qat(
         return from_torch(one, example_input, time_steps=time_steps, approximate=approximate)
 
     network = read(model)
-    if trained := [p.name for p in network.populations if isinstance(p.neuron, LIF) and p.neuron.unit]:
+    if trained := [p.name for p in network.populations if p.lif is not None and p.lif.unit]:
         raise UnsupportedModel(f"prepare_qat: {trained[0]} was trained on a chip's integers already; quantize it as is")
     family = chip.supported("prepare_qat")
     constraints = None if for_format is None else family.constraints(for_format)
@@ -127,9 +127,9 @@ def bias_offset(population: Population, steps: int) -> float:
     single precision are off by. So a potential that equals the threshold in integers is above it in such sums, too,
     where the neuron then fires; below it, by the negative offset, for neurons that fire only above their threshold.
     """
-    if not isinstance(population.neuron, LIF):
+    if population.lif is None:
         return 0.0
-    return (-1.0 if population.neuron.strict else 1.0) / (2 * steps + 2)
+    return (-1.0 if population.lif.strict else 1.0) / (2 * steps + 2)
 
 
 class _Gains(NamedTuple):
@@ -256,8 +256,8 @@ def _by_row(name: str, gain: Reals, rows: int) -> Reals:
 def _notes(network: Network, scales: Mapping[str, float], unbiased: set[str]) -> Iterator[str]:
     """Why spikes of a population may differ; `unbiased` are those whose bias no parameter is."""
     for population in network.populations:
-        neuron, name = population.neuron, population.name
-        if not isinstance(neuron, LIF):
+        neuron, name = population.lif, population.name
+        if neuron is None:
             continue
         if name in unbiased:
             yield (

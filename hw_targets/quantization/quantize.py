@@ -19,7 +19,7 @@ from hw_targets.chips.target import FormatConstraints, Together
 from hw_targets.errors import QuantizationError, check_type
 from hw_targets.ir.dynamics import Dynamics
 from hw_targets.ir.formats import NumberFormats
-from hw_targets.ir.network import LIF, ChipNetwork, ChipNeuron, Network, Population
+from hw_targets.ir.network import ChipNetwork, ChipNeuron, Network, Population
 from hw_targets.passes.saturation import saturated
 from hw_targets.quantization.calibration import Calibration
 from hw_targets.quantization.given_scales import check_together, on_scales
@@ -153,8 +153,8 @@ def _group_by_group(chooser: ScaleChooser, groups: tuple[Together, ...]) -> dict
 
 
 def _rounded_decays(population: Population, formats: NumberFormats) -> Iterator[str]:
-    neuron, unity = population.neuron, formats.decay_unity
-    if isinstance(neuron, LIF):
+    neuron, unity = population.lif, formats.decay_unity
+    if neuron is not None:
         for kind, decay in (("potential", neuron.v_decay), ("current", neuron.i_decay)):
             units = formats.decay(decay)
             if units / unity != decay:

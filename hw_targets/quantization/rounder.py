@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hw_targets.ir.dynamics import Dynamics
 from hw_targets.ir.formats import NumberFormats
-from hw_targets.ir.network import LIF, ChipNetwork, Network, Population
+from hw_targets.ir.network import ChipNetwork, Network, Population
 from hw_targets.quantization.calibration import Calibration
 from hw_targets.quantization.rounding import Reals, Rows, rows_of, with_integers
 
@@ -86,8 +86,8 @@ class Rounder:
     def population(self, population: Population, scale: float, integers: Integers) -> Population:
         """A population with the chip's neuron and bias."""
         neuron = population.neuron
-        if isinstance(neuron, LIF):
-            neuron = self.dynamics.lower(neuron, scale, self.formats)
+        if population.lif is not None:
+            neuron = self.dynamics.lower(population.lif, scale, self.formats)
         return replace(population, neuron=neuron, bias=integers.bias)
 
     def fitted(self, population: Population, scale: float, *, only_biases: bool) -> Fitted:

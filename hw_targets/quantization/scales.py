@@ -19,7 +19,7 @@ import numpy as np
 
 from hw_targets.errors import QuantizationError
 from hw_targets.ir.formats import NumberFormats
-from hw_targets.ir.network import LIF, Network, Population
+from hw_targets.ir.network import Network, Population
 from hw_targets.quantization.rounder import Fitted, Integers, Rounder
 from hw_targets.quantization.rounding import Rows
 
@@ -65,7 +65,7 @@ class ScaleChooser:
         Raises:
             QuantizationError: no scale fits; the message names the population.
         """
-        firing = {p.name: p.neuron.v_threshold for p in members if isinstance(p.neuron, LIF)}
+        firing = {p.name: p.lif.v_threshold for p in members if p.lif is not None}
         limits = {p.name: self._largest(p) for p in members}
         scales = {p.name: self._readout_scale(p, limits[p.name]) for p in members if p.name not in firing}
         if firing and most is None and self._fits_as_trained(firing, limits):
@@ -79,7 +79,7 @@ class ScaleChooser:
 
     def _settled(self, population: Population, scale: float) -> Scaled:
         """A population's integers on its scale, known to the layers that follow."""
-        if self.rounder.calibration is None or not isinstance(population.neuron, LIF):
+        if self.rounder.calibration is None or population.lif is None:
             return Scaled(scale, self.rounder.integers(population, scale), self._coarse(population, scale))
         fitted = self.rounder.fitted(population, scale, only_biases=False)
         self.rounder.settle(population, scale, fitted.integers)
@@ -104,8 +104,8 @@ class ScaleChooser:
 
     def _coarse(self, population: Population, scale: float) -> tuple[str, ...]:
         """A sentence on a population whose largest value leaves the others next to no integers."""
-        neuron, rows = population.neuron, self.rounder.rows.get(population.name)
-        if rows is None or not isinstance(neuron, LIF):
+        neuron, rows = population.lif, self.rounder.rows.get(population.name)
+        if rows is None or neuron is None:
             return ()
         level = round(neuron.v_threshold * scale)
         if level > VERY_COARSE * self.formats.weight:
@@ -203,7 +203,7 @@ class ScaleChooser:
             for s in incoming
         )
         drive *= population.neuron.lasting(network.time_steps)
-        threshold = population.neuron.v_threshold if isinstance(population.neuron, LIF) else 0.0
+        threshold = 0.0 if population.lif is None else population.lif.v_threshold
         if any(s.op.weight.any() for s in incoming) and drive * network.time_steps >= threshold:
             raise self._no_scale(population.name)
 
@@ -234,4 +234,4 @@ def _largest_row(rows: Rows) -> str:
 
 
 def _unit(population: Population) -> int:
-    return population.neuron.unit or 0 if isinstance(population.neuron, LIF) else 0
+    return 0 if population.lif is None else population.lif.unit or 0

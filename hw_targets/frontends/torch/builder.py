@@ -89,7 +89,7 @@ class Builder:
                 f"gets {mark.moment} in its step {call}; only what belongs to the same step may meet, since recurrent"
                 " and delayed connections are not read"
             )
-        if not isinstance(neuron, Accumulator):
+        if neuron.fires:
             self.calls[name] = call + 1
         sent = Signal(mark.signal.shape, (Term(name, mark.signal.shape),))
         return Traced(sent, ALL if mark.moment == ALL else Moment("step", call))
@@ -130,7 +130,7 @@ class Builder:
         """
         plain = signal.is_spikes and len(signal.terms) == 1
         source = next(p for p in self.populations if p.name == signal.terms[0].source)
-        if not plain or isinstance(source.neuron, GradedInput):
+        if not plain or source.neuron.is_graded:
             raise UnsupportedModel(
                 "max-pools or multiplies something other than the spikes of one layer (a sum of spikes, currents or an"
                 " image), where neither is a threshold; do it straight after neurons, or use an average pool"

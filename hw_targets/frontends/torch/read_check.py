@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hw_targets.emulation.reals import RealNeurons
 from hw_targets.errors import UnsupportedModel
-from hw_targets.ir.network import LIF, Conv2d, Network, Population, Synapses
+from hw_targets.ir.network import Conv2d, Network, Population, Synapses
 
 #: What reduced precision may put between two ways of computing one current, as a part of the layer's largest: TF32 on
 #: GPUs, and the halves.
@@ -60,9 +60,9 @@ class Recording:
                 recurrent = any(s.is_recurrent for s in network.incoming(name))
                 if name in self._driven and _is_whole(population) and not recurrent:
                     _compare_spikes(population, drive, sent[name], _tolerance(torch.cat(self._driven[name])))
-            elif isinstance(population.neuron, LIF):
+            elif (lif := population.lif) is not None:
                 # A product of spikes, which no module computes: its neurons forget in every step.
-                sent[name] = (current >= population.neuron.v_threshold).double()
+                sent[name] = (current >= lif.v_threshold).double()
 
     def _shown(self, name: str) -> Tensor:
         """The input in every step that any population took."""
@@ -83,7 +83,7 @@ def _spikes(name: str, values: Tensor) -> Tensor:
 
 def _is_whole(population: Population) -> bool:
     """Whether its bias is the one the model adds: to a lasting current it may be approximated."""
-    return population.bias is None or not isinstance(population.neuron, LIF) or population.neuron.i_decay == 1.0
+    return population.bias is None or population.lif is None or population.lif.i_decay == 1.0
 
 
 def _drive(network: Network, population: Population, sent: Mapping[str, Tensor]) -> Tensor:
@@ -120,8 +120,8 @@ def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, toleran
 
     Where a potential is too near the threshold for the model's precision either answer is right.
     """
-    neuron, bias = population.neuron, _bias(population, drive)
-    if not isinstance(neuron, LIF) or neuron.unit is not None or len(sent) != len(drive):
+    neuron, bias = population.lif, _bias(population, drive)
+    if neuron is None or neuron.unit is not None or len(sent) != len(drive):
         return
     neurons = RealNeurons(neuron, bias)
     for step, (current, spikes) in enumerate(zip(drive, sent.reshape(drive.shape), strict=True)):

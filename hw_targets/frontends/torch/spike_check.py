@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import InvalidNetwork
-from hw_targets.ir.network import ChipNetwork, GradedInput, Network
+from hw_targets.ir.network import ChipNetwork, Network
 from neuroprune.frameworks import Framework, framework_of, spikes_of
 
 
@@ -54,7 +54,7 @@ def spike_difference(model: nn.Module, network: Network | ChipNetwork, inputs: T
     if framework is None:
         raise InvalidNetwork("spike_difference: the model has no spiking neurons of a known framework")
     neuron = network.inputs[0].neuron
-    shown = (inputs * neuron.scale).round() / neuron.scale if isinstance(neuron, GradedInput) else inputs
+    shown = (inputs * neuron.unit_sent).round() / neuron.unit_sent if neuron.is_graded else inputs
     with _recorded(model, framework) as seen:
         _run(model, framework, shown, seen, network.time_steps)
     axis = framework.neuron_time_axis(model)

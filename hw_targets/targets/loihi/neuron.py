@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hw_targets.ir.dynamics import Dynamics
 from hw_targets.ir.neurons import ChipNeuron
+from hw_targets.ir.populations import Population
 
 #: Decays count in 1/4096.
 DECAY_BITS = 12
@@ -13,6 +14,11 @@ UNITY = 1 << DECAY_BITS
 #: States have 24 bits, of which 6 lie below the weights' unit.
 STATE_BITS, FRACTION_BITS = 24, 6
 LIMIT = 1 << (STATE_BITS - 1)
+
+
+def cuba_of(population: Population) -> CubaLIF | None:
+    """A population's neuron, where it is Loihi's."""
+    return population.neuron if isinstance(population.neuron, CubaLIF) else None
 
 
 @dataclass(frozen=True)

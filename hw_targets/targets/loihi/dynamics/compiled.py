@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hw_targets.ir.dynamics import Losses
 from hw_targets.ir.network import Population
-from hw_targets.targets.loihi.neuron import UNITY, CubaLIF
+from hw_targets.targets.loihi.neuron import UNITY, cuba_of
 
 Array: TypeAlias = npt.NDArray[Any]
 Loop: TypeAlias = Callable[..., bool]
@@ -57,7 +57,7 @@ def _compiled() -> Loop | None:
 def is_suited(population: Population, largest: float) -> bool:
     """Whether the loop can run these neurons, no |current| of which exceeds `largest`: its integers have 32 bits."""
     bias = 0 if population.bias is None else int(np.abs(population.bias).max(initial=0))
-    return isinstance(population.neuron, CubaLIF) and largest < 1 << 24 and bias < 1 << 22
+    return cuba_of(population) is not None and largest < 1 << 24 and bias < 1 << 22
 
 
 class CompiledNeurons:
@@ -65,8 +65,8 @@ class CompiledNeurons:
 
     def __init__(self, loop: Loop, population: Population, losses: Losses) -> None:
         """`losses` takes note of states that left their 24 bits."""
-        neuron, shape = population.neuron, population.shape
-        assert isinstance(neuron, CubaLIF)
+        neuron, shape = cuba_of(population), population.shape
+        assert neuron is not None
         self._loop, self._losses = loop, losses
         self._kept = ((UNITY - neuron.i_decay) / UNITY, (UNITY - neuron.v_decay) / UNITY)
         # No potential is beyond ±2^17 in the weights' unit.

@@ -14,7 +14,7 @@ from hw_targets.targets.loihi.dynamics.compiled import CompiledNeurons, is_suite
 from hw_targets.targets.loihi.dynamics.float_states import run_fast
 from hw_targets.targets.loihi.dynamics.step import kept
 from hw_targets.targets.loihi.dynamics.stepping import Stepping, Summing, is_wide, read_steps, run_steps, stays_inside
-from hw_targets.targets.loihi.neuron import LIMIT, UNITY, CubaLIF
+from hw_targets.targets.loihi.neuron import LIMIT, UNITY, cuba_of
 
 
 class LoihiEngine:
@@ -84,8 +84,8 @@ def run_neurons(
         word: bits of the accumulator that sums the current on the chip.
         largest: no |current| exceeds it.
     """
-    neuron, bias = population.neuron, bias_of(population, current)
-    assert isinstance(neuron, CubaLIF)
+    neuron, bias = cuba_of(population), bias_of(population, current)
+    assert neuron is not None
     if feedback is None and current.device.type == "cpu":
         left = (kept(UNITY, neuron.i_decay), kept(UNITY, neuron.v_decay))
         spikes = run_fast(neuron, current, bias, resets, losses, kept=left, largest=largest, limit=LIMIT)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from hw_targets.emulation.emulate import Timing, emulate
 from hw_targets.errors import HardwareTargetError, InvalidFile
 from hw_targets.files.hdf5 import open_safely
-from hw_targets.ir.network import Accumulator, ChipNetwork
+from hw_targets.ir.network import ChipNetwork
 from hw_targets.targets.loihi.lava.runner import UNAVAILABLE
 from hw_targets.targets.loihi.netx.clock import arrival_steps
 from hw_targets.targets.loihi.netx.relays import insert_relays
@@ -73,7 +73,7 @@ def compare_with_lava(
     offset = reset_offset if timing == "netx" else None
     ours = emulate(sequential, np.asarray(images), timing=timing, reset_offset=offset)
     layers, steps, shown = netx_layers(sequential), ours.time_steps, ours.spikes[sequential.inputs[0].name]
-    readouts = [isinstance(layer.populations[0].neuron, Accumulator) for layer in layers]
+    readouts = [layer.populations[0].is_readout for layer in layers]
     trace = run_lava(path, shown, steps, readouts, per_step=True, reset_offset=reset_offset, waiting=waiting)
     arrivals = arrival_steps(sequential)
     samples, length = ours.samples, steps * ours.samples
@@ -81,7 +81,7 @@ def compare_with_lava(
     for layer, lava in zip(layers, trace, strict=True):
         for population, theirs in zip(layer.populations, _unstack(layer, lava), strict=True):
             first = arrivals[population.name]
-            if isinstance(population.neuron, Accumulator):
+            if population.is_readout:
                 ends = theirs[first + steps - 1 : first + length : steps]
                 readout += int((ends.reshape(samples, -1) >> 6 != ours.output).sum())
                 continue

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from hw_targets.errors import QuantizationError, UnsupportedModel
-from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, Pair, Population, Shape, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Pair, Population, Shape, Synapses
 from hw_targets.targets.loihi.netx.layers import assign_layers
 from hw_targets.targets.loihi.netx.stacking import (
     Integers,
@@ -22,7 +22,7 @@ from hw_targets.targets.loihi.netx.stacking import (
     zeros,
 )
 from hw_targets.targets.loihi.netx.weights import stored_by_netx
-from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.neuron import CubaLIF, cuba_of
 
 #: The largest 17-bit threshold: an accumulator's sum stays below it.
 NEVER = (1 << 17) - 1
@@ -99,10 +99,9 @@ def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Pop
 
 
 def _netx_neuron(population: Population) -> CubaLIF:
-    if isinstance(population.neuron, Accumulator):
-        return CubaLIF(NEVER)
-    assert isinstance(population.neuron, CubaLIF)
-    return population.neuron
+    cuba = CubaLIF(NEVER) if population.is_readout else cuba_of(population)
+    assert cuba is not None
+    return cuba
 
 
 def _entry_layer(here: tuple[Population, ...], incoming: list[Synapses], neuron: CubaLIF) -> NetxLayer:

@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 
 from hw_targets.errors import UnsupportedModel, check_type
-from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, GradedInput, Population, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, Synapses
 from hw_targets.targets.loihi.netx.layers import assign_layers, crossings
-from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.neuron import CubaLIF, cuba_of
 
 
 def insert_relays(network: ChipNetwork) -> ChipNetwork:
@@ -45,7 +45,7 @@ def _at(name: str, layer: int) -> str:
 
 def _relay(network: ChipNetwork, layers: dict[str, int], name: str, layer: int) -> tuple[Population, Synapses]:
     source = network[name]
-    if isinstance(source.neuron, GradedInput):
+    if source.neuron.is_graded:
         raise UnsupportedModel(
             f"the image ({name}) feeds a layer {layer + 1} steps deep past others; graded values cannot be relayed:"
             " let the first layer alone read the image"
@@ -70,8 +70,8 @@ def _relay(network: ChipNetwork, layers: dict[str, int], name: str, layer: int) 
 
 def _layer_neuron(network: ChipNetwork, layers: dict[str, int], layer: int) -> CubaLIF:
     for population in network.populations:
-        neuron = population.neuron
-        if layers[population.name] == layer and isinstance(neuron, CubaLIF):
+        neuron = cuba_of(population)
+        if layers[population.name] == layer and neuron is not None:
             if neuron.i_decay != 4096:
                 raise UnsupportedModel(
                     f"{population.name}'s current decays over several steps (i_decay {neuron.i_decay}), so that a relay"

@@ -15,7 +15,7 @@ import numpy as np
 
 from hw_targets.errors import check_type
 from hw_targets.files.atomic import new_file
-from hw_targets.ir.network import ChipNetwork, GradedInput, Shape
+from hw_targets.ir.network import ChipNetwork, Shape
 from hw_targets.targets.loihi.netx.layering import NEVER, NetxLayer, each_netx_layer, netx_layers
 from hw_targets.targets.loihi.netx.relays import insert_relays
 from hw_targets.targets.loihi.netx.stacking import Integers
@@ -43,7 +43,7 @@ def export_netx(network: ChipNetwork, path: str | os.PathLike[str], *, overwrite
     with new_file(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
         if not network.steps_assumed:
             file.attrs["time_steps"] = network.time_steps
-        file.attrs["input_message_bits"] = entry.neuron.bits if isinstance(entry.neuron, GradedInput) else 0
+        file.attrs["input_message_bits"] = entry.neuron.most_sent.bit_length() if entry.neuron.is_graded else 0
         layers = each_netx_layer(sequential)
         first = next(layers)
         entry_neurons = first if first.is_entry else None

@@ -26,16 +26,15 @@ from hw_targets.errors import InvalidFile, InvalidNetwork, UnsupportedModel, che
 from hw_targets.estimation.times import published_times
 from hw_targets.files.atomic import new_file
 from hw_targets.ir.connectivity import Ints, edges
-from hw_targets.ir.network import Accumulator, Array, ChipNetwork, Population, Synapses
+from hw_targets.ir.network import Array, ChipNetwork, Population, Synapses
 from hw_targets.placement import Placement
 from hw_targets.placement.placement import placed_populations
-from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.neuron import UNITY, cuba_of
 from hw_targets.targets.loihi.sanafe.architecture import Mesh, architecture, mesh_of
 
 FILES = ("architecture.yaml", "network.yaml", "run.json")
 NEVER = 1e12
 """A threshold no potential of 24 bits reaches: accumulators only add up."""
-UNITY = 4096
 EDGES_AT_ONCE = 1 << 18
 
 
@@ -122,15 +121,15 @@ def _check_synapses(synapses: Synapses) -> None:
 
 
 def _check_neuron(population: Population) -> None:
-    neuron = population.neuron
-    if isinstance(neuron, CubaLIF) and neuron.i_decay != UNITY:
+    neuron = cuba_of(population)
+    if neuron is not None and neuron.i_decay != UNITY:
         raise UnsupportedModel(
             f"population {population.name!r}: i_decay is {neuron.i_decay}, but SANA-FE does not round a lasting current"
             f" as the chip does; only i_decay = {UNITY} (a current of one step) is exact"
         )
-    if not population.is_input and not isinstance(neuron, (CubaLIF, Accumulator)):
+    if neuron is None and not population.is_input and not population.is_readout:
         raise UnsupportedModel(
-            f"population {population.name!r}: {type(neuron).__name__} has no integers; quantize first"
+            f"population {population.name!r}: {type(population.neuron).__name__} has no integers; quantize first"
         )
 
 
@@ -205,9 +204,9 @@ def _neurons(population: Population, inputs: Array) -> Iterator[str]:
         for index in range(population.size):
             yield f"        - {index}: {{spikes: {spikes[:, index].tolist()}}}\n"
         return
-    neuron = population.neuron
-    threshold = float(neuron.v_threshold) if isinstance(neuron, CubaLIF) else NEVER
-    leak = (UNITY - neuron.v_decay) / UNITY if isinstance(neuron, CubaLIF) else 1.0
+    neuron = cuba_of(population)
+    threshold = NEVER if neuron is None else float(neuron.v_threshold)
+    leak = 1.0 if neuron is None else (UNITY - neuron.v_decay) / UNITY
     soma = f"threshold: {threshold}, leak_decay: {leak!r}, input_decay: 0.0, reset: 0.0, reset_mode: hard"
     yield f"      attributes: [log_spikes: true, soma: {{{soma}}}]\n      neurons:\n"
     for first, last, bias in _runs(_biases(population)):
