@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hw_targets.ir.activity import Activity
     from hw_targets.ir.network import ChipNetwork, Network
     from hw_targets.passes.dead_neurons import remove_dead_neurons
-    from hw_targets.placement import Placement, load_placement, place
+    from hw_targets.placement import Placement, place
     from hw_targets.quantization.qat import QATGrids, prepare_qat
     from hw_targets.quantization.quantize import dequantize, quantize
     from hw_targets.targets.loihi.lava.check import compare_with_lava
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hw_targets.targets.loihi.netx.writer import export_netx
     from hw_targets.targets.loihi.sanafe.writer import export_sanafe
     from hw_targets.targets.registry import available_chips, load_chip
+    from hw_targets.targets.saved_placements import load_placement
 
 #: Where each public name is defined.
 _HOME = {
@@ -54,7 +55,7 @@ _HOME = {
     "insert_relays": "targets.loihi.netx.relays",
     "lava_importable": "targets.loihi.lava.shim",
     "load_chip": "targets.registry",
-    "load_placement": "placement",
+    "load_placement": "targets.saved_placements",
     "place": "placement",
     "prepare_qat": "quantization.qat",
     "quantize": "quantization.quantize",

@@ -17,8 +17,10 @@ from hw_targets.chips.chip import Chip
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, SpikeInput, Synapses
-from hw_targets.placement import Placement, load_placement
+from hw_targets.placement import Placement
 from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
+from hw_targets.targets.saved_placements import load_placement
 
 SOURCE = "SANA-FE 2.2.9 loihi.yaml"
 UPDATE_PJ = 21.6
@@ -26,6 +28,7 @@ UPDATE_PJ = 21.6
 between an idle one (51.2) and one that fires (51.2 + 21.6 + 69.3), of which this package's chips know the outer two."""
 CHIP = Chip(
     "sanafe-loihi",
+    target=LOIHI,
     cores_per_chip=128,
     neurons_per_core=1024,
     mesh_columns=8,

@@ -46,6 +46,8 @@ class Chip:
     destinations_per_neuron: int | None = None
     input_neurons: int | None = None
     output_neurons: int | None = None
+    hidden_neurons: int | None = None
+    synaptic_states_per_neuron: int | None = None
     kernel_words_per_core: tuple[int, ...] | None = None
     neuron_words_per_core: tuple[int, ...] | None = None
     largest_system_chips: int | None = None

@@ -23,6 +23,8 @@ UNITS: Mapping[str, str] = {
     "destinations_per_neuron": "cores",
     "input_neurons": "neurons",
     "output_neurons": "neurons",
+    "hidden_neurons": "neurons",
+    "synaptic_states_per_neuron": "states",
     "kernel_words_per_core": "words, one number per core",
     "neuron_words_per_core": "words, one number per core",
     "largest_system_chips": "chips",
@@ -60,6 +62,9 @@ UNITS: Mapping[str, str] = {
     "barrier_all_routers_ns": "ns",
 }
 """Unit of every fact a chip may state; those in pJ and ns are real numbers, the others whole ones, all above zero."""
+LIMITS = (*tuple(UNITS)[: tuple(UNITS).index("mesh_columns")], "max_delay")
+"""Facts that a network may exceed. The others say how synapses are stored, how wide integers are, where cores lie, and
+what things cost."""
 REQUIRED = ("cores_per_chip",)
 PER_CORE = ("kernel_words_per_core", "neuron_words_per_core")
 """Facts that are one number for each core of a chip, as its cores differ."""

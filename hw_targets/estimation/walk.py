@@ -14,6 +14,7 @@ from hw_targets.estimation.mesh import ENTRY, hops
 from hw_targets.estimation.times import Seconds, StepLoad, Times
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints, edges
+from hw_targets.ir.depth import depths
 from hw_targets.ir.network import Graph, Synapses
 from hw_targets.placement import Placement
 from hw_targets.placement.placement import placed_populations
@@ -83,15 +84,6 @@ def routes(block: Block, placement: Placement, positions: Ints) -> Routes:
         start = np.broadcast_to(np.array(ENTRY, np.int64), (len(block.synapses), 3))
     east_west, north_south, leaves = hops(start[:, None, :], positions[block.cores][None, :, :])
     return Routes(reached, reached * east_west, reached * north_south, reached * leaves)
-
-
-def depths(network: Graph) -> Mapping[str, int]:
-    """Steps by which each population lags behind the inputs: its longest chain of synapses from one of them."""
-    depth: dict[str, int] = {}
-    for name in network.order:
-        forward = [s for s in network.incoming(name) if s.source != name]
-        depth[name] = max((depth[s.source] + (not s.immediate) for s in forward), default=0)
-    return depth
 
 
 def in_chip_time(activity: Activity, network: Graph) -> Activity:

@@ -71,12 +71,12 @@ def _check_delay(synapses: Synapses, shape: Shape) -> None:
     delay = synapses.delay
     if delay is None:
         return
-    fits = isinstance(synapses.op, Dense) and delay.ndim == 2
+    fits = delay.ndim == 2 and (isinstance(synapses.op, Dense) or delay.size == 1)
     fits = fits and all(d in (1, n) for d, n in zip(delay.shape, shape, strict=False))
     if not fits or not np.issubdtype(delay.dtype, np.integer):
         raise InvalidNetwork(
             f"synapses {synapses.name}: delays must be integers that broadcast to {shape} (targets, sources) of a dense"
-            f" layer; got {delay.dtype} {delay.shape}"
+            f" layer, or one for all of a convolution, (1, 1); got {delay.dtype} {delay.shape}"
         )
     low, high = int(delay.min(initial=0)), int(delay.max(initial=0))
     if low < 0 or high > LONGEST_DELAY:

@@ -100,8 +100,8 @@ class Synapses:
     """All synapses from one population to another, or (recurrent) back to the same one, one step later.
 
     `delay` holds the further steps a current takes: integers that broadcast to (targets, sources), so (F, 1) is
-    one delay per target and (1, F) one per source (axonal); dense synapses only. `immediate` marks the current of an
-    input layer's own neurons, which on the chip arrives in the step it is sent instead of one later.
+    one delay per target and (1, F) one per source (axonal); of a convolution one for all, (1, 1). `immediate` marks
+    the current of an input layer's own neurons, which on the chip arrives in the step it is sent instead of one later.
     """
 
     source: str
@@ -114,6 +114,11 @@ class Synapses:
     def name(self) -> str:
         """`source→target`."""
         return f"{self.source}→{self.target}"
+
+    @property
+    def uniform_delay(self) -> int:
+        """The one delay of a convolution; 0 where none is stated."""
+        return 0 if self.delay is None else int(self.delay.item())
 
     @property
     def is_recurrent(self) -> bool:

@@ -3,6 +3,6 @@
 from hw_targets.placement.cores.cost import CoreUsage
 from hw_targets.placement.mesh.traffic import events_sent
 from hw_targets.placement.place import place
-from hw_targets.placement.placement import Placement, load_placement
+from hw_targets.placement.placement import Placement
 
-__all__ = ["CoreUsage", "Placement", "events_sent", "load_placement", "place"]
+__all__ = ["CoreUsage", "Placement", "events_sent", "place"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from hw_targets.chips.chip import Chip
+from hw_targets.chips.facts import LIMITS
 from hw_targets.ir.connectivity import Ints, fan_in, fan_out
-from hw_targets.ir.network import Conv2d, Network
+from hw_targets.ir.network import ChipNetwork, Conv2d, Network
 
 UNITS = {
     "input_axons_per_core": "source neurons per core",
@@ -19,9 +22,15 @@ UNITS = {
     "neuron_words_per_core": "neuron words per layer",
     "input_neurons": "input neurons",
     "output_neurons": "output neurons",
+    "hidden_neurons": "hidden neurons in all",
+    "destinations_per_neuron": "cores that one neuron sends to",
+    "output_axons_per_core": "output axons of one neuron",
+    "core_memory_bits": "bits of weights for one neuron",
 }
 """What each limit that can make a layer too large counts."""
-PRUNABLE = ("input_axons_per_core", "inputs_per_neuron", "synapses_out_per_neuron", "synaptic_bits_per_core")
+INPUTS = ("input_axons_per_core", "inputs_per_neuron", "synaptic_bits_per_core", "core_memory_bits")
+"""Limits that a neuron's inputs fill."""
+PRUNABLE = (*INPUTS, "synapses_out_per_neuron", "destinations_per_neuron", "output_axons_per_core")
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class LayerFit:
     @property
     def fan_in_cap(self) -> int | None:
         """Most non-zero inputs a neuron may keep; None where the limit is not one of inputs, or is kept dense."""
-        if not self.excess or self.key not in ("input_axons_per_core", "inputs_per_neuron", "synaptic_bits_per_core"):
+        if not self.excess or self.key not in INPUTS:
             return None
         return int(self.fan_in * (1 - self.sparsity) + 1e-9)
 
@@ -90,43 +99,111 @@ class LayerFit:
         return f"{self.name}: {what}; {remedy}"
 
 
-def check_fit(network: Network, chip: Chip) -> list[LayerFit]:
-    """Each population with all weights non-zero against the limits of one neuron (or layer), in network order.
+@dataclass(frozen=True)
+class Fit(Sequence[LayerFit]):
+    """A network against a chip: a row for each population, in network order.
+
+    `not_enforced` says which limits of the chip were not looked at, and why.
+    """
+
+    rows: tuple[LayerFit, ...]
+    not_enforced: tuple[str, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> LayerFit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LayerFit]: ...
+
+    def __getitem__(self, index: int | slice) -> LayerFit | Sequence[LayerFit]:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def check_fit(network: Network, chip: Chip) -> Fit:
+    """Each population with all weights non-zero against the limits of one neuron (or layer, or of all there are).
 
     One neuron's inputs must share one core, and no split of the layer changes that: a neuron with more distinct inputs
     than a core has input axons cannot be placed. Inputs of the network are listed only where the chip limits them.
     """
-    rows = []
+    rows, looked_at = [], set[str]()
     for name in network.order:
         population = network[name]
         into = _most([fan_in(s, network, count_zeros=True) for s in network.incoming(name)])
         out = _most([fan_out(s, network, count_zeros=True) for s in network.outgoing(name)])
-        if population.is_input:
-            found = [("input_neurons", population.size, chip.input_neurons)]
-            if chip.input_neurons is None:
-                continue
-        else:
-            found = [
-                ("input_axons_per_core", into, chip.input_axons_per_core),
-                ("inputs_per_neuron", into, chip.inputs_per_neuron),
-                ("synapses_out_per_neuron", out, chip.synapses_out_per_neuron),
-                *_layer_memory(network, name, chip),
-            ]
-            if chip.weight_bits is not None:
-                found.append(("synaptic_bits_per_core", into * chip.weight_bits, chip.synaptic_bits_per_core))
-            if not network.outgoing(name):
-                found.append(("output_neurons", population.size, chip.output_neurons))
+        found = _demands(network, name, into, out, chip)
+        looked_at |= {key for key, _, limit in found if limit is not None}
+        if population.is_input and chip.input_neurons is None:
+            continue
         key, used, limit = _tightest(found)
         rows.append(LayerFit(name, population.size, into, out, key, used, limit))
-    return rows
+    return Fit(tuple(rows), tuple(_not_enforced(chip, looked_at)))
+
+
+def _demands(
+    network: Network | ChipNetwork, name: str, into: int, out: int, chip: Chip
+) -> list[tuple[str, int, int | None]]:
+    """(limit, what a population uses of it, how much there is), all weights non-zero."""
+    population = network[name]
+    if population.is_input:
+        return [("input_neurons", sum(p.size for p in network.inputs), chip.input_neurons)]
+    is_output = not network.outgoing(name)
+    found = [
+        ("input_axons_per_core", into, chip.input_axons_per_core),
+        ("inputs_per_neuron", into, chip.inputs_per_neuron),
+        ("synapses_out_per_neuron", out, chip.synapses_out_per_neuron),
+        *_layer_memory(network, name, chip),
+    ]
+    if chip.weight_bits is not None:
+        memory = chip.core_memory_bits if chip.synaptic_bits_per_core is None else chip.synaptic_bits_per_core
+        key = "core_memory_bits" if chip.synaptic_bits_per_core is None else "synaptic_bits_per_core"
+        found.append((key, into * chip.weight_bits, memory))
+    if is_output:
+        found.append(("output_neurons", sum(p.size for p in network.outputs), chip.output_neurons))
+    else:
+        hidden = [p for p in network.populations if not p.is_input and network.outgoing(p.name)]
+        found.append(("hidden_neurons", sum(p.size for p in hidden), chip.hidden_neurons))
+        cores = _destinations(network, name, out, chip)
+        found.append(("destinations_per_neuron", cores, chip.destinations_per_neuron))
+        found.append(("output_axons_per_core", cores, chip.output_axons_per_core))
+    return found
+
+
+def _destinations(network: Network | ChipNetwork, name: str, out: int, chip: Chip) -> int:
+    """Cores that a neuron sends to at least: one per layer where a core holds one, else as many as its targets fill."""
+    if chip.kernel_words_per_core is not None:
+        return len({s.target for s in network.outgoing(name)})
+    return -(-out // chip.neurons_per_core) if chip.neurons_per_core is not None else min(out, 1)
+
+
+def _not_enforced(chip: Chip, looked_at: Set[str]) -> Iterator[str]:
+    """Limits that the chip states and `check_fit` did not look at."""
+    counted: set[str] = set()
+    if chip.neurons_per_core is not None or chip.kernel_words_per_core is not None:
+        counted = {"cores_per_chip", "neurons_per_core", "largest_system_chips"}  # by `cores_needed` and `check_system`
+    for key in LIMITS:
+        if getattr(chip, key) is None or key in looked_at | counted:
+            continue
+        if chip.target is not None:
+            yield f"{key}: checked by `place`, which sees the weights that are left"
+        elif key == "core_memory_bits":
+            yield f"{key}: not checked, since the chip does not state how wide a weight is"
+        elif key in ("cores_per_chip", "largest_system_chips"):
+            yield f"{key}: not checked, since the chip does not state how many neurons a core holds"
+        else:
+            yield f"{key}: not checked from shapes"
 
 
 def cores_needed(network: Network, chip: Chip) -> int | None:
-    """Cores that the neurons alone fill; None where the chip does not say how many a core holds."""
+    """Cores that the neurons alone fill, or the layers where a core holds one; None where the chip does not say."""
+    layers = [p for p in network.populations if not p.is_input]
+    if chip.kernel_words_per_core is not None:
+        return len(layers)
     if chip.neurons_per_core is None:
         return None
-    neurons = sum(p.size for p in network.populations if not p.is_input)
-    return -(-neurons // chip.neurons_per_core)
+    return -(-sum(p.size for p in layers) // chip.neurons_per_core)
 
 
 def _most(counts: list[Ints]) -> int:
@@ -139,7 +216,7 @@ def _tightest(found: list[tuple[str, int, int | None]]) -> tuple[str | None, int
     return max(known)[1:] if known else (None, None, None)
 
 
-def _layer_memory(network: Network, name: str, chip: Chip) -> list[tuple[str, int, int | None]]:
+def _layer_memory(network: Network | ChipNetwork, name: str, chip: Chip) -> list[tuple[str, int, int | None]]:
     """Words of a chip that keeps one layer per core, against its largest core.
 
     Kernel c·2^(⌈log2 k²⌉ + ⌈log2 f⌉), neurons f·2^(⌈log2 h⌉ + ⌈log2 w⌉) for c input and f output channels, kernels of

@@ -50,7 +50,12 @@ def check_neurons(network: ChipNetwork, chip: Chip) -> None:
         _check(chip, name, "inputs_per_neuron", heard, "prune it to a fan-in cap of {limit}")
         if not population.is_input:
             _check(chip, name, "synapses_out_per_neuron", sent, "prune the synapses it sends to {limit}")
-    for key, populations in (("input_neurons", network.inputs), ("output_neurons", network.outputs)):
+    hidden = [p for p in network.populations if not p.is_input and p not in network.outputs]
+    for key, populations in (
+        ("input_neurons", network.inputs),
+        ("output_neurons", network.outputs),
+        ("hidden_neurons", hidden),
+    ):
         limit, count = getattr(chip, key), sum(p.size for p in populations)
         if limit is not None and count > limit:
             raise DoesNotFit(
@@ -79,8 +84,9 @@ def check_system(cores: int, chip: Chip) -> None:
     chips, largest = -(-cores // chip.cores_per_chip), chip.largest_system_chips
     if largest is not None and chips > largest:
         raise DoesNotFit(
-            f"the network takes {cores} cores, which is {chips} {chip.name} chips, {chips - largest} more than the"
-            f" {largest} of its largest system (largest_system_chips); prune it further, or narrow its layers"
+            f"the network takes {cores} cores, which is {chips} {chip.name} chips of {chip.cores_per_chip}"
+            f" (cores_per_chip), {chips - largest} more than the {largest} of its largest system"
+            " (largest_system_chips); prune it further, or narrow its layers"
         )
 
 

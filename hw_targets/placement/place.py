@@ -21,6 +21,7 @@ from hw_targets.placement.packing.dissolving import dissolve
 from hw_targets.placement.packing.filling import can_fill, fill_all, fillers_of
 from hw_targets.placement.packing.packing import count_destinations, pack, spread
 from hw_targets.placement.placement import Placement, assembled, placed_populations
+from hw_targets.placement.skips import as_held
 from hw_targets.placement.tiles.clusters import by_shared_sources, common_sources
 from hw_targets.placement.tiles.convolution import Convolution, is_convolution
 from hw_targets.placement.tiles.grid import Pressure, best_tiles
@@ -50,17 +51,20 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
     are cut from the output backwards, because a neuron's output axons depend on how its targets were cut. Then parts
     of different populations that leave room share cores, convolutions that read inputs (and pools of them) are cut to
     fill what is left, and the lightest cores are dissolved into others. Cores are laid on the mesh, if the chip's is
-    published. Inputs stay off chip. `activity` does not influence the cores: it weights the traffic that `positions`
-    keep short, and `Placement.messages` is counted from it.
+    published. Inputs stay off chip. A connection that passes over layers is counted as synapses with a delay, which is
+    how the chip holds it (`Placement.assumptions`). `activity` does not influence the cores: it weights the traffic
+    that `positions` keep short, and `Placement.messages` is counted from it.
 
     Raises:
         DoesNotFit: a single neuron that exceeds a limit, or a network larger than the largest system of the chip.
-        InvalidChip: a chip whose cores are not described in a way that neurons can be counted on them.
+        InvalidChip: a chip that is known by its limits alone, or whose cores are not described in a way that neurons
+            can be counted on them.
         InvalidNetwork: weights that are not integers, or integers made for another chip.
         HardwareTargetError: an activity of another network, or one with values that are NaN, negative or fractional.
     """
     check_type("place", chip_network, ChipNetwork, "the network that quantize gives")
     check_type("place", chip, Chip, "what load_chip(name) gives")
+    chip.supported("place")
     check_chip(chip_network, chip)
     for synapses in chip_network.synapses:
         if not np.issubdtype(synapses.op.weight.dtype, np.integer):
@@ -70,13 +74,14 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
             )
     check_neurons(chip_network, chip)
     events = None if activity is None else events_sent(activity, chip_network)
-    options = _packed(chip_network, _all_cut(chip_network, chip), chip)
-    if _memory_keeps_fillers_out(chip_network, options[0], chip):
+    held = as_held(chip_network, chip)
+    options = _packed(held, _all_cut(held, chip), chip)
+    if _memory_keeps_fillers_out(held, options[0], chip):
         for part in SPARED:
             with suppress(DoesNotFit):
                 tight = replace(chip, synaptic_bits_per_core=int((1 - part) * (chip.synaptic_bits_per_core or 1)))
-                options += _packed(chip_network, _all_cut(chip_network, tight), chip)
-    cores = min((dissolve(chip_network, option, chip) for option in options), key=len)
+                options += _packed(held, _all_cut(held, tight), chip)
+    cores = min((dissolve(held, option, chip) for option in options), key=len)
     check_system(len(cores), chip)
     return assembled(chip_network, chip, cores, events)
 

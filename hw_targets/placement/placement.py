@@ -7,25 +7,22 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hw_targets.chips.chip import Chip
-from hw_targets.errors import InvalidFile
 from hw_targets.files.atomic import new_file
 from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import ChipNetwork, Population
 from hw_targets.placement.bounds.bounds import cores_by_resource, totals
-from hw_targets.placement.cores.cost import CoreUsage, Part, Window, core_order, usage_of
+from hw_targets.placement.cores.cost import CoreUsage, Part, usage_of
 from hw_targets.placement.fingerprint import fingerprint
-from hw_targets.placement.limits import check_chip, check_destinations, check_neurons
+from hw_targets.placement.limits import check_destinations
 from hw_targets.placement.mesh.mesh import MeshTraffic, arrange, measure
 from hw_targets.placement.mesh.traffic import core_links, messages_sent
 from hw_targets.placement.packing.packing import count_destinations
-from hw_targets.placement.tiles.convolution import Convolution, as_tile, is_convolution
-from hw_targets.targets.registry import load_chip
+from hw_targets.placement.skips import as_held, assumptions, has_delays
 
 Cores = npt.NDArray[np.int32]
 STAMP = "neuroprune placement, network sha256 "
@@ -74,7 +71,12 @@ class Placement:
     @cached_property
     def bounds(self) -> Mapping[str, int]:
         """Cores that each resource alone asks for, by the chip's fact that limits it."""
-        return cores_by_resource(totals(self.network, self.chip), self.chip)
+        return cores_by_resource(totals(as_held(self.network, self.chip), self.chip), self.chip)
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """How connections that pass over layers are held on the chip; empty where there are none."""
+        return tuple(assumptions(self.network, self.chip))
 
     @property
     def not_enforced(self) -> tuple[str, ...]:
@@ -87,6 +89,11 @@ class Placement:
                 "synaptic_bits_per_core: synapse format unpublished, "
                 + ("checked against the weights alone, so more cores may be needed" if known else "not checked")
             )
+        if has_delays(self.network):
+            if self.chip.max_delay is None:
+                unknown.append("max_delay: unpublished, not checked")
+            if self.chip.delay_bits is None and self.chip.synaptic_bits_per_core is not None:
+                unknown.append("delay_bits: unpublished, the memory of delays not counted")
         if self.chip.populations_per_core is None and any(len(core.neurons_of) > 1 for core in self.usage):
             unknown.append("populations_per_core: unpublished, cores shared by populations not checked")
         return tuple(unknown)
@@ -113,52 +120,6 @@ def placed_populations(network: ChipNetwork) -> tuple[Population, ...]:
     return tuple(network[name] for name in network.order if not network[name].is_input)
 
 
-def load_placement(path: str | os.PathLike[str], network: ChipNetwork, chip: Chip | None = None) -> Placement:
-    """Read a placement of `network` on `chip` (by default the chip the network was quantised for).
-
-    Raises:
-        InvalidFile: a file that is missing or no placement, one of another network (names, sizes, weights), core
-            indices with gaps, or a core that exceeds a limit of the chip.
-        InvalidChip: no chip given and the network names none that is known, or one that `place` refuses.
-        InvalidNetwork: integers made for another chip.
-    """
-    chip = load_chip(network.chip) if chip is None else chip
-    check_chip(network, chip)
-    cores, stamp = _read(Path(path))
-    expected = {p.name: p.size for p in placed_populations(network)}
-    if set(cores) != set(expected):
-        raise InvalidFile(
-            f"{path} places {sorted(cores)}, but the network has {sorted(expected)} on chip; it belongs to another"
-            " network, pass that one or place this one"
-        )
-    for name, size in expected.items():
-        if cores[name].shape != (size,) or cores[name].dtype != np.int32:
-            raise InvalidFile(
-                f"{path}: {name!r} is {cores[name].dtype} {cores[name].shape}, expected int32 ({size},); it belongs to"
-                " another network, pass that one or place this one"
-            )
-    if stamp.startswith(STAMP) and stamp != STAMP + fingerprint(network):
-        raise InvalidFile(
-            f"{path} was made for a network of the same populations but other weights, biases or thresholds; pass that"
-            " network, or place this one"
-        )
-    return _measured({name: cores[name] for name in expected}, network, chip, str(path))
-
-
-def _read(path: Path) -> tuple[dict[str, Cores], str]:
-    """All arrays of an .npz, and the archive's comment."""
-    try:
-        if path.exists() and not zipfile.is_zipfile(path):
-            raise InvalidFile(f"{path} is not an .npz file; pass one that Placement.save wrote")
-        with np.load(path, allow_pickle=False) as archive:
-            comment: bytes = archive.zip.comment
-            return {name: archive[name] for name in archive.files}, comment.decode(errors="replace")
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, InvalidFile):
-            raise
-        raise InvalidFile(f"{path} cannot be read as an .npz: {error}; write it again with Placement.save") from error
-
-
 def assembled(
     network: ChipNetwork, chip: Chip, parts: Sequence[Sequence[Part]], events: Mapping[str, Ints] | None
 ) -> Placement:
@@ -178,36 +139,3 @@ def assembled(
         assert positions is not None
         mesh = measure(positions, links, chip, is_measured=events is not None)
     return Placement(network, chip, cores, usage, destinations, messages, positions, mesh)
-
-
-def _measured(cores: dict[str, Cores], network: ChipNetwork, chip: Chip, where: str) -> Placement:
-    """Count what every core holds under a given assignment, and refuse one that breaks a rule."""
-    everyone = np.unique(np.concatenate([np.zeros(0, np.int32), *cores.values()]))
-    if not np.array_equal(everyone, np.arange(everyone.size)):
-        raise InvalidFile(f"{where}: core indices must run from 0 without gaps; place the network again")
-    check_neurons(network, chip)
-    parts: list[list[Part]] = [[] for _ in range(everyone.size)]
-    for name, assigned in cores.items():
-        order = core_order(network[name])
-        by_core = order[np.argsort(assigned[order], kind="stable")]
-        used, begins = np.unique(assigned[by_core], return_index=True)
-        tiles = Convolution(network, name, chip) if is_convolution(network, name) else None
-        for core, neurons in zip(used.tolist(), np.split(by_core, begins[1:]), strict=True):
-            parts[core].append(_part(network, name, neurons, tiles, chip))
-    placement = assembled(network, chip, parts, None)
-    for core, usage in enumerate(placement.usage):
-        if exceeded := usage.exceeded(chip):
-            key, used_there, limit = exceeded[0]
-            raise InvalidFile(
-                f"{where}: core {core} ({usage.population!r}) has {key} {used_there}, {used_there - limit} more than"
-                f" the {limit} of {chip.name}; place the network again"
-            )
-    return placement
-
-
-def _part(network: ChipNetwork, name: str, neurons: Ints, tiles: Convolution | None, chip: Chip) -> Part:
-    """Neurons of one core, in `core_order`; by classes if they fill a rectangle of a convolution."""
-    tile = None if tiles is None else as_tile(network[name].shape, neurons)
-    if tiles is not None and tile is not None:
-        return tiles.part(tile)
-    return Window(network, name, neurons, np.zeros(network[name].size, np.int64), chip).part(neurons.size)

@@ -160,7 +160,7 @@ def count_core(
             for synapse in all_synapses(group, network):
                 if synapse.target in position:
                     axons.add((group.source, synapse.source))
-                    entry = (position[synapse.target], synapse.weight, delay_of(group, synapse))
+                    entry = (position[synapse.target], synapse.weight, delay_of(network, group, synapse))
                     lists.setdefault(synapse.source, []).append(entry)
             for entries in lists.values():
                 entries.sort()
@@ -170,12 +170,24 @@ def count_core(
     return Recount(counts, len(axons), output_axons, synapses, cheapest(list(distinct), chip))
 
 
-def delay_of(group: Synapses, synapse: Synapse) -> int:
-    """Delay of one synapse."""
+def delay_of(network: ChipNetwork, group: Synapses, synapse: Synapse) -> int:
+    """Delay of one synapse as the chip holds it: its own, and a step for each layer that its group passes over."""
+    early = 0
+    if group.source != group.target and not group.immediate:
+        early = longest_way(network, group.target) - longest_way(network, group.source) - 1
     if group.delay is None:
-        return 0
+        return early
     rows, columns = group.delay.shape
-    return int(group.delay[synapse.target if rows > 1 else 0][synapse.source if columns > 1 else 0])
+    return early + int(group.delay[synapse.target if rows > 1 else 0][synapse.source if columns > 1 else 0])
+
+
+def longest_way(network: ChipNetwork, name: str) -> int:
+    """Steps of the longest way from an input to a population."""
+    ways = [0]
+    for group in network.synapses:
+        if group.target == name != group.source:
+            ways.append(longest_way(network, group.source) + (0 if group.immediate else 1))
+    return max(ways)
 
 
 def destination_counts(network: ChipNetwork, cores: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:

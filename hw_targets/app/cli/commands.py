@@ -181,6 +181,8 @@ def _fit(options: argparse.Namespace) -> None:
     chip = load_chip(options.chip)
     rows = check_fit(network, chip)
     print(table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"]))
+    for note in rows.not_enforced:
+        print(f"note: {note}")
     cores = cores_needed(network, chip)
     if cores is not None:
         print(f"\nits neurons alone fill {cores} cores, {-(-cores // chip.cores_per_chip)} {chip.name} chip(s)")
@@ -219,7 +221,7 @@ def _map(options: argparse.Namespace) -> None:
     )
     if removed := sum(p.size for p in real.populations) - sum(p.size for p in network.populations):
         print(f"note: left out {removed} neurons that no output depends on")
-    for note in placement.not_enforced:
+    for note in (*placement.assumptions, *placement.not_enforced):
         print(f"note: {note}")
     print(f"written to {out}")
 

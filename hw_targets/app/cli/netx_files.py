@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hw_targets.app.cli.tables import quantity, table
 from hw_targets.ir.connectivity import fan_in
-from hw_targets.ir.network import ChipNetwork, GradedInput
+from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement import place
 from hw_targets.targets.loihi.lava.check import compare_with_lava
 from hw_targets.targets.loihi.netx.reader import read_netx
@@ -39,7 +39,7 @@ def map_file(options: argparse.Namespace) -> None:
         rows.append([name, str(network[name].size), quantity(synapses), str(len(np.unique(cores)))])
     print(table(rows, ["population", "neurons", "non-zero synapses", "on cores"]))
     print(f"\n{placement.core_count} cores on {placement.chips} {chip.name} chip(s); no images, so no energy")
-    for note in placement.not_enforced:
+    for note in (*placement.assumptions, *placement.not_enforced):
         print(f"note: {note}")
     print(f"written to {out}")
 
@@ -63,5 +63,5 @@ def random_frames(network: ChipNetwork, samples: int, seed: int = 0) -> npt.NDAr
     """(T, N, *shape): whole numbers of the input's range, half of them zero."""
     rng, entry = np.random.default_rng(seed), network.inputs[0]
     shape = (network.time_steps, samples, *entry.shape)
-    top = (1 << entry.neuron.bits) - 1 if isinstance(entry.neuron, GradedInput) else 1
+    top = entry.neuron.most_sent
     return rng.integers(1, top + 1, shape) * rng.integers(0, 2, shape)

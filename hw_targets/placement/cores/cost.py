@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Edges, Ints, edges
 from hw_targets.ir.network import Array, ChipNetwork, Population, Synapses
-from hw_targets.placement.cores.formats import Lists, distinct_lists, total_bits
+from hw_targets.placement.cores.formats import DELAY_SHIFT, Lists, distinct_lists, total_bits
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def content(group: Synapses, edge: Edges) -> Ints:
         return weight
     rows, columns = group.delay.shape
     delay = group.delay[edge.target if rows > 1 else 0, edge.source if columns > 1 else 0].astype(np.int64)
-    stored: Ints = weight + (delay << 32)
+    stored: Ints = weight + (delay << DELAY_SHIFT)
     return stored
 
 

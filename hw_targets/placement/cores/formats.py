@@ -30,6 +30,8 @@ from hw_targets.ir.connectivity import Ints
 Hashes = npt.NDArray[np.uint64]
 IMPOSSIBLE = 1 << 40
 """Bits of a list that a format cannot store."""
+DELAY_SHIFT = 32
+"""The content of a synapse is its weight plus its delay shifted by so much."""
 DELAYED = 1 << 31
 """Least content of a synapse with a delay: weights are far smaller."""
 
@@ -71,7 +73,7 @@ def _widths(narrowest: int | None, widest: int) -> list[int]:
 def distinct_lists(position: Ints, content: Ints, start: Ints, chip: Chip) -> Lists:
     """Hash and cost of the distinct lists among those that begin at `start` in `position` (ascending in each list).
 
-    `content` is what each synapse stores: its weight, plus `1 << 32` times its delay.
+    `content` is what each synapse stores: its weight, plus its delay shifted by `DELAY_SHIFT`.
     """
     if start.size == 0:
         return Lists(np.zeros(0, np.uint64), np.zeros((0, max(1, len(chip_formats(chip)))), np.int64))

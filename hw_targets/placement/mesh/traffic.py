@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hw_targets.errors import HardwareTargetError
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints
-from hw_targets.ir.network import Accumulator, Array, GradedInput, Graph, Population
+from hw_targets.ir.network import Array, Graph, Population
 from hw_targets.placement.cores.cost import Part, by_source, joint_neurons
 from hw_targets.placement.mesh.mesh import Links
 
@@ -25,7 +25,7 @@ def events_sent(activity: Activity, network: Graph) -> dict[str, Ints]:
         HardwareTargetError: populations, shapes, steps or samples that are not this network's; values that are NaN,
             negative, fractional, or above what the population can send.
     """
-    senders = {p.name: p for p in network.populations if not isinstance(p.neuron, Accumulator)}
+    senders = {p.name: p for p in network.populations if not p.is_readout}
     if extra := sorted(set(activity.spikes) - set(senders)):
         raise HardwareTargetError(
             f"the activity holds {extra}, which the network does not send from (it has {list(senders)});"
@@ -81,7 +81,7 @@ def _count(spikes: Array, population: Population, batch: tuple[int, ...]) -> Int
         whole = np.isfinite(values) & (values == np.floor(values))
         _refuse(population, values, ~whole, "NaN, infinite or fractional")
     _refuse(population, values, values < 0, "negative")
-    highest = 2**population.neuron.bits - 1 if isinstance(population.neuron, GradedInput) else 1
+    highest = population.neuron.most_sent
     _refuse(population, values, values > highest, f"above {highest}")
     counts: Ints = np.count_nonzero(values, axis=(0, 1)).reshape(-1).astype(np.int64)
     return counts

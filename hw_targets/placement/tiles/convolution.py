@@ -115,7 +115,8 @@ class Convolution:
             lists += min(stored, group.shape[0] * len(row.classes) * len(column.classes))
         header, per_entry = chip.entry_header_bits or 0, chip.entry_synapses or 1
         per_list = header + (chip.list_tail_bits or 0) + (chip.word_bits or 1) - 1
-        per_synapse = (chip.weight_bits or 0) + (chip.index_bits or 0)
+        delay = (chip.delay_bits or 0) if any(group.delay for group in self.groups) else 0
+        per_synapse = (chip.weight_bits or 0) + delay + (chip.index_bits or 0)
         return synapses * per_synapse + synapses // per_entry * header + lists * per_list
 
     def cost(self, tile: Tile) -> TileCost:
@@ -170,7 +171,7 @@ class Convolution:
 
 
 def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple[Ints, Ints, Ints]:
-    """(list, position on the core, weight) of the synapses of one source neuron per channel and class."""
+    """(list, position on the core, content) of the synapses of one source neuron per channel and class."""
     low, high = tile.channels
     entries = slice(int(group.begins[low]), int(group.begins[high]))
     tap_row, tap_column = group.tap_row[entries], group.tap_column[entries]
@@ -185,7 +186,7 @@ def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple
     out = group.out[entries][entry] - low
     position = (at_row[i, a] * width + at_column[j, b]) * channels + out
     which = (group.channel[entries][entry] * len(row.classes) + class_row[i, a]) * len(column.classes)
-    return which + class_column[j, b], position, group.weight[entries][entry]
+    return which + class_column[j, b], position, group.content[entries][entry]
 
 
 def is_convolution(network: ChipNetwork, name: str) -> bool:
@@ -198,7 +199,7 @@ def is_convolution(network: ChipNetwork, name: str) -> bool:
         and name not in sources
         and all(
             isinstance(g.op, Conv2d)
-            and g.delay is None
+            and (g.delay is None or g.delay.size == 1)
             and g.op.output_shape(network[g.source].shape) == network[name].shape
             for g in groups
         )

@@ -141,7 +141,7 @@ def _bits(group: Group, weights: Ints, first: Ints, row: Axis, column: Axis, chi
     stored = (weights * (times_row[:, None] * times_column)).sum((1, 2))
     if not chip.knows_entry_format:
         return np.asarray(stored * float(chip.weight_bits))
-    density = group.weight.size / max(1, group.shape[0] * channels * weights.shape[1] * weights.shape[2])
+    density = group.content.size / max(1, group.shape[0] * channels * weights.shape[1] * weights.shape[2])
     per_synapse = min(chip.weight_bits / max(density, 1e-9), chip.weight_bits + (chip.index_bits_min or 10))
     begins = _first_in_class(first, row, column).reshape(-1)
     lists = np.concatenate(([0], np.cumsum(np.bincount(begins, minlength=channels + 1)[:channels])))

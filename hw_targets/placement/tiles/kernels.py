@@ -9,6 +9,7 @@ import numpy as np
 
 from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import ChipNetwork, Conv2d, Synapses
+from hw_targets.placement.cores.formats import DELAY_SHIFT
 from hw_targets.placement.tiles.axis import Grid
 
 
@@ -29,7 +30,10 @@ class Group:
         self.out, within, self.tap_row, self.tap_column = np.nonzero(op.weight)
         self.channel = self.out // (op.weight.shape[0] // op.groups) * op.weight.shape[1] + within
         self._place = (self.channel * kernel[0] + self.tap_row) * kernel[1] + self.tap_column
-        self.weight = op.weight[self.out, within, self.tap_row, self.tap_column].astype(np.int64)
+        self.delay = synapses.uniform_delay
+        weight = op.weight[self.out, within, self.tap_row, self.tap_column].astype(np.int64)
+        #: What a list stores per synapse, as `cores.cost.content`.
+        self.content = weight + (self.delay << DELAY_SHIFT)
         self.begins = np.searchsorted(self.out, np.arange(op.weight.shape[0] + 1))
 
     def read_from(self, source: str) -> Group:
@@ -59,7 +63,8 @@ def first_alike(groups: Sequence[Synapses], network: ChipNetwork) -> list[int]:
         assert isinstance(a.op, Conv2d)
         assert isinstance(b.op, Conv2d)
         layouts = [(op.stride, op.padding, op.dilation, op.groups) for op in (a.op, b.op)]
-        same = layouts[0] == layouts[1] and network[a.source].shape == network[b.source].shape
+        same = layouts[0] == layouts[1] and a.uniform_delay == b.uniform_delay
+        same = same and network[a.source].shape == network[b.source].shape
         return same and (a.op.weight is b.op.weight or np.array_equal(a.op.weight, b.op.weight))
 
     return [next(j for j, other in enumerate(groups) if alike(other, group)) for group in groups]

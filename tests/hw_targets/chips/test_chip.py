@@ -48,7 +48,8 @@ def test_loihi1_limits() -> None:
     assert (chip.spike_in_tile_pj, chip.hop_east_west_pj, chip.hop_north_south_pj) == (1.7, 3.0, 4.0)
     assert chip.knows_entry_format
     of_other_chips = {"core_memory_bits", "inputs_per_neuron", "synapses_out_per_neuron", "destinations_per_neuron",
-                      "input_neurons", "output_neurons", "kernel_words_per_core", "neuron_words_per_core"}  # fmt: skip
+                      "input_neurons", "output_neurons", "hidden_neurons", "synaptic_states_per_neuron",
+                      "kernel_words_per_core", "neuron_words_per_core"}  # fmt: skip
     assert set(chip.unknown) == of_other_chips
 
 

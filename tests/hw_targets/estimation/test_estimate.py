@@ -31,13 +31,16 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.placement import Placement, load_placement, place
+from hw_targets.placement import Placement, place
 from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
 from hw_targets.targets.registry import load_chip
+from hw_targets.targets.saved_placements import load_placement
 from tests.twins.energy import Prices, follow, slowest_cores
 
 CHIP = Chip(
     "tiny",
+    target=LOIHI,
     cores_per_chip=8,
     neurons_per_core=1000,
     mesh_columns=2,

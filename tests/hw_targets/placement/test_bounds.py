@@ -16,6 +16,7 @@ from hw_targets.placement import place
 from hw_targets.placement.bounds.bounds import cores_by_resource, lower_bound, stored_weights, totals
 from hw_targets.placement.bounds.copies import least_copies
 from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
 from tests.twins.placement import breaks_a_limit, count_core, recount
 
 
@@ -83,6 +84,7 @@ def test_no_placement_of_a_tiny_network_is_below_the_bound(network: ChipNetwork,
 
     chip = Chip(
         "tiny",
+        target=LOIHI,
         cores_per_chip=9,
         neurons_per_core=data.draw(st.integers(1, 5)),
         input_axons_per_core=maybe(4, 9),
@@ -101,8 +103,8 @@ def test_the_bound_is_the_optimum_where_one_resource_binds() -> None:
     populations = (Population("in", (4,), SpikeInput()), Population("h", (4,), CubaLIF(4)))
     network = ChipNetwork(populations, (Synapses("in", "h", Dense(weight)),))
     for chip in (
-        Chip("pairs", cores_per_chip=9, neurons_per_core=2, weight_bits=8),
-        Chip("bits", cores_per_chip=9, neurons_per_core=4, synaptic_bits_per_core=32, weight_bits=8),
+        Chip("pairs", target=LOIHI, cores_per_chip=9, neurons_per_core=2, weight_bits=8),
+        Chip("bits", target=LOIHI, cores_per_chip=9, neurons_per_core=4, synaptic_bits_per_core=32, weight_bits=8),
     ):
         assert lower_bound(network, chip) == fewest_cores(network, chip) == place(network, chip).core_count
     assert cores_by_resource(totals(network, chip), chip) == {"neurons_per_core": 1, "synaptic_bits_per_core": 4}
@@ -135,7 +137,7 @@ def spread(draw: st.DrawFn) -> tuple[ChipNetwork, list[int]]:
 @given(spread())
 def test_no_placement_stores_fewer_weights(case: tuple[ChipNetwork, list[int]]) -> None:
     network, assigned = case
-    chip = Chip("weights", cores_per_chip=9, neurons_per_core=99, weight_bits=1)
+    chip = Chip("weights", target=LOIHI, cores_per_chip=9, neurons_per_core=99, weight_bits=1)
     stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": assigned}))
     assert stored >= stored_weights(network, "a")
 
@@ -162,7 +164,9 @@ def test_copies_by_hand(size: tuple[int, int], kernel: tuple[int, int], copies: 
     populations = (Population("in", (1, *size), SpikeInput()), Population("a", (1, *size), CubaLIF(4)))
     network = ChipNetwork(populations, (Synapses("in", "a", op),))
     whole = recount(
-        network, Chip("w", cores_per_chip=1, neurons_per_core=99, weight_bits=1), {"a": [0] * int(np.prod(size))}
+        network,
+        Chip("w", target=LOIHI, cores_per_chip=1, neurons_per_core=99, weight_bits=1),
+        {"a": [0] * int(np.prod(size))},
     )
     assert copies <= (whole[0].synaptic_bits or 0)
 
@@ -183,7 +187,7 @@ def test_copies_against_all_ways_to_spread_the_targets(data: st.DataObject) -> N
     network = ChipNetwork(
         (Population("in", source, SpikeInput()), Population("a", shape, CubaLIF(4))), (Synapses("in", "a", op),)
     )
-    chip = Chip("w", cores_per_chip=9, neurons_per_core=99, weight_bits=1)
+    chip = Chip("w", target=LOIHI, cores_per_chip=9, neurons_per_core=99, weight_bits=1)
     size = int(np.prod(shape))
     blocks = [tuple(n for n in range(size) if number >> n & 1) for number in range(1 << size)]
     stored = {block: count_core(network, [("a", block)], chip, 0).synaptic_bits or 0 for block in blocks}
@@ -213,7 +217,7 @@ def test_copies_in_large_images_against_cores_drawn_at_random(data: st.DataObjec
         Population("a", (1, *map(int, (row.max() + 1, column.max() + 1))), CubaLIF(4)),
     )
     network = ChipNetwork(populations, (Synapses("in", "a", op),))
-    chip = Chip("w", cores_per_chip=9, neurons_per_core=99, weight_bits=1)
+    chip = Chip("w", target=LOIHI, cores_per_chip=9, neurons_per_core=99, weight_bits=1)
     held = np.unique(cores, return_inverse=True)[1].tolist()
     stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": held}))
     assert float(least_copies(op, (1, size, size)).sum()) <= stored + 1e-6
@@ -225,7 +229,7 @@ def test_equal_kernels_and_columns_count_once() -> None:
     entries = tuple(Population(name, (1, 2, 2), SpikeInput()) for name in ("left", "right"))
     target = Population("a", (1, 2, 2), CubaLIF(4))
     network = ChipNetwork((*entries, target), tuple(Synapses(entry.name, "a", kernel) for entry in entries))
-    chip = Chip("w", cores_per_chip=1, neurons_per_core=99, synaptic_bits_per_core=10, weight_bits=1)
+    chip = Chip("w", target=LOIHI, cores_per_chip=1, neurons_per_core=99, synaptic_bits_per_core=10, weight_bits=1)
     assert stored_weights(network, "a") == recount(network, chip, {"a": [0] * 4})[0].synaptic_bits == 16
     assert cores_by_resource(totals(network, chip), chip)["synaptic_bits_per_core"] == ceil(16 / 10)
 
@@ -236,7 +240,7 @@ def test_pools_store_what_their_lists_need(cores: list[int]) -> None:
     pool = Conv2d(np.full((2, 1, 3, 3), 5, np.int32), padding=(1, 1), groups=2)
     populations = (Population("in", (2, 4, 4), SpikeInput()), Population("a", (2, 4, 4), CubaLIF(4)))
     network = ChipNetwork(populations, (Synapses("in", "a", pool),))
-    chip = Chip("w", cores_per_chip=32, neurons_per_core=99, weight_bits=1)
+    chip = Chip("w", target=LOIHI, cores_per_chip=32, neurons_per_core=99, weight_bits=1)
     stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": cores * 2}))
     assert stored_weights(network, "a") <= stored
 
@@ -250,7 +254,7 @@ def test_relays_are_stored_once(density: float) -> None:
     kernel[3:, :, 1, 1] = 100 * np.eye(3, dtype=np.int32)
     populations = (Population("in", (3, 2, 2), SpikeInput()), Population("a", (6, 2, 2), CubaLIF(4)))
     network = ChipNetwork(populations, (Synapses("in", "a", Conv2d(kernel, padding=(1, 1))),))
-    chip = Chip("w", cores_per_chip=9, neurons_per_core=99, weight_bits=1)
+    chip = Chip("w", target=LOIHI, cores_per_chip=9, neurons_per_core=99, weight_bits=1)
     stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": [0] * 12 + [1] * 12}))
     assert stored_weights(network, "a") <= stored
     columns = Dense(9 * np.eye(5, dtype=np.int32))

@@ -18,10 +18,12 @@ from hw_targets.placement.packing import balance
 from hw_targets.placement.packing.balance import KEPT_INPUT, KEPT_OUTPUT, leaving_room
 from hw_targets.placement.tiles.tiling import sequential
 from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
 from tests.twins.placement import breaks_a_limit, recount
 
 CHIP = Chip(
     "axons",
+    target=LOIHI,
     cores_per_chip=99,
     neurons_per_core=8,
     input_axons_per_core=40,

@@ -19,6 +19,7 @@ from hw_targets.placement.cores.formats import (
 )
 from hw_targets.placement.tiles.convolution import Convolution, Tile
 from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
 from hw_targets.targets.registry import load_chip
 from tests.twins.placement import bits_of_list, cheapest, count_core, pixel_order
 
@@ -28,6 +29,7 @@ def chips(draw: st.DrawFn) -> Chip:
     index, skip = draw(st.integers(4, 8)), draw(st.none() | st.integers(1, 4))
     return Chip(
         "tiny",
+        target=LOIHI,
         cores_per_chip=1,
         neurons_per_core=256,
         synapse_formats_per_core=draw(st.none() | st.integers(1, 7)),

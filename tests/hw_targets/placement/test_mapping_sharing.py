@@ -19,6 +19,7 @@ from hw_targets.placement.packing.packing import count_destinations, pack, sprea
 from hw_targets.placement.placement import placed_populations
 from hw_targets.placement.tiles.tiling import sequential
 from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
 from tests.twins.placement import breaks_a_limit, recount
 
 
@@ -50,7 +51,14 @@ def image_and_memory(rng: np.random.Generator, hidden: int, *, pool: bool = Fals
 def test_the_first_layer_fills_cores_that_memory_fills() -> None:
     """Two of eight dense neurons fill a core's memory but for a kernel: four cores, with room for 4 × 18 others."""
     network = image_and_memory(np.random.default_rng(0), 8)
-    chip = Chip("room", cores_per_chip=16, neurons_per_core=20, synaptic_bits_per_core=2 * 72 * 8 + 560, weight_bits=8)
+    chip = Chip(
+        "room",
+        target=LOIHI,
+        cores_per_chip=16,
+        neurons_per_core=20,
+        synaptic_bits_per_core=2 * 72 * 8 + 560,
+        weight_bits=8,
+    )
     assert can_fill(network, "a")
     assert not can_fill(network, "h")
     placement = checked(place(network, chip), network, chip)
@@ -74,6 +82,7 @@ def test_filled_cores_hold_every_limit(
     network = image_and_memory(np.random.default_rng(seed), hidden, pool=pool)
     chip = Chip(
         "room",
+        target=LOIHI,
         cores_per_chip=16,
         neurons_per_core=neurons,
         input_axons_per_core=72 + axons // 4,
@@ -88,7 +97,14 @@ def test_filled_cores_hold_every_limit(
 def test_a_pool_fills_room_too() -> None:
     """Two dense neurons fill a core's memory: their cores have room for the pool, then for what it reads."""
     network = image_and_memory(np.random.default_rng(0), 8, pool=True)
-    chip = Chip("room", cores_per_chip=16, neurons_per_core=20, synaptic_bits_per_core=2 * 18 * 8 + 800, weight_bits=8)
+    chip = Chip(
+        "room",
+        target=LOIHI,
+        cores_per_chip=16,
+        neurons_per_core=20,
+        synaptic_bits_per_core=2 * 18 * 8 + 800,
+        weight_bits=8,
+    )
     assert fillers_of(network, {"a", "p", "h"}) == ["a", "p"]
     assert fillers_of(network, {"p"}) == []  # what it reads stays, and must not send to more cores
     chip = replace(chip, neurons_per_core=12, output_axons_per_core=40)
@@ -110,7 +126,7 @@ def layers(sizes: tuple[int, ...]) -> ChipNetwork:
 def test_a_light_core_goes_in_pieces() -> None:
     """Three cores of ten neurons, eight, eight and four of them used: the four fit as two and two."""
     network = layers((3, 8, 8, 4))
-    chip = Chip("ten", cores_per_chip=9, neurons_per_core=10, weight_bits=8)
+    chip = Chip("ten", target=LOIHI, cores_per_chip=9, neurons_per_core=10, weight_bits=8)
     parts = whole_populations(network, chip)
     found = dissolve(network, [[part] for part in parts], chip)
     assert [{part.population: part.neurons.tolist() for part in core} for core in found] == [
@@ -128,7 +144,10 @@ def whole_populations(network: ChipNetwork, chip: Chip) -> list[Part]:
 
 def test_parts_spread_evenly() -> None:
     """Five, five, four and four neurons on cores of ten: first fit fills one core, evenly nine are on each."""
-    network, chip = layers((3, 5, 5, 4, 4)), Chip("ten", cores_per_chip=9, neurons_per_core=10, weight_bits=8)
+    network, chip = (
+        layers((3, 5, 5, 4, 4)),
+        Chip("ten", target=LOIHI, cores_per_chip=9, neurons_per_core=10, weight_bits=8),
+    )
     parts = whole_populations(network, chip)
     sends = count_destinations([[part] for part in parts], {p.name: p.size for p in network.populations})
     first = pack(parts, sends, chip)
@@ -145,6 +164,7 @@ def test_spread_cores_hold_every_limit(sizes: list[int], cores: int, neurons: in
     network = layers((3, *sizes))
     chip = Chip(
         "spread",
+        target=LOIHI,
         cores_per_chip=9,
         neurons_per_core=neurons,
         input_axons_per_core=max(6, axons // 3),
@@ -167,7 +187,7 @@ def test_spread_cores_hold_every_limit(sizes: list[int], cores: int, neurons: in
     assert not any(breaks_a_limit(core, chip) for core in recount(network, chip, held))
 
 
-TEN = Chip("ten", cores_per_chip=9, neurons_per_core=10, weight_bits=8)
+TEN = Chip("ten", target=LOIHI, cores_per_chip=9, neurons_per_core=10, weight_bits=8)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,11 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.placement import Placement, load_placement, place
+from hw_targets.placement import Placement, place
 from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.target import LOIHI
 from hw_targets.targets.registry import load_chip
+from hw_targets.targets.saved_placements import load_placement
 from tests.twins.placement import (
     all_synapses,
     breaks_a_limit,
@@ -42,7 +44,7 @@ from tests.twins.placement import (
 )
 
 Rng = np.random.Generator
-LIMITLESS = Chip("limitless", cores_per_chip=4, neurons_per_core=1000, weight_bits=8)
+LIMITLESS = Chip("limitless", target=LOIHI, cores_per_chip=4, neurons_per_core=1000, weight_bits=8)
 REFUSED = re.compile(
     r"population '(\w+)': neuron (\d+) alone needs (\d+) [a-z ]+, (\d+) more than the (\d+) of a \w+ core \((\w+)\); "
     r"(prune .*)"
@@ -110,6 +112,7 @@ def chips(draw: st.DrawFn) -> Chip:
     columns, rows, per_router = draw(st.sampled_from([(2, 2, 1), (1, 1, 4), (3, 1, 2)]))
     return Chip(
         "tiny",
+        target=LOIHI,
         cores_per_chip=draw(st.integers(1, 4)),
         neurons_per_core=draw(st.integers(1, 12)),
         input_axons_per_core=maybe(12, 70),

@@ -209,6 +209,8 @@ def _conv_layer(
     names = ", ".join(p.name for p in here)
     if loops := [s.name for p in here for s in network.incoming(p.name) if s.is_recurrent]:
         raise UnsupportedModel(f"netx has no recurrent convolutions: {', '.join(loops)}; use a dense layer")
+    if delayed := [s.name for s in incoming if s.delay is not None]:
+        raise UnsupportedModel(f"netx's loader ignores delays of convolutions: {', '.join(delayed)}; use a dense layer")
     ops = [s.op for s in incoming if isinstance(s.op, Conv2d)]
     grids = {op.output_shape(network[s.source].shape)[1:] for s, op in zip(incoming, ops, strict=True)}
     # A 1×1 kernel has no dilation of its own.

@@ -31,9 +31,10 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.placement import Placement, load_placement
+from hw_targets.placement import Placement
 from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.sanafe.writer import FILES, export_sanafe, group_names
+from hw_targets.targets.saved_placements import load_placement
 
 needs_sanafe = pytest.mark.skipif(sanafe_program.missing() is not None, reason=str(sanafe_program.missing()))
 STEPS = 5
