@@ -1,23 +1,58 @@
-"""Soft threshold pruning for spiking and ordinary PyTorch networks, and exact synaptic-operation counts."""
+"""Soft threshold pruning for spiking and ordinary PyTorch networks, and exact synaptic-operation counts.
 
-from neuroprune.pruning.at_initialization import prune_at_initialization
-from neuroprune.pruning.fan_in import Cap
-from neuroprune.pruning.proximal import inverse_soft_threshold, soft_threshold
-from neuroprune.pruning.pruner import SoftThresholdPruner
-from neuroprune.pruning.rounding import Grid, frozen_batch_norm
-from neuroprune.schedules import (
-    LATS,
-    PGH,
-    SLATS,
-    STR,
-    ConstantThreshold,
-    EpochLATS,
-    Schedule,
-    STDSLinear,
-    STDSSine,
-    learning_rates,
-)
-from neuroprune.synops.counter import LayerSynOps, SynOps, SynOpsCounter, count_synops
+Every name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuroprune.pruning.at_initialization import prune_at_initialization
+    from neuroprune.pruning.fan_in import Cap
+    from neuroprune.pruning.proximal import inverse_soft_threshold, soft_threshold
+    from neuroprune.pruning.pruner import SoftThresholdPruner
+    from neuroprune.pruning.rounding import Grid, frozen_batch_norm
+    from neuroprune.schedules import (
+        LATS,
+        PGH,
+        SLATS,
+        STR,
+        ConstantThreshold,
+        EpochLATS,
+        Schedule,
+        STDSLinear,
+        STDSSine,
+        learning_rates,
+    )
+    from neuroprune.synops.counter import LayerSynOps, SynOps, SynOpsCounter, count_synops
+
+#: Where each public name is defined.
+_HOME = {
+    "LATS": "schedules",
+    "PGH": "schedules",
+    "SLATS": "schedules",
+    "STR": "schedules",
+    "Cap": "pruning.fan_in",
+    "ConstantThreshold": "schedules",
+    "EpochLATS": "schedules",
+    "Grid": "pruning.rounding",
+    "LayerSynOps": "synops.counter",
+    "STDSLinear": "schedules",
+    "STDSSine": "schedules",
+    "Schedule": "schedules",
+    "SoftThresholdPruner": "pruning.pruner",
+    "SynOps": "synops.counter",
+    "SynOpsCounter": "synops.counter",
+    "count_synops": "synops.counter",
+    "frozen_batch_norm": "pruning.rounding",
+    "inverse_soft_threshold": "pruning.proximal",
+    "learning_rates": "schedules",
+    "prune_at_initialization": "pruning.at_initialization",
+    "soft_threshold": "pruning.proximal",
+}
+_ROOMS = ("frameworks", "models", "pruning", "schedules", "synops", "training")
 
 __all__ = [
     "LATS",
@@ -42,3 +77,15 @@ __all__ = [
     "prune_at_initialization",
     "soft_threshold",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"neuroprune.{_HOME[name]}"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"neuroprune.{name}")
+    raise AttributeError(f"module 'neuroprune' has no attribute {name!r}")

@@ -27,7 +27,7 @@ from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import QuantizationError
 from hw_targets.ir.network import ChipNetwork
 from hw_targets.quantization.quantize import quantize
-from neuroprune.training.data.images import Images, Split
+from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.loop import predictor, progress_bar
 from neuroprune.training.recipe import Recipe
 
@@ -116,12 +116,12 @@ def measure(run: Run) -> Outcome:
     return Outcome(run.sparsity, run.seed, trained.sparsity, accuracy, exact, changed, rounded)
 
 
-def _sets(data: Split[Images], *, quick: bool) -> Iterator[tuple[str, Images]]:
+def _sets(data: Split[DataSet], *, quick: bool) -> Iterator[tuple[str, DataSet]]:
     for name, images in zip(SETS, (data.validation, data.test), strict=True):
         yield name, images.subset(0, QUICK_IMAGES) if quick else images
 
 
-def _classes(network: ChipNetwork, images: Images) -> npt.NDArray[np.int64]:
+def _classes(network: ChipNetwork, images: DataSet) -> npt.NDArray[np.int64]:
     return np.concatenate([emulate(network, batch).output.argmax(1) for batch, _ in images.batches(BATCH)])
 
 

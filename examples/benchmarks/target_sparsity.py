@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import (
 
 from examples.benchmarks.common import Goal, Report, Result, one_thread, summarize
 from neuroprune import LATS, SoftThresholdPruner
-from neuroprune.training.data.images import fashion_mnist
+from neuroprune.training.data.fashion_mnist import fashion_mnist
 from neuroprune.training.loop import progress_bar
 
 SEED, COUNT = 2023, 30

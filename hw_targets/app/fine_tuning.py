@@ -13,7 +13,7 @@ from hw_targets.targets.registry import load_chip
 from neuroprune.pruning.pruner import SoftThresholdPruner
 from neuroprune.pruning.rounding import frozen_batch_norm
 from neuroprune.schedules import ConstantThreshold
-from neuroprune.training.data.images import Images, Split
+from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.loop import Record, predictor, train
 from neuroprune.training.recipe import InvalidRecipe, Recipe
 
@@ -25,7 +25,7 @@ class FineTuned(NamedTuple):
     scales: Mapping[str, float]
 
 
-def check_fine_tuning(recipe: Recipe, data: Split[Images]) -> None:
+def check_fine_tuning(recipe: Recipe, data: Split[DataSet]) -> None:
     """Find grids for the untrained model, so that what a chip cannot hold is known before the training.
 
     Raises:
@@ -45,7 +45,7 @@ def check_fine_tuning(recipe: Recipe, data: Split[Images]) -> None:
         )
 
 
-def fine_tune(trained: Trained, recipe: Recipe, data: Split[Images], *, record: Record | None = None) -> FineTuned:
+def fine_tune(trained: Trained, recipe: Recipe, data: Split[DataSet], *, record: Record | None = None) -> FineTuned:
     """Fine-tune a trained model in place on the recipe's chip; zeros stay zero, batch-norm holds still.
 
     Raises:

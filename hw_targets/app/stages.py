@@ -25,8 +25,11 @@ from hw_targets.placement import Placement, place
 from hw_targets.quantization.quantize import quantize
 from neuroprune.frameworks import framework_of
 from neuroprune.synops.counter import SynOps, SynOpsCounter
+from neuroprune.training.data.base import DataSet, Split
+from neuroprune.training.data.fashion_mnist import fashion_mnist
 from neuroprune.training.data.image_folder import image_folder
-from neuroprune.training.data.images import Images, Split, as_input, fashion_mnist
+from neuroprune.training.data.images import as_input
+from neuroprune.training.data.own import own_data
 from neuroprune.training.loop import Record, evaluation_batch, predictor, progress_bar, train
 from neuroprune.training.recipe import InvalidRecipe, Recipe
 
@@ -34,22 +37,28 @@ from neuroprune.training.recipe import InvalidRecipe, Recipe
 CALIBRATION_IMAGES = 100
 
 
-def load_data(recipe: Recipe) -> Split[Images]:
-    """The recipe's images, bounded by its limits (an image folder's `test_limit` is its validation's, too).
+def load_data(recipe: Recipe) -> Split[DataSet]:
+    """The recipe's samples, bounded by its limits (`test_limit` of a folder or factory is its validation's, too).
 
     Raises:
         DatasetNotFound: there are none, or their folder is not laid out as it must be.
+        InvalidRecipe: the recipe's own data set is none; the message says what it lacks.
     """
+    if recipe.data_factory is not None:
+        own = own_data(recipe.name, recipe.data_factory, recipe.data_arguments)
+        limit = recipe.test_limit
+        validation, test = (part.subset(0, limit or len(part)) for part in (own.validation, own.test))
+        return Split[DataSet](own.train.subset(0, recipe.train_limit or len(own.train)), validation, test)
     if recipe.folder is None:
         data = fashion_mnist()
         train_set = data.train.subset(0, recipe.train_limit or len(data.train))
-        return Split[Images](train_set, data.validation, data.test.subset(0, recipe.test_limit or len(data.test)))
+        return Split[DataSet](train_set, data.validation, data.test.subset(0, recipe.test_limit or len(data.test)))
     found = image_folder(recipe.folder)
     test = found.test.subset(0, recipe.test_limit or len(found.test))
-    return Split[Images](found.train.subset(0, recipe.train_limit or len(found.train)), test, test)
+    return Split[DataSet](found.train.subset(0, recipe.train_limit or len(found.train)), test, test)
 
 
-def chip_images(recipe: Recipe) -> Images:
+def chip_images(recipe: Recipe) -> DataSet:
     """The recipe's test images, for a chip.
 
     Raises:
@@ -60,7 +69,7 @@ def chip_images(recipe: Recipe) -> Images:
     return test
 
 
-def check_unit_range(recipe: Recipe, images: Images) -> None:
+def check_unit_range(recipe: Recipe, images: DataSet) -> None:
     """Refuse images that a chip does not take.
 
     Raises:
@@ -73,7 +82,7 @@ def check_unit_range(recipe: Recipe, images: Images) -> None:
         )
 
 
-def calibration_images(data: Split[Images]) -> Tensor:
+def calibration_images(data: Split[DataSet]) -> Tensor:
     """Some training images, always the same and of mixed classes, for `quantize`."""
     count = min(CALIBRATION_IMAGES, len(data.train))
     images, _ = next(data.train.training_batches(count, 1, 0))
@@ -104,7 +113,7 @@ class Trained:
 
 def train_recipe(
     recipe: Recipe,
-    data: Images,
+    data: DataSet,
     *,
     pruned: bool,
     record: Record | None = None,
@@ -138,7 +147,7 @@ def train_recipe(
 
 
 def train_dense_and_pruned(
-    recipe: Recipe, data: Images, record_dense: Record, record_pruned: Record
+    recipe: Recipe, data: DataSet, record_dense: Record, record_pruned: Record
 ) -> tuple[Trained, Trained]:
     """Both runs side by side, each in a process of its own on half of the cores.
 
@@ -164,7 +173,7 @@ def train_dense_and_pruned(
     return Trained(model.eval(), 0.0), pruned
 
 
-def _train_dense(recipe: Recipe, data: Images, threads: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+def _train_dense(recipe: Recipe, data: DataSet, threads: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """The dense run, in a child process: weights and records, which unlike a spiking model can be sent back."""
     torch.set_num_threads(threads)
     rows: list[dict[str, float]] = []
@@ -179,7 +188,8 @@ def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
 
 def model_input(model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
     """Two images as a model takes them, in the time layout its framework wants."""
-    example, framework = as_input(images[:2]), framework_of(model)
+    example = images[:2] if images.is_floating_point() else as_input(images[:2])
+    framework = framework_of(model)
     axis = None if framework is None else framework.time_axis(model)
     if axis == 0:
         return example.expand(time_steps, *example.shape)
@@ -206,7 +216,7 @@ def to_chip(
 
 
 @torch.no_grad()
-def measure_synops(model: nn.Module, data: Images, time_steps: int) -> SynOps:
+def measure_synops(model: nn.Module, data: DataSet, time_steps: int) -> SynOps:
     """Synaptic operations of a model on all images of a set, all steps."""
     predict = predictor(model, time_steps)
     with SynOpsCounter(model) as counter:
@@ -215,7 +225,7 @@ def measure_synops(model: nn.Module, data: Images, time_steps: int) -> SynOps:
     return counter.result()
 
 
-def emulated_accuracy(network: ChipNetwork | Network, data: Images, *, title: str, batch: int = 250) -> float:
+def emulated_accuracy(network: ChipNetwork | Network, data: DataSet, *, title: str, batch: int = 250) -> float:
     """Fraction of images that a network classifies correctly when emulated."""
     correct = 0
     with progress_bar(len(data), title) as bar:
@@ -286,7 +296,7 @@ def core_usage(placement: Placement) -> list[dict[str, Any]]:
     ]
 
 
-def lava_images(data: Images, samples: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def lava_images(data: DataSet, samples: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The first `samples` images as integers."""
     images: np.ndarray[Any, np.dtype[np.uint8]] = data.pixels(samples).numpy()
     return images

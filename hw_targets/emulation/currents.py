@@ -90,16 +90,21 @@ def apply(op: Op, spikes: Tensor, source: Shape, weights: Weights) -> Tensor:
     return y.reshape(1 if static else lead[0], lead[1], *y.shape[1:]).expand(*lead, *y.shape[1:])
 
 
+def through(op: Op, weight: Tensor, x: Tensor) -> Tensor:
+    """op(x) for x (n, *source), with `weight` in place of the op's own."""
+    if isinstance(op, Conv2d):
+        return F.conv2d(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
+    return F.linear(x.flatten(1), weight)
+
+
 def _in_floats(op: Op, x: Tensor, source: Shape, weights: Weights) -> Tensor:
     weight, whole = weights.floats(op), np.issubdtype(op.weight.dtype, np.integer)
-    if isinstance(op, Conv2d):
+    if op.is_spatial:
         # With channels last oneDNN reorders neither its input nor its output; with one channel it may err (torch 2.12:
         # wrong sums where the output is one column wide).
         layout = torch.channels_last if whole and source[0] > 1 and not x.is_cuda else torch.preserve_format
         x = x.to(weight.dtype, memory_format=layout)
-        y = F.conv2d(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
-    else:
-        y = F.linear(x.flatten(1).to(weight.dtype), weight)
+    y = through(op, weight, x.to(weight.dtype))
     return y.round_() if y.is_cuda and whole else y
 
 

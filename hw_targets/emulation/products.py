@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hw_targets.ir.network import Conv2d, Dense, Op, Pair, Shape
+from hw_targets.ir.ops import positions
 
 #: Float32 holds all whole numbers up to here.
 EXACT = 1 << 24
@@ -145,8 +146,7 @@ def in_bytes(op: Op, x: Tensor, weights: Weights) -> Tensor | None:
 
 def _additions(op: Op, x: Tensor) -> int:
     """Of a product with all of x, pruned weights included."""
-    positions = 1 if isinstance(op, Dense) else prod(op.output_shape(tuple(x.shape[1:]))[1:])
-    return len(x) * positions * op.weight.size
+    return len(x) * positions(op, tuple(x.shape[1:])) * op.weight.size
 
 
 def _is_trusted(op: Conv2d, source: Shape, w: Bytes) -> bool:
@@ -211,7 +211,7 @@ def _patches(op: Conv2d, x: Tensor) -> Tensor:
 
 
 def _as_bytes(op: Op) -> Bytes | None:
-    suited = op.weight.shape[1] >= SHORTEST_ROW if isinstance(op, Dense) else op.groups == 1
+    suited = op.groups == 1 if op.is_spatial else op.weight.shape[1] >= SHORTEST_ROW
     whole = np.issubdtype(op.weight.dtype, np.integer)
     if not (suited and whole and op.weight.size):
         return None
@@ -228,8 +228,7 @@ def _shifted(op: Op, shift: int) -> Bytes:
     below = above - rows.sum(1, dtype=np.int64)
     scales = torch.from_numpy(np.full(len(rows), 1 << shift, np.float32))
     zeros = torch.from_numpy(np.zeros(len(rows), np.int32))
-    layout = None if isinstance(op, Dense) else (op.stride, op.padding, op.dilation, op.groups)
-    return Bytes(layout, torch.from_numpy(narrow), scales, zeros, int(max(above.max(), below.max())))
+    return Bytes(op.layout or None, torch.from_numpy(narrow), scales, zeros, int(max(above.max(), below.max())))
 
 
 @cache

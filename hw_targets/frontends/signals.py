@@ -54,6 +54,11 @@ class Signal:
         return all(t.via is None for t in self.terms) and self.bias is None
 
     @property
+    def is_matrix(self) -> bool:
+        """Whether a matrix is the only thing applied."""
+        return all(isinstance(t.via, Dense) for t in self.terms) and self.bias is None
+
+    @property
     def is_pooled(self) -> bool:
         """Whether the average pool is the only thing applied."""
         return all(isinstance(t.via, AvgPool) for t in self.terms) and self.bias is None
@@ -77,11 +82,13 @@ def scale(signal: Signal, gain: Floats, shift: Floats | None = None) -> Signal:
     Raises:
         UnsupportedModel: a gain for every feature of a flattened convolution.
     """
-    if any(_outputs(t) != len(gain) for t in signal.terms):
+    rows = [_outputs(t) for t in signal.terms]
+    if any(n not in (len(gain), prod(signal.shape)) for n in rows):
         raise UnsupportedModel(
             f"normalises {len(gain)} flattened features of a convolution; put a BatchNorm2d before the flatten instead"
         )
-    terms = _each(signal, lambda t: _scale_op(as_op(t), gain))
+    # A matrix onto a grid has a row for every position of a channel.
+    terms = _each(signal, lambda t: _scale_op(as_op(t), gain.repeat(_outputs(t) // len(gain))))
     bias = None if signal.bias is None else signal.bias * gain
     if shift is not None:
         bias = shift if bias is None else bias + shift
@@ -141,7 +148,12 @@ def dense(signal: Signal, weight: Floats, bias: Floats | None) -> Signal:
         UnsupportedModel: two linear layers in a row.
     """
     _check_single_linear(signal)
-    terms = _each(signal, lambda t: Dense(_through_pool(weight, t, signal.shape)))
+
+    def through(term: Term) -> Dense:
+        pooled = None if term.via is None else prod(signal.shape) // term.source_shape[0]
+        return Dense(_through_pool(weight, term, signal.shape), pooled)
+
+    terms = _each(signal, through)
     return Signal((len(weight),), terms, bias)
 
 
@@ -154,6 +166,18 @@ def conv(signal: Signal, op: Conv2d, bias: Floats | None, shape: Shape) -> Signa
     _check_single_linear(signal)
     terms = _each(signal, lambda t: op if t.via is None else _compose(op, t, signal.shape))
     return Signal(shape, terms, bias)
+
+
+def linear_map(signal: Signal, make: Callable[[Shape], Op], bias: Floats | None, shape: Shape) -> Signal:
+    """Any op on spikes, pooled or not, onto neurons of any shape; `make` gives it for a source's shape.
+
+    Raises:
+        UnsupportedModel: two linear layers in a row, or a convolution of a pool that cannot be one convolution.
+    """
+    op = make(signal.shape)
+    if isinstance(op, Conv2d):
+        return conv(signal, op, bias, shape)
+    return replace(dense(signal, op.weight, bias), shape=shape)
 
 
 def as_op(term: Term) -> Op:
@@ -233,4 +257,5 @@ def _compose(op: Conv2d, term: Term, pooled: Shape) -> Conv2d:
         (op.stride[0] * pool.stride[0], op.stride[1] * pool.stride[1]),
         (op.padding[0] * pool.stride[0] + pool.padding[0], op.padding[1] * pool.stride[1] + pool.padding[1]),
         groups=op.groups,
+        taps_unpooled=prod(taps),
     )

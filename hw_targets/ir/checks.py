@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 
 from hw_targets.errors import InvalidNetwork
-from hw_targets.ir.populations import LONGEST_DELAY, Conv2d, Dense, Population, Shape, Synapses
+from hw_targets.ir.ops import Shape
+from hw_targets.ir.populations import LONGEST_DELAY, Population, Synapses
 
 
 def check_bias(population: Population) -> None:
@@ -43,13 +44,7 @@ def check_synapses(synapses: Synapses, populations: Mapping[str, Population]) ->
             raise InvalidNetwork(f"synapses {synapses.name} name a population {end!r} that does not exist")
     source, target, op = populations[synapses.source], populations[synapses.target], synapses.op
     weight = op.weight
-    if isinstance(op, Conv2d):
-        fits = weight.ndim == 4 and len(source.shape) == 3
-        fits = fits and weight.shape[1] * op.groups == source.shape[0] and weight.shape[0] % op.groups == 0
-    else:
-        fits = weight.ndim == 2 and weight.shape[1] == source.size
-    fits = fits and prod(op.output_shape(source.shape)) == target.size
-    if not fits:
+    if not (op.takes(source.shape) and prod(op.output_shape(source.shape)) == target.size):
         raise InvalidNetwork(
             f"synapses {synapses.name}: weight {weight.shape} does not take {source.shape} to {target.shape}"
         )
@@ -71,7 +66,7 @@ def _check_delay(synapses: Synapses, shape: Shape) -> None:
     delay = synapses.delay
     if delay is None:
         return
-    fits = delay.ndim == 2 and (isinstance(synapses.op, Dense) or delay.size == 1)
+    fits = delay.ndim == 2 and (not synapses.op.is_spatial or delay.size == 1)
     fits = fits and all(d in (1, n) for d, n in zip(delay.shape, shape, strict=False))
     if not fits or not np.issubdtype(delay.dtype, np.integer):
         raise InvalidNetwork(

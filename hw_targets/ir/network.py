@@ -20,7 +20,8 @@ import numpy as np
 from hw_targets.errors import InvalidNetwork
 from hw_targets.ir.checks import check_bias, check_synapses
 from hw_targets.ir.neurons import LIF, Accumulator, ChipNeuron, GradedInput, Neuron, SpikeInput
-from hw_targets.ir.populations import Array, Conv2d, Dense, Op, Pair, Population, Shape, Synapses
+from hw_targets.ir.ops import Array, Conv2d, Dense, Op, Pair, Shape, equal
+from hw_targets.ir.populations import Population, Synapses
 
 if TYPE_CHECKING:
     from hw_targets.ir.dynamics import Dynamics
@@ -44,13 +45,6 @@ __all__ = [
     "SpikeInput",
     "Synapses",
 ]
-
-
-def _equal(a: Op, b: Op) -> bool:
-    if isinstance(a, Conv2d) and isinstance(b, Conv2d):
-        layout = (a.stride, a.padding, a.dilation, a.groups) == (b.stride, b.padding, b.dilation, b.groups)
-        return layout and np.array_equal(a.weight, b.weight)
-    return type(a) is type(b) and np.array_equal(a.weight, b.weight)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,7 +107,7 @@ class Graph:
                 other = self[first.source]
                 alike = other.shape == source.shape and not (other.neuron.is_graded or source.neuron.is_graded)
                 alike = alike and not any(g.is_recurrent or g.delay is not None or g.immediate for g in (first, s))
-                if alike and _equal(first.op, s.op):
+                if alike and equal(first.op, s.op):
                     sources.append(s.source)
                     break
             else:

@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
-
-import numpy.typing as npt
 
 from hw_targets.ir.neurons import LIF, Neuron
-
-Shape: TypeAlias = tuple[int, ...]
-Pair: TypeAlias = tuple[int, int]
-Array: TypeAlias = npt.NDArray[Any]
+from hw_targets.ir.ops import Array, Op, Shape
 
 #: Steps; a run keeps what is on its way, so that a bound is needed. Chips and formats hold far shorter delays.
 LONGEST_DELAY = 1 << 12
@@ -58,41 +52,6 @@ class Population:
     def has_neuron_biases(self) -> bool:
         """Whether neurons of one channel have biases of their own."""
         return self.bias is not None and self.bias.shape == (self.size,) != (self.shape[0],)
-
-
-@dataclass(frozen=True, eq=False)
-class Conv2d:
-    """Cross-correlation with zero padding, as `torch.nn.functional.conv2d`; weight (out, in/groups, kH, kW)."""
-
-    weight: Array
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-    def output_shape(self, source: Shape) -> Shape:
-        """Shape (C, H, W) of the target for a source (C, H, W)."""
-        size = [
-            (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip(
-                source[1:], self.padding, self.dilation, self.weight.shape[2:], self.stride, strict=True
-            )
-        ]
-        return (int(self.weight.shape[0]), *size)
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """Matrix (out, in); the source is flattened in (C, H, W) order."""
-
-    weight: Array
-
-    def output_shape(self, source: Shape) -> Shape:  # noqa: ARG002 - same signature as Conv2d
-        """Shape (out,) of the target."""
-        return (int(self.weight.shape[0]),)
-
-
-Op: TypeAlias = Conv2d | Dense
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.errors import InvalidNetwork, check_type
-from hw_targets.ir.network import Array, ChipNetwork, Conv2d, Dense, Population, Synapses
+from hw_targets.ir.network import Array, ChipNetwork, Population, Synapses
 from hw_targets.ir.neurons import ChipNeuron
+from hw_targets.ir.units import between, leaving, reaching
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -75,7 +76,7 @@ def _is_fixed(network: ChipNetwork, population: Population) -> bool:
         or not population.neuron.fires
         or any(group.is_recurrent for group in outgoing)
         or population.has_neuron_biases
-        or any(isinstance(op, Conv2d) and len(op.weight) != channels for op in ops)
+        or any(op.is_spatial and len(op.weight) != channels for op in ops)
     )
 
 
@@ -109,12 +110,8 @@ def _drive(network: ChipNetwork, group: Synapses, fires: Mask) -> tuple[Ints, In
     source = network[group.source]
     largest = source.neuron.most_sent
     weight = group.op.weight.astype(np.int64)
-    if isinstance(group.op, Conv2d):
-        by_group = fires.reshape(group.op.groups, -1).repeat(len(weight) // group.op.groups, axis=0)
-        live = weight * by_group[:, :, None, None]
-    else:
-        live = weight * np.repeat(fires, source.size // fires.size)
-    live, units = live.reshape(len(weight), -1), _units(network[group.target])
+    live, units = weight * leaving(group.op, fires, source.size), _units(network[group.target])
+    live = live.reshape(len(weight), -1)
     high, low = largest * np.maximum(live, 0).sum(1), largest * np.minimum(live, 0).sum(1)
     return high.reshape(units, -1).max(1), low.reshape(units, -1).min(1)
 
@@ -132,13 +129,7 @@ def _is_heard(network: ChipNetwork, name: str, fires: Mapping[str, Mask], heard:
             if _is_fixed(network, target)
             else (fires[target.name] & heard[target.name])
         )
-        used = group.op.weight != 0
-        if isinstance(group.op, Conv2d):
-            by_kernel = used.any(axis=(2, 3)) & stays[:, None]
-            result |= by_kernel.reshape(group.op.groups, -1, used.shape[1]).any(1).reshape(-1)
-        else:
-            rows = np.repeat(stays, target.size // stays.size)
-            result |= (used & rows[:, None]).any(0).reshape(result.size, -1).any(1)
+        result |= reaching(group.op, stays, target.size, result.size)
     return result
 
 
@@ -149,35 +140,16 @@ def _without(network: ChipNetwork, keep: Mapping[str, Mask]) -> ChipNetwork:
         mask = keep[p.name]
         bias = p.bias if p.bias is None or mask.all() else p.bias[mask]
         populations.append(replace(p, shape=(int(mask.sum()), *p.shape[1:]), bias=bias))
+    size = {p.name: p.size for p in network.populations}
     synapses = tuple(
-        replace(s, op=_op(network, s, keep[s.source], keep[s.target]), delay=_delay(network, s, keep))
+        replace(
+            s,
+            op=between(s.op, keep[s.source], keep[s.target], size[s.source], size[s.target]),
+            delay=_delay(network, s, keep),
+        )
         for s in network.synapses
     )
     return replace(network, populations=tuple(populations), synapses=synapses)
-
-
-def _op(network: ChipNetwork, group: Synapses, source: Mask, target: Mask) -> Conv2d | Dense:
-    """The op between kept channels or neurons."""
-    op = group.op
-    if isinstance(op, Dense):
-        rows = np.repeat(target, network[group.target].size // target.size)
-        columns = np.repeat(source, network[group.source].size // source.size)
-        return Dense(op.weight[np.ix_(rows, columns)])
-    if op.groups == 1:
-        return replace(op, weight=op.weight[np.ix_(target, source)])
-    if op.groups == source.size == target.size and np.array_equal(source, target):
-        return replace(op, weight=op.weight[target], groups=int(target.sum()))
-    return replace(op, weight=_ungrouped(op, source.size)[np.ix_(target, source)], groups=1)
-
-
-def _ungrouped(op: Conv2d, channels: int) -> Array:
-    """The kernel of an equal convolution without groups."""
-    out, within = op.weight.shape[:2]
-    full = np.zeros((out, channels, *op.weight.shape[2:]), dtype=op.weight.dtype)
-    for o in range(out):
-        first = o // (out // op.groups) * within
-        full[o, first : first + within] = op.weight[o]
-    return full
 
 
 def _delay(network: ChipNetwork, group: Synapses, keep: Mapping[str, Mask]) -> Array | None:

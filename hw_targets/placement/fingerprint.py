@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from hw_targets.ir.network import Array, ChipNetwork, Conv2d
+from hw_targets.ir.network import Array, ChipNetwork
 
 
 def fingerprint(network: ChipNetwork) -> str:
@@ -17,8 +17,7 @@ def fingerprint(network: ChipNetwork) -> str:
         _add(digest, population.bias)
     for group in sorted(network.synapses, key=lambda s: s.name):
         op = group.op
-        layout = (op.stride, op.padding, op.dilation, op.groups) if isinstance(op, Conv2d) else ()
-        digest.update(repr((group.name, type(op).__name__, layout)).encode())
+        digest.update(repr((group.name, type(op).__name__, op.layout)).encode())
         _add(digest, op.weight)
         _add(digest, group.delay)
     return digest.hexdigest()

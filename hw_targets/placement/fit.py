@@ -11,7 +11,8 @@ import numpy as np
 from hw_targets.chips.chip import Chip
 from hw_targets.chips.facts import LIMITS
 from hw_targets.ir.connectivity import Ints, fan_in, fan_out
-from hw_targets.ir.network import ChipNetwork, Conv2d, Network
+from hw_targets.ir.network import ChipNetwork, Network
+from hw_targets.ir.ops import taps
 
 UNITS = {
     "input_axons_per_core": "source neurons per core",
@@ -230,12 +231,8 @@ def _layer_memory(network: Network | ChipNetwork, name: str, chip: Chip) -> list
     neurons = features * 2 ** (_log2(height) + _log2(width))
     kernels = 0
     for group in network.incoming(name):
-        source = network[group.source].shape
-        if isinstance(group.op, Conv2d):
-            channels, taps = group.op.weight.shape[1], int(np.prod(group.op.weight.shape[2:]))
-        else:
-            channels, taps = source[0], int(np.prod(source[1:], dtype=np.int64))
-        kernels += channels * 2 ** (_log2(taps) + _log2(features))
+        channels, each = taps(group.op, network[group.source].shape)
+        kernels += channels * 2 ** (_log2(each) + _log2(features))
     return [
         ("kernel_words_per_core", kernels, max(chip.kernel_words_per_core)),
         ("neuron_words_per_core", neurons, max(chip.neuron_words_per_core)),

@@ -11,7 +11,7 @@ from hw_targets.chips.chip import Chip
 from hw_targets.errors import DoesNotFit, InvalidNetwork, check_type
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints, fan_in
-from hw_targets.ir.network import ChipNetwork, Dense
+from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement.cores.cost import Part, core_order
 from hw_targets.placement.cores.formats import total_bits
 from hw_targets.placement.limits import check_chip, check_neurons, check_system
@@ -165,7 +165,7 @@ def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) ->
 def _worth_sorting(network: ChipNetwork, name: str, synapses: int, parts: list[Part], chip: Chip) -> bool:
     """Whether another order of a dense layer's neurons could save cores, and can be found in time."""
     ops = [group.op for group in network.incoming(name)]
-    sparse = bool(ops) and all(isinstance(op, Dense) for op in ops) and synapses < sum(op.weight.size for op in ops) / 2
+    sparse = bool(ops) and not any(op.is_spatial for op in ops) and synapses < sum(op.weight.size for op in ops) / 2
     if not sparse or len(parts) == 1 or network[name].size > CLUSTERED[0] or synapses > CLUSTERED[1]:
         return False
     # Cores of few neurons gain only where sources are really shared, and cutting them again takes long.

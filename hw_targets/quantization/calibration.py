@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 import numpy.typing as npt
 
 from hw_targets.errors import InvalidNetwork
 from hw_targets.ir.activity import Activity
-from hw_targets.ir.network import Array, ChipNetwork, Conv2d, Network, Op, Population, Synapses
+from hw_targets.ir.network import Array, ChipNetwork, Network, Population, Synapses
 from hw_targets.ir.neurons import ChipNeuron
+from hw_targets.ir.ops import positions
 from hw_targets.quantization.descent import Descent, columns_of
+from hw_targets.quantization.receptive import patches
 from hw_targets.quantization.rounding import Reals, Rows
 
 #: Samples of one population's inputs: enough to tell its columns apart, bounded in time and memory.
@@ -128,7 +128,7 @@ class Calibration:
         count = min(total, SAMPLES, max(1, VALUES // rows.real.shape[1]))
         chosen = np.sort(np.random.default_rng(0).choice(total, count, replace=False))
         frame, position = np.divmod(chosen, positions)
-        parts = [_patches(f, group[0].op, frame, position) for f, group in zip(frames, rows.groups, strict=True)]
+        parts = [patches(f, group[0].op, frame, position) for f, group in zip(frames, rows.groups, strict=True)]
         if rows.has_bias:
             steps = self._network.time_steps if not population.neuron.fires else 1
             parts.append(np.full((count, 1), float(steps)))
@@ -136,8 +136,7 @@ class Calibration:
 
     def _positions(self, synapses: Synapses) -> int:
         """Neurons that one row of weights serves."""
-        op = synapses.op
-        return prod(op.output_shape(self._network[synapses.source].shape)[1:]) if isinstance(op, Conv2d) else 1
+        return positions(synapses.op, self._network[synapses.source].shape)
 
     def _frames(self, population: Population, group: tuple[Synapses, ...]) -> Array:
         """What a group of synapses carries, (frames, *source shape): each step of each sample, or each sample's sum."""
@@ -153,28 +152,7 @@ class Calibration:
 
 
 def _is_special(synapses: Synapses) -> bool:
-    grouped = isinstance(synapses.op, Conv2d) and synapses.op.groups > 1
-    return grouped or synapses.delay is not None or synapses.immediate
-
-
-def _patches(frames: Array, op: Op, frame: Array, position: Array) -> Reals:
-    """Inputs of the neurons at `position` in `frame`: (len(frame), in·kH·kW), or the whole frame for a matrix."""
-    if not isinstance(op, Conv2d):
-        return frames.reshape(len(frames), -1)[frame].astype(np.float64)
-    (py, px), (dy, dx), (sy, sx), (ky, kx) = op.padding, op.dilation, op.stride, op.weight.shape[2:]
-    padded = np.pad(frames, ((0, 0), (0, 0), (py, py), (px, px)))
-    width = op.output_shape(frames.shape[1:])[2]
-    y, x = np.divmod(position, width)
-    rows = (y * sy)[:, None] + np.arange(ky) * dy
-    columns = (x * sx)[:, None] + np.arange(kx) * dx
-    taken = padded[
-        frame[:, None, None, None],
-        np.arange(frames.shape[1])[:, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
-    patches: Reals = taken.reshape(len(frame), -1).astype(np.float64)
-    return patches
+    return synapses.op.groups > 1 or synapses.delay is not None or synapses.immediate
 
 
 def _shrunk(gram: Reals, samples: int) -> Reals:

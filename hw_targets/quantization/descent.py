@@ -8,21 +8,17 @@ Rows know nothing of each other, so that some are taken at a time, as many as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.ir.dynamics import RowCounter
-from hw_targets.ir.network import Conv2d
+from hw_targets.ir.dynamics import Ints, RowCounter
+from hw_targets.quantization.receptive import Column, columns
 from hw_targets.quantization.rounding import Reals, Rows
 
-Ints: TypeAlias = npt.NDArray[np.integer[Any]]
 Flags: TypeAlias = npt.NDArray[np.bool_]
-#: What one column of weights is multiplied with: (T, N, positions), made when it is asked for.
-Column: TypeAlias = Callable[[], Ints]
 #: Steps tried on a weight, which lies between its two neighbours, and on a bias, which may go wherever it is held.
 WEIGHT_MOVES, BIAS_MOVES = (1, -1), (1, -1, 2, -2, 5, -5)
 #: Columns whose inputs are held in memory together as floats, and bytes of them all that are kept from row to row.
@@ -174,25 +170,7 @@ def columns_of(rows: Rows, sent: Mapping[str, npt.NDArray[Any]]) -> list[Column]
     for group in rows.groups:
         x = np.sum([sent[s.source] for s in group], axis=0, dtype=np.int32)
         op = group[0].op
-        result += _taps(x, op) if isinstance(op, Conv2d) else _features(x)
+        result += columns(op, x)
     if rows.has_bias:
         result.append(lambda: np.ones((1, 1, 1), np.int32))
     return result
-
-
-def _features(x: Ints) -> list[Column]:
-    flat = x.reshape(*x.shape[:2], -1)
-    return [partial(flat.__getitem__, (slice(None), slice(None), slice(k, k + 1))) for k in range(flat.shape[2])]
-
-
-def _taps(x: Ints, op: Conv2d) -> list[Column]:
-    (py, px), (dy, dx), (sy, sx) = op.padding, op.dilation, op.stride
-    _, height, width = op.output_shape(x.shape[2:])
-    padded = np.pad(x, ((0, 0), (0, 0), (0, 0), (py, py), (px, px)))
-
-    def tap(channel: int, i: int, j: int) -> Ints:
-        lines = slice(i * dy, i * dy + sy * (height - 1) + 1, sy)
-        seen = padded[:, :, channel, lines, j * dx : j * dx + sx * (width - 1) + 1 : sx]
-        return seen.reshape(*seen.shape[:2], -1)
-
-    return [partial(tap, *at) for at in np.ndindex(x.shape[2], *op.weight.shape[2:])]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.ir.formats import NumberFormats
-from hw_targets.ir.network import Conv2d, Graph, Network, Population, Synapses
+from hw_targets.ir.network import Graph, Network, Population, Synapses
 
 Reals = npt.NDArray[np.float64]
 
@@ -129,9 +129,8 @@ def _shared(graph: Graph, name: str) -> list[tuple[Synapses, ...]]:
     groups: dict[object, list[Synapses]] = {}
     for s in graph.incoming(name):
         source, op = graph[s.source], s.op
-        layout = (op.stride, op.padding, op.dilation, op.groups) if isinstance(op, Conv2d) else ()
         alone = source.neuron.is_graded or s.is_recurrent or s.delay is not None or s.immediate
-        key = id(s) if alone else (type(op), layout, source.shape, op.weight.shape, op.weight.tobytes())
+        key = id(s) if alone else (type(op), op.layout, source.shape, op.weight.shape, op.weight.tobytes())
         groups.setdefault(key, []).append(s)
     return [tuple(group) for group in groups.values()]
 

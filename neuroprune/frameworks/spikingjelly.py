@@ -17,7 +17,7 @@ layer = require("spikingjelly.activation_based.layer", "spikingjelly")
 neuron = require("spikingjelly.activation_based.neuron", "spikingjelly")
 
 _PLAIN_LAYERS = (
-    *("Conv1d", "Conv2d", "Linear"),
+    *("Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d", "Linear"),
     *("BatchNorm1d", "BatchNorm2d"),
     *("MaxPool1d", "MaxPool2d"),
     *("AvgPool1d", "AvgPool2d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d"),

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from neuroprune._require import require
 from neuroprune.frameworks import framework_of
 from neuroprune.pruning.pruner import SoftThresholdPruner
-from neuroprune.training.data.images import Images
+from neuroprune.training.data.base import DataSet
 from neuroprune.training.hyperparameters import Hyperparameters
 
 __all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch", "predictor", "progress_bar", "train"]
@@ -35,7 +35,7 @@ def predictor(model: nn.Module, time_steps: int) -> Predict:
 
 def train(
     model: nn.Module,
-    data: Images,
+    data: DataSet,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     hyper: Hyperparameters,
@@ -81,7 +81,7 @@ def train(
 
 @torch.no_grad()
 def accuracy(
-    model: nn.Module, data: Images, predict: Predict, *, batch_size: int | None = None, title: str = "test"
+    model: nn.Module, data: DataSet, predict: Predict, *, batch_size: int | None = None, title: str = "test"
 ) -> float:
     """Fraction of images classified correctly, in evaluation mode.
 
@@ -100,10 +100,10 @@ def accuracy(
     return correct / len(data)
 
 
-def evaluation_batch(data: Images, at_most: int = 500) -> int:
-    """Images to evaluate at once: `at_most`, or as many as have 2²¹ pixels (41 of 224×224)."""
-    _, height, width = data.sample_shape
-    return max(1, min(at_most, (1 << 21) // (height * width)))
+def evaluation_batch(data: DataSet, at_most: int = 500) -> int:
+    """Samples to evaluate at once: `at_most`, or as many as have 2²¹ pixels (41 of 224×224)."""
+    positions = max(1, math.prod(data.sample_shape[1:]))
+    return max(1, min(at_most, (1 << 21) // positions))
 
 
 def progress_bar(total: int | None, title: str, position: int = 0) -> Any:
@@ -114,7 +114,7 @@ def progress_bar(total: int | None, title: str, position: int = 0) -> Any:
 
 def _backward(
     model: nn.Module,
-    data: Images,
+    data: DataSet,
     images: Tensor,
     labels: Tensor,
     hyper: Hyperparameters,

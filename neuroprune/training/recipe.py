@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,9 @@ from torch import nn
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.pruner import SoftThresholdPruner
 from neuroprune.schedules import LATS, SCHEDULES, Schedule
+from neuroprune.training.data.base import DataSet
 from neuroprune.training.data.image_folder import FolderOptions
-from neuroprune.training.data.images import Images
+from neuroprune.training.factories import built
 from neuroprune.training.hyperparameters import FineTuning
 from neuroprune.training.loop import Hyperparameters, predictor
 from neuroprune.training.toml import InvalidRecipe, check_keys, field_types, read_toml, to_toml
@@ -29,11 +29,14 @@ class Recipe:
     """What `neuroprune train` runs.
 
     `factory` is "package.module:callable" that builds the model from `arguments`; `time_steps` is T for spiking models.
-    `folder` says which image folder to train on; None is Fashion-MNIST. `train_limit` and `test_limit` bound the
-    images used (None: all). `schedule` is a schedule's class name and `schedule_arguments` its fields; sums of the
-    learning rate come from a dry run, and a schedule that is planned for a number of `steps` gets the run's. `fan_in`
-    caps the synapses per neuron (None: no cap). `quantization` says how to fine-tune afterwards on a chip's integers
-    (None: not at all).
+    `folder` says which image folder to train on, `data_factory` which callable, "package.module:callable" again, gives
+    the data set for `data_arguments` (`neuroprune.training.data.own`); without both it is Fashion-MNIST. `train_limit`
+    and `test_limit` bound the samples used (None: all). `schedule` is a schedule's class name and `schedule_arguments`
+    its fields; sums of the learning rate come from a dry run, and a schedule that is planned for a number of `steps`
+    gets the run's. `fan_in` caps the synapses per neuron (None: no cap). `quantization` says how to fine-tune
+    afterwards on a chip's integers (None: not at all).
+
+    Building the model or the data executes what the factories name: a recipe, or a run folder, is code.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Recipe:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     time_steps: int = 4
     folder: FolderOptions | None = None
+    data_factory: str | None = None
+    data_arguments: Mapping[str, Any] = field(default_factory=dict)
     train_limit: int | None = None
     test_limit: int | None = None
     training: Hyperparameters = field(default_factory=Hyperparameters)
@@ -56,11 +61,7 @@ class Recipe:
             InvalidRecipe: the factory does not exist or refuses its arguments.
         """
         torch.manual_seed(self.training.seed)
-        module, _, name = self.factory.partition(":")
-        try:
-            model = getattr(importlib.import_module(module), name)(**self.arguments)
-        except Exception as error:  # whatever the user's own factory raises is about the recipe
-            raise InvalidRecipe(f"{self.name}: model.factory {self.factory!r} cannot be built: {error}") from error
+        model = built(self.name, "model.factory", self.factory, self.arguments)
         if not isinstance(model, nn.Module):
             raise InvalidRecipe(f"{self.name}: model.factory {self.factory!r} gives no torch module")
         return model
@@ -84,24 +85,24 @@ class Recipe:
         self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps)
 
     @torch.no_grad()
-    def check_data(self, data: Images) -> None:
-        """Classify one image, so that a model that does not fit the data is found before any file is written.
+    def check_data(self, data: DataSet) -> None:
+        """Classify one sample, so that a model that does not fit the data is found before any file is written.
 
         Raises:
-            InvalidRecipe: the model does not take the images, or has fewer outputs than there are classes.
+            InvalidRecipe: the model does not take the samples, or has fewer outputs than there are classes.
         """
         model = self.model().eval()
         shape = tuple(data.sample_shape)
         try:
-            image = data.as_input(torch.zeros(1, *shape, dtype=torch.uint8))
+            image = data.as_input(data.pixels(1))
             scores = predictor(model, self.time_steps)(model, image)
         except Exception as error:  # whatever the user's own model raises is about the recipe
             raise InvalidRecipe(
-                f"{self.name}: {self.factory} does not take images of shape {shape}: {error}"
+                f"{self.name}: {self.factory} does not take samples of shape {shape}: {error}"
             ) from error
         if scores.dim() != 2 or scores.shape[1] < data.classes:
             raise InvalidRecipe(
-                f"{self.name}: {self.factory} gives scores of shape {tuple(scores.shape)} for one image, but the data"
+                f"{self.name}: {self.factory} gives scores of shape {tuple(scores.shape)} for one sample, but the data"
                 f" has {data.classes} classes; set the model's number of classes in model.arguments"
             )
 
@@ -159,7 +160,11 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     check_keys(path, "", content, {"name": str, **tables}, required={"name", "model"})
     model, data = content["model"], dict(content.get("data", {}))
     check_keys(path, "model.", model, {"factory": str, "arguments": dict, "time_steps": int}, required={"factory"})
-    check_keys(path, "data.", data, {"train_limit": int, "test_limit": int, **field_types(FolderOptions)})
+    own = {"factory": str, "arguments": dict}
+    check_keys(path, "data.", data, {"train_limit": int, "test_limit": int, **own, **field_types(FolderOptions)})
+    factory, arguments = data.pop("factory", None), data.pop("arguments", {})
+    if factory is None and arguments:
+        raise InvalidRecipe(f"{path}: data.arguments are for a factory; set data.factory, too")
     training, pruning = content.get("training", {}), dict(content.get("pruning", {}))
     check_keys(path, "training.", training, field_types(Hyperparameters))
     schedule = pruning.pop("schedule", "LATS")
@@ -173,7 +178,9 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     return Recipe(
         name=content["name"],
         training=_build(path, "training.", Hyperparameters, training),
-        folder=_folder(path, data),
+        folder=_folder(path, data, factory),
+        data_factory=factory,
+        data_arguments=arguments,
         schedule=schedule,
         schedule_arguments=pruning,
         fan_in=fan_in,
@@ -186,7 +193,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as TOML that `load_recipe` reads back."""
     model = {"factory": recipe.factory, "time_steps": recipe.time_steps}
-    data = {"train_limit": recipe.train_limit, "test_limit": recipe.test_limit}
+    data: dict[str, Any] = {"train_limit": recipe.train_limit, "test_limit": recipe.test_limit}
+    data |= {"factory": recipe.data_factory}
     if recipe.folder is not None:
         data |= dataclasses.asdict(recipe.folder)
     lines = [f"name = {to_toml(recipe.name)}"]
@@ -194,6 +202,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
         ("model", model),
         ("model.arguments", recipe.arguments),
         ("data", data),
+        *([("data.arguments", recipe.data_arguments)] if recipe.data_arguments else []),
         ("training", dataclasses.asdict(recipe.training)),
         ("pruning", {"schedule": recipe.schedule, "fan_in": recipe.fan_in, **recipe.schedule_arguments}),
     ]
@@ -205,10 +214,15 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def _folder(path: str | Path, values: Mapping[str, Any]) -> FolderOptions | None:
+def _folder(path: str | Path, values: Mapping[str, Any], factory: str | None) -> FolderOptions | None:
     """The image folder of [data], made absolute: a run folder's copy of the recipe is read from anywhere."""
     if not values:
         return None
+    if factory is not None:
+        raise InvalidRecipe(
+            f"{path}: data.{next(iter(values))} is for image folders, and data.factory gives another data"
+            " set; leave one of them out"
+        )
     if "folder" not in values:
         raise InvalidRecipe(f"{path}: data.{next(iter(values))} is for image folders; set data.folder, too")
     folder = str(Path(values["folder"]).expanduser().absolute())

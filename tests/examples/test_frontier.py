@@ -28,7 +28,8 @@ from examples.benchmarks.frontier.store import Key, Record, ResultsError, append
 from examples.benchmarks.frontier.sweep import sweep
 from examples.benchmarks.frontier.table import Cell, cell_text, frontiers, markdown
 from examples.benchmarks.frontier.tasks import TASKS, Task
-from neuroprune.training.data.images import DatasetNotFound, ImageSet, Split
+from neuroprune.training.data.base import DatasetNotFound, Split
+from neuroprune.training.data.images import ImageSet
 from neuroprune.training.loop import Hyperparameters
 
 

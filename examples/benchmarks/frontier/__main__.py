@@ -22,7 +22,7 @@ from examples.benchmarks.frontier.store import ResultsError
 from examples.benchmarks.frontier.sweep import processes, sweep
 from examples.benchmarks.frontier.table import markdown
 from examples.benchmarks.frontier.tasks import TASKS
-from neuroprune.training.data.images import DatasetNotFound
+from neuroprune.training.data.base import DatasetNotFound
 
 TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
 FILES = {"quick": "frontier_quick.jsonl", "full": "frontier.jsonl"}

@@ -14,7 +14,8 @@ from examples.benchmarks.frontier.methods import METHODS, Handle, Method, Run
 from examples.benchmarks.frontier.methods.base import prunable, sparsity_of
 from examples.benchmarks.frontier.store import Key, Record
 from examples.benchmarks.frontier.tasks import TASKS, Task, device_of, digest, load
-from neuroprune.training.data.images import Split
+from neuroprune.training.data.base import Split
+from neuroprune.training.data.images import ImageSet
 from neuroprune.training.loop import accuracy, predictor, train
 
 #: Points kept of the course of threshold and L1 coefficient.
@@ -55,7 +56,7 @@ def settings_of(method: Method) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _data(task: Task, device: torch.device) -> Split:
+def _data(task: Task, device: torch.device) -> Split[ImageSet]:
     return load(task, device)
 
 
@@ -83,7 +84,7 @@ def run_unit(unit: Unit) -> Record:
     }
 
 
-def _train_and_measure(unit: Unit, task: Task, data: Split, device: torch.device) -> Record:
+def _train_and_measure(unit: Unit, task: Task, data: Split[ImageSet], device: torch.device) -> Record:
     hyper, model = task.seeded(unit.seed), task.build(unit.seed).to(device)
     optimizer, steps, predict = hyper.optimizer(model), hyper.steps(task.images), predictor(model, task.time_steps)
     scheduler = hyper.scheduler(optimizer, steps)

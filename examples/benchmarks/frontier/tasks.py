@@ -13,7 +13,9 @@ from torch import nn
 
 from examples.benchmarks.frontier.models import LeNet, SpikingMLP
 from neuroprune.models.sew_resnet import SmallSEWResNet
-from neuroprune.training.data.images import ImageSet, Split, fashion_mnist
+from neuroprune.training.data.base import Split
+from neuroprune.training.data.fashion_mnist import fashion_mnist
+from neuroprune.training.data.images import ImageSet
 from neuroprune.training.loop import Hyperparameters
 
 IMAGE = (1, 28, 28)
@@ -79,7 +81,7 @@ def device_of(task: Task) -> torch.device:
     return torch.device("cuda" if task.size == "full" and torch.cuda.is_available() else "cpu")
 
 
-def load(task: Task, device: torch.device) -> Split:
+def load(task: Task, device: torch.device) -> Split[ImageSet]:
     """The task's images, on the device. Labels stay on the CPU, where accuracy is counted."""
     split = fashion_mnist()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
-from hw_targets.app.cli import commands, demo
+from hw_targets.app.cli.parsers import add_parsers
 from hw_targets.errors import HardwareTargetError
-from neuroprune.training.data.images import DatasetNotFound
-from neuroprune.training.recipe import InvalidRecipe
+from neuroprune.training.data.base import DatasetNotFound
+from neuroprune.training.toml import InvalidRecipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,14 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="neuroprune",
         description="Prune spiking networks, lay them on neuromorphic cores, export and verify them.",
     )
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo.add_parser(subparsers)
-    commands.add_parsers(subparsers)
+    add_parsers(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
     options = parser.parse_args(arguments)
     if "" not in sys.path:
         sys.path.insert(0, "")  # a recipe's model may live in the current folder, as with `python -m`
     try:
-        options.run(options)
+        module, _, function = options.run.partition(":")
+        getattr(importlib.import_module(f"{__name__}.{module}"), function)(options)
     except (HardwareTargetError, InvalidRecipe, DatasetNotFound, ImportError, FloatingPointError) as error:
         print(f"neuroprune: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

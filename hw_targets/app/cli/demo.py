@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ from hw_targets.quantization.quantize import dequantize
 from hw_targets.targets.loihi.lava.check import LavaUnavailable, SpikeComparison, compare_with_lava
 from hw_targets.targets.loihi.netx.writer import export_netx
 from hw_targets.targets.registry import load_chip
-from neuroprune.training.data.images import Images, Split
+from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.loop import Hyperparameters, accuracy, predictor, progress_bar
 from neuroprune.training.recipe import Recipe
 
@@ -67,17 +68,6 @@ def demo_recipe(size: str) -> Recipe:
     )
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("demo", help="the whole chain on Fashion-MNIST: train, prune, map, export, verify")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default: %(default)s)")
-    parser.add_argument(
-        "--size", choices=("full", "small"), default="full", help="small: about a minute, less accurate"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
-    parser.set_defaults(run=lambda options: run_demo(options.out, options.size, overwrite=options.overwrite))
-
-
 @dataclass
 class _Clock:
     """Seconds per stage, announced as they begin."""
@@ -90,6 +80,11 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.seconds[title] = round(time.perf_counter() - start, 2)
+
+
+def demo(options: argparse.Namespace) -> None:
+    """The subcommand."""
+    run_demo(options.out, options.size, overwrite=options.overwrite)
 
 
 def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
@@ -131,7 +126,7 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     print(f"\n{report} shows it in pictures; the other files are beside it.")
 
 
-def _software_summary(recipe: Recipe, data: Split[Images], dense: Trained, pruned: Trained) -> dict[str, Any]:
+def _software_summary(recipe: Recipe, data: Split[DataSet], dense: Trained, pruned: Trained) -> dict[str, Any]:
     predict = predictor(dense.model, recipe.time_steps)
     images = data.test.subset(0, MEASURED_IMAGES)
     with_zeros = measure_synops(dense.model, images, recipe.time_steps)
@@ -188,7 +183,7 @@ def _hardware_summary(dense: Mapped, pruned: Mapped, chips: tuple[Chip, ...]) ->
     }
 
 
-def _lava_summary(network: ChipNetwork, folder: RunFolder, data: Split[Images], samples: int) -> dict[str, Any]:
+def _lava_summary(network: ChipNetwork, folder: RunFolder, data: Split[DataSet], samples: int) -> dict[str, Any]:
     images = lava_images(data.test, samples)
     note, result = None, None
     try:

@@ -12,7 +12,7 @@ from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.nir.tree import Node
 from hw_targets.frontends.signals import AvgPool, Floats, Signal
-from hw_targets.ir.network import Array, Conv2d, Dense, Pair, Shape
+from hw_targets.ir.network import Array, Conv2d, Pair, Shape
 from hw_targets.ir.populations import LONGEST_DELAY
 
 ADVICE = "if the file counts a batch axis, or says no shape, pass input_shape=(C, H, W) or (F,)"
@@ -160,7 +160,7 @@ def _delay(node: Node, flow: Flow, dt: float) -> Flow:
         raise UnsupportedModel(
             f"delays by {steps.max():g} steps, at most {LONGEST_DELAY} are run; shorten it or raise dt"
         )
-    through_dense = all(isinstance(t.via, Dense) for t in flow.signal.terms) and flow.signal.bias is None
+    through_dense = flow.signal.is_matrix
     if flow.delay is not None or not (flow.signal.is_spikes or through_dense):
         raise UnsupportedModel(
             "delays what is delayed, pooled, convolved or biased before; delay plain spikes, or a Linear layer's output"

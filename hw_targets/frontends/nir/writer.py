@@ -16,8 +16,9 @@ import numpy as np
 
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.files.atomic import new_file
-from hw_targets.frontends.signals import Floats
+from hw_targets.frontends.nir.lists import listed
 from hw_targets.ir.network import LIF, Accumulator, Conv2d, GradedInput, Network, Op, Population, Shape
+from hw_targets.ir.units import ungrouped
 from neuroprune._require import require
 
 
@@ -33,6 +34,7 @@ def to_nir(network: Network) -> Any:
     nir = require("nir", "nir")
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise UnsupportedModel("to_nir: the network must have one input and one output population")
+    network = listed(network)
     _refuse_extras(network)
     entry, end = network.inputs[0], network.outputs[0]
     nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(entry.shape)}, metadata=_metadata(entry, "input"))}
@@ -51,7 +53,7 @@ def to_nir(network: Network) -> Any:
             nodes[key] = _synapses(nir, op, network[sources[0]], biased)
             edges.append((key, node_of[name]))
             starts = [node_of[s] for s in sources]
-            if not isinstance(op, Conv2d) and len(network[sources[0]].shape) > 1:
+            if not op.is_spatial and len(network[sources[0]].shape) > 1:
                 flatten = _free(f"{key}_flatten", taken)
                 nodes[flatten] = nir.Flatten({"input": np.array(network[sources[0]].shape)}, 0, -1)
                 edges += [(start, flatten) for start in starts]
@@ -123,15 +125,6 @@ def _square(op: Conv2d, source: Shape) -> Conv2d:
     return found
 
 
-def _ungrouped(weight: Floats, groups: int) -> Floats:
-    """The kernel (out, in, kH, kW) of a convolution without groups that computes the same."""
-    outs, ins, *taps = weight.shape
-    whole = np.zeros((outs, groups, ins, *taps))
-    for group, block in enumerate(np.split(np.arange(outs), groups)):
-        whole[block, group] = weight[block]
-    return whole.reshape(outs, groups * ins, *taps)
-
-
 def _metadata(population: Population, node: str) -> dict[str, Any]:
     """What `from_nir` needs to know of a population beyond its NIR node."""
     neuron, known = population.neuron, dict[str, Any]()
@@ -201,6 +194,7 @@ def _synapses(nir: Any, op: Op, source: Population, biased: Population | None) -
     bias = np.zeros(len(weight)) if biased is None or biased.bias is None else biased.bias.astype(np.float64)
     if isinstance(op, Conv2d):
         # nir checks a convolution's channels as if there were no groups, so these are written out.
-        weight = _ungrouped(weight, op.groups)
-        return nir.Conv2d(source.shape[1:], weight, op.stride, op.padding, op.dilation, 1, bias)
+        return nir.Conv2d(
+            source.shape[1:], ungrouped(op).astype(np.float64), op.stride, op.padding, op.dilation, 1, bias
+        )
     return nir.Affine(weight, bias)

@@ -14,7 +14,8 @@ from torch import nn
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.signals import AvgPool, Floats, Signal
-from hw_targets.ir.network import Conv2d, Pair, Shape
+from hw_targets.ir.network import Conv2d, Op, Pair, Shape
+from hw_targets.ir.transposed import transposed_convolution
 
 
 class Output(NamedTuple):
@@ -45,6 +46,17 @@ def convolution(module: Any, signal: Signal, output: Output) -> Signal:
     kernel = weight.reshape(*weight.shape[:2], *[1] * (4 - weight.ndim), *weight.shape[2:])
     op = Conv2d(kernel, pair(module.stride, 1), padding(module), pair(module.dilation, 1), module.groups)
     return signals.conv(signal, op, optional(module.bias), grid_shape(module, output))
+
+
+def transposed(module: Any, signal: Signal, output: Output) -> Signal:
+    weight, shape = array(module.weight), grid_shape(module, output)
+    kernel = weight.reshape(*weight.shape[:2], *[1] * (4 - weight.ndim), *weight.shape[2:])
+    numbers = {"stride": pair(module.stride, 1), "padding": padding(module), "dilation": pair(module.dilation, 1)}
+
+    def op(source: Shape) -> Op:
+        return transposed_convolution(kernel, source, shape, groups=module.groups, **numbers)
+
+    return signals.linear_map(signal, op, optional(module.bias), shape)
 
 
 def linear(module: nn.Linear, signal: Signal, _output: Output) -> Signal:
@@ -98,6 +110,8 @@ def any_spike(module: Any, signal: Signal, output: Output) -> Signal:
 LAYERS: tuple[tuple[type[nn.Module], Callable[[Any, Signal, Output], Signal]], ...] = (
     (nn.Conv1d, convolution),
     (nn.Conv2d, convolution),
+    (nn.ConvTranspose1d, transposed),
+    (nn.ConvTranspose2d, transposed),
     (nn.Linear, linear),
     (nn.BatchNorm1d, batch_norm),
     (nn.BatchNorm2d, batch_norm),
@@ -114,7 +128,7 @@ LAYERS: tuple[tuple[type[nn.Module], Callable[[Any, Signal, Output], Signal]], .
 )
 MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 #: Layers with weights, which name a readout.
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 
 
 def is_plain(module: nn.Module, vouched: bool) -> bool:
@@ -161,7 +175,7 @@ def is_sample(sizes: Shape, shape: Shape) -> bool:
 
 def grid_shape(module: nn.Module, output: Output) -> Shape:
     """(C, H, W) of a layer's output, (C, 1, L) for a one-dimensional layer."""
-    if isinstance(module, (nn.Conv1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool1d)):
+    if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool1d)):
         return (output.shape[-2], 1, output.shape[-1])
     return output.shape[-3:]
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from hw_targets.emulation.currents import through
 from hw_targets.emulation.reals import RealNeurons
 from hw_targets.errors import UnsupportedModel
-from hw_targets.ir.network import Conv2d, Network, Population, Synapses
+from hw_targets.ir.network import Network, Population, Synapses
 
 #: What reduced precision may put between two ways of computing one current, as a part of the layer's largest: TF32 on
 #: GPUs, and the halves.
@@ -104,11 +104,7 @@ def _bias(population: Population, drive: Tensor) -> Tensor:
 
 
 def _through(synapses: Synapses, spikes: Tensor) -> Tensor:
-    op = synapses.op
-    weight = torch.from_numpy(np.ascontiguousarray(op.weight, np.float64))
-    if isinstance(op, Conv2d):
-        return F.conv2d(spikes, weight, None, op.stride, op.padding, op.dilation, op.groups)
-    return F.linear(spikes.flatten(1), weight)
+    return through(synapses.op, torch.from_numpy(np.ascontiguousarray(synapses.op.weight, np.float64)), spikes)
 
 
 def _tolerance(model: Tensor) -> float:

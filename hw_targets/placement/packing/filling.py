@@ -15,7 +15,7 @@ import numpy as np
 
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints
-from hw_targets.ir.network import ChipNetwork, Conv2d
+from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement.cores.cost import Part, usage_of
 from hw_targets.placement.cores.formats import total_bits
 from hw_targets.placement.packing.packing import count_destinations
@@ -44,7 +44,7 @@ def can_fill(network: ChipNetwork, name: str) -> bool:
         return False
     return all(
         network[g.source].is_input
-        or (isinstance(g.op, Conv2d) and g.op.groups == network[g.source].shape[0] and can_fill(network, g.source))
+        or (g.op.is_spatial and g.op.groups == network[g.source].shape[0] and can_fill(network, g.source))
         for g in network.incoming(name)
     )
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints
-from hw_targets.ir.network import ChipNetwork, Conv2d
+from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement.cores.cost import Part, core_order
 from hw_targets.placement.cores.formats import Lists, distinct_lists
 from hw_targets.placement.tiles.axis import Axis, axis
@@ -198,7 +198,7 @@ def is_convolution(network: ChipNetwork, name: str) -> bool:
         and len(set(sources)) == len(sources) > 0
         and name not in sources
         and all(
-            isinstance(g.op, Conv2d)
+            g.op.is_spatial
             and (g.delay is None or g.delay.size == 1)
             and g.op.output_shape(network[g.source].shape) == network[name].shape
             for g in groups

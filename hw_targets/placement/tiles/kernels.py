@@ -60,10 +60,7 @@ def first_alike(groups: Sequence[Synapses], network: ChipNetwork) -> list[int]:
     """For each group the first with equal kernels on a source of equal shape, which sends equal lists."""
 
     def alike(a: Synapses, b: Synapses) -> bool:
-        assert isinstance(a.op, Conv2d)
-        assert isinstance(b.op, Conv2d)
-        layouts = [(op.stride, op.padding, op.dilation, op.groups) for op in (a.op, b.op)]
-        same = layouts[0] == layouts[1] and a.uniform_delay == b.uniform_delay
+        same = a.op.layout == b.op.layout and a.uniform_delay == b.uniform_delay
         same = same and network[a.source].shape == network[b.source].shape
         return same and (a.op.weight is b.op.weight or np.array_equal(a.op.weight, b.op.weight))
 

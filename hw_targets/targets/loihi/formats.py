@@ -11,7 +11,7 @@ from __future__ import annotations
 from hw_targets.chips.chip import Chip
 from hw_targets.errors import QuantizationError
 from hw_targets.ir.formats import NumberFormats
-from hw_targets.targets.loihi.neuron import DECAY_BITS, FRACTION_BITS, STATE_BITS, UNITY
+from hw_targets.targets.loihi.arithmetic import DECAY_BITS, FRACTION_BITS, STATE_BITS, UNITY
 
 #: By fact: the most bits that count, and the fewest with which there is any value.
 WIDTHS = {

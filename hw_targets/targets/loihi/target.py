@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from hw_targets.chips.chip import Chip
 from hw_targets.chips.target import Exporter, FormatConstraints
 from hw_targets.errors import QuantizationError
-from hw_targets.ir.dynamics import Dynamics
-from hw_targets.ir.formats import NumberFormats
+
+if TYPE_CHECKING:
+    from hw_targets.ir.dynamics import Dynamics
+    from hw_targets.ir.formats import NumberFormats
 
 
 class Loihi:
@@ -20,7 +23,7 @@ class Loihi:
     @property
     def dynamics(self) -> Dynamics:
         """`dynamics.definition`."""
-        from hw_targets.targets.loihi.dynamics.definition import DYNAMICS
+        from hw_targets.targets.loihi.neuron import DYNAMICS
 
         return DYNAMICS
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from neuroprune._require import require
-from neuroprune.training.data.images import DatasetNotFound, Split
+from neuroprune.training.data.base import DatasetNotFound, Split
 
 #: Mean and standard deviation of ImageNet's red, green and blue (0 … 1), as in torchvision's reference training.
 MEAN = (0.485, 0.456, 0.406)

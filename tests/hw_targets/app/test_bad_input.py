@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import neuroprune.training.data.images
+import neuroprune.training.data.fashion_mnist
 from hw_targets.app.cli import main
 from neuroprune.models.sew_resnet import SmallSEWResNet
 
@@ -58,7 +58,7 @@ def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_data(images_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neuroprune.training.data.images, "DEBIAN_FOLDER", images_folder)
+    monkeypatch.setattr(neuroprune.training.data.fashion_mnist, "DEBIAN_FOLDER", images_folder)
 
 
 @pytest.fixture
@@ -354,8 +354,8 @@ def test_a_missing_data_set(
     def no_network(*_: object, **__: object) -> None:
         raise RuntimeError("no route to host\nand a second line")
 
-    monkeypatch.setattr(neuroprune.training.data.images, "DEBIAN_FOLDER", tmp_path / "absent")
-    monkeypatch.setattr(neuroprune.training.data.images, "CACHE_FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(neuroprune.training.data.fashion_mnist, "DEBIAN_FOLDER", tmp_path / "absent")
+    monkeypatch.setattr(neuroprune.training.data.fashion_mnist, "CACHE_FOLDER", tmp_path / "cache")
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", no_network)
     arguments: dict[str, tuple[object, ...]] = {
         "train": (recipe, "--out", tmp_path / "new"), "fit": (recipe,), "demo": ("--out", tmp_path / "new"),
@@ -391,7 +391,7 @@ def test_a_damaged_data_set(
             (folder / path.name).symlink_to(path)
     if content is not None:
         (folder / name).write_bytes(content)
-    monkeypatch.setattr(neuroprune.training.data.images, "DEBIAN_FOLDER", folder)
+    monkeypatch.setattr(neuroprune.training.data.fashion_mnist, "DEBIAN_FOLDER", folder)
     assert name in refused("fit", recipe)
 
 
@@ -419,6 +419,6 @@ def test_an_interruption_is_no_error_of_the_users(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hw_targets.app.cli.commands.load_data", stop)
+    monkeypatch.setattr("hw_targets.app.cli.deployment.load_data", stop)
     assert main(["fit", str(recipe)]) == 130
     assert capsys.readouterr().err == "neuroprune: interrupted\n"

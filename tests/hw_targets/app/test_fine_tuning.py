@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hw_targets import load_chip, quantize
-from hw_targets.app.cli import commands, main
+from hw_targets.app.cli import deployment, main
 from hw_targets.app.fine_tuning import check_fine_tuning, fine_tune
 from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import Trained, load_data, to_chip, to_network
@@ -58,7 +58,7 @@ def test_a_run_ends_on_the_chips_integers_and_its_commands_use_them(
         given.append(arguments[3])
         return to_chip(*arguments, **named)
 
-    monkeypatch.setattr(commands, "to_chip", noted)
+    monkeypatch.setattr(deployment, "to_chip", noted)
     capsys.readouterr()
     assert main(["emulate", str(run)]) == 0
     model, chip = (word for word in capsys.readouterr().out.split() if word.replace(".", "").isdigit() and "." in word)

@@ -79,7 +79,7 @@ def least(chip: Chip, key: str) -> int:
             low = middle
         else:
             high = middle
-    return high
+    return int(high)
 
 
 def facts() -> list[tuple[str, str]]:

@@ -25,8 +25,7 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.targets.loihi.dynamics.definition import DYNAMICS
-from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.neuron import DYNAMICS, CubaLIF
 from tests.builders.chip_networks import Array, assert_same, random_inputs, random_network, random_op, weights
 from tests.twins.chip import conv_loop, loihi_step, matrix, run_slowly
 

@@ -31,10 +31,9 @@ from hw_targets.quantization.quantize import quantize
 from hw_targets.quantization.rounder import SWEEPS, Rounder
 from hw_targets.quantization.rounding import rows_of
 from hw_targets.quantization.scales import FACTORS
-from hw_targets.targets.loihi.dynamics.definition import DYNAMICS
 from hw_targets.targets.loihi.formats import number_formats
 from hw_targets.targets.loihi.netx.relays import insert_relays
-from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.neuron import DYNAMICS, CubaLIF
 from hw_targets.targets.registry import load_chip
 from tests.builders.quantized import assert_inside_the_chip, pixels, sew
 from tests.twins.chip import current_bounds, run_slowly

@@ -18,7 +18,9 @@ from neuroprune import LATS, SoftThresholdPruner
 from neuroprune.frameworks import framework_of
 from neuroprune.models.cnn import SmallCNN
 from neuroprune.models.sew_resnet import SmallSEWResNet
-from neuroprune.training.data.images import DatasetNotFound, ImageSet, as_input, fashion_mnist
+from neuroprune.training.data.base import DatasetNotFound
+from neuroprune.training.data.fashion_mnist import fashion_mnist
+from neuroprune.training.data.images import ImageSet, as_input
 from neuroprune.training.loop import Hyperparameters, accuracy, predictor, train
 
 HYPER = Hyperparameters(epochs=1, batch_size=64, lr=0.1, weight_decay=0.0)

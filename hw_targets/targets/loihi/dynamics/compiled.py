@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hw_targets.ir.dynamics import Losses
 from hw_targets.ir.network import Population
-from hw_targets.targets.loihi.neuron import UNITY, cuba_of
+from hw_targets.targets.loihi.arithmetic import UNITY, cuba_of
 
 Array: TypeAlias = npt.NDArray[Any]
 Loop: TypeAlias = Callable[..., bool]

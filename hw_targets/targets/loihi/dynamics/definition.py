@@ -11,9 +11,9 @@ from hw_targets.ir.dynamics import Clock, Engine, Ints, Losses, Mask, RowCounter
 from hw_targets.ir.formats import NumberFormats
 from hw_targets.ir.network import ChipNetwork, Population
 from hw_targets.ir.neurons import LIF, ChipNeuron
+from hw_targets.targets.loihi.arithmetic import FRACTION_BITS, LIMIT, UNITY, Cuba
 from hw_targets.targets.loihi.dynamics import rows
 from hw_targets.targets.loihi.dynamics.step import State, step
-from hw_targets.targets.loihi.neuron import FRACTION_BITS, LIMIT, UNITY, CubaLIF
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,10 @@ class LoihiDynamics:
     max_spikes = 1
     timings: tuple[str, ...] = ("netx",)
 
+    def __init__(self, neuron: type[Cuba]) -> None:
+        """`neuron` is the class of the integer neurons."""
+        self._neuron = neuron
+
     def refusal(self, neuron: LIF) -> str | None:
         """Anything but a reset to zero within the step, of one spike."""
         if neuron.resets_to_zero:
@@ -36,19 +40,19 @@ class LoihiDynamics:
             " or pass approximate=True, which resets to zero anyway (spike_difference measures what that does)"
         )
 
-    def lower(self, neuron: LIF, scale: float, formats: NumberFormats) -> CubaLIF:
+    def lower(self, neuron: LIF, scale: float, formats: NumberFormats) -> Cuba:
         """v counts in 1/64: without decays it is a multiple of 64, and v ≥ level means v > level − 1.
 
         With them, v > level differs from v ≥ level only where the two are equal, v > level − 1 by a whole unit.
         """
         level = round(neuron.v_threshold * scale)
         decays = {"v_decay": formats.decay(neuron.v_decay), "i_decay": formats.decay(neuron.i_decay)}
-        chip = CubaLIF(level, **decays)
-        return chip if neuron.strict or chip.has_fractions else CubaLIF(level - 1, **decays)
+        chip = self._neuron(level, **decays)
+        return chip if neuron.strict or chip.has_fractions else self._neuron(level - 1, **decays)
 
     def lift(self, neuron: ChipNeuron, scale: float) -> LIF:
         """Half a unit of v below the smallest value that fires, so that the rounding of reals cannot matter."""
-        assert isinstance(neuron, CubaLIF)
+        assert isinstance(neuron, Cuba)
         level = neuron.v_threshold + (0.5 / (1 << FRACTION_BITS) if neuron.has_fractions else 0.5)
         return LIF(level / scale, neuron.v_decay / UNITY, i_decay=neuron.i_decay / UNITY)
 
@@ -95,8 +99,8 @@ class LoihiDynamics:
 
         A current may wrap around 24 bits, to the highest ones from the lowest: where one can, nothing is proven.
         """
-        assert isinstance(neuron, CubaLIF)
-        never = CubaLIF(LIMIT >> FRACTION_BITS, neuron.v_decay, neuron.i_decay)
+        assert isinstance(neuron, Cuba)
+        never = Cuba(LIMIT >> FRACTION_BITS, neuron.v_decay, neuron.i_decay)
         zero = np.zeros(high.shape, np.int64)
         up = down = State(zero, zero)
         highest = np.full(high.shape, -LIMIT, np.int64)
@@ -111,8 +115,5 @@ class LoihiDynamics:
 
     def row_counter(self, neuron: ChipNeuron) -> RowCounter | None:
         """`rows.differing_spikes`."""
-        assert isinstance(neuron, CubaLIF)
+        assert isinstance(neuron, Cuba)
         return partial(rows.differing_spikes, neuron) if neuron.i_decay == UNITY else None
-
-
-DYNAMICS = LoihiDynamics()

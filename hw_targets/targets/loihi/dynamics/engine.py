@@ -10,11 +10,11 @@ from torch import Tensor
 from hw_targets.emulation.currents import bias_of
 from hw_targets.ir.dynamics import Feedback, Losses
 from hw_targets.ir.network import ChipNetwork, Population
+from hw_targets.targets.loihi.arithmetic import LIMIT, UNITY, cuba_of
 from hw_targets.targets.loihi.dynamics.compiled import CompiledNeurons, is_suited, loop_for
 from hw_targets.targets.loihi.dynamics.float_states import run_fast
 from hw_targets.targets.loihi.dynamics.step import kept
 from hw_targets.targets.loihi.dynamics.stepping import Stepping, Summing, is_wide, read_steps, run_steps, stays_inside
-from hw_targets.targets.loihi.neuron import LIMIT, UNITY, cuba_of
 
 
 class LoihiEngine:

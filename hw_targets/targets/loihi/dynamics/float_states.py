@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hw_targets.ir.dynamics import Losses
-from hw_targets.targets.loihi.neuron import UNITY, CubaLIF
+from hw_targets.targets.loihi.arithmetic import UNITY, Cuba
 
 Array = npt.NDArray[Any]
 #: Neurons stepped together: what is held of them, 24 bytes each, stays in a second-level cache.
@@ -26,7 +26,7 @@ BLOCK = 1 << 15
 
 
 def run_fast(
-    neuron: CubaLIF,
+    neuron: Cuba,
     current: Tensor,
     bias: Tensor,
     resets: Collection[int],

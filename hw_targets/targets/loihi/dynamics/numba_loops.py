@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.targets.loihi.neuron import FRACTION_BITS, LIMIT
+from hw_targets.targets.loihi.arithmetic import FRACTION_BITS, LIMIT
 
 Array: TypeAlias = npt.NDArray[Any]
 Loop: TypeAlias = Callable[..., bool]

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.ir.dynamics import Ints, Mask
-from hw_targets.targets.loihi.neuron import DECAY_BITS, FRACTION_BITS, UNITY, CubaLIF
+from hw_targets.targets.loihi.arithmetic import DECAY_BITS, FRACTION_BITS, UNITY, Cuba
 
 
-def differing_spikes(neuron: CubaLIF, current: Ints, real: Mask) -> npt.NDArray[np.int64]:
+def differing_spikes(neuron: Cuba, current: Ints, real: Mask) -> npt.NDArray[np.int64]:
     """Of each row the spikes that differ from the real ones, for currents (rows, T, …) that last one step.
 
     v ← rz(v·(4096 − v_decay)) + a;  s = [v > v_threshold];  v ← 0 where s;  rz(x) = sign(x)·(|x| >> 12), v in 1/64:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hw_targets.targets.loihi.neuron import DECAY_BITS, FRACTION_BITS, LIMIT, UNITY, CubaLIF
+from hw_targets.targets.loihi.arithmetic import DECAY_BITS, FRACTION_BITS, LIMIT, UNITY, Cuba
 
 #: An int64 array or tensor.
 Whole = Any
@@ -36,7 +36,7 @@ class Stepped(NamedTuple):
     clipped: Whole
 
 
-def step(neuron: CubaLIF, state: State, current: Whole, bias: Whole, *, word: int | None = None) -> Stepped:
+def step(neuron: Cuba, state: State, current: Whole, bias: Whole, *, word: int | None = None) -> Stepped:
     """The module's equations.
 
     Args:

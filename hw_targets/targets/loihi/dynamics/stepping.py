@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from hw_targets.ir.dynamics import Feedback, Losses
+from hw_targets.targets.loihi.arithmetic import FRACTION_BITS, LIMIT, Cuba
 from hw_targets.targets.loihi.dynamics.step import State, step
-from hw_targets.targets.loihi.neuron import FRACTION_BITS, LIMIT, CubaLIF
 
 #: No potential exceeds this threshold.
-NEVER = CubaLIF(LIMIT >> FRACTION_BITS)
+NEVER = Cuba(LIMIT >> FRACTION_BITS)
 
 
 class Stepping:
     """Neurons that hear one current (N, *shape) after the other."""
 
-    def __init__(self, neuron: CubaLIF, bias: Tensor, word: int | None, losses: Losses) -> None:
+    def __init__(self, neuron: Cuba, bias: Tensor, word: int | None, losses: Losses) -> None:
         """`word`: bits in which currents are summed; None if no sum can leave its bits."""
         self._neuron, self._bias, self._word = neuron, bias.long(), word
         self._losses, self._steps = losses, 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from hw_targets.errors import QuantizationError, UnsupportedModel
 from hw_targets.ir.network import ChipNetwork, Conv2d, Pair, Population, Shape, Synapses
+from hw_targets.targets.loihi.arithmetic import Cuba, cuba_of
 from hw_targets.targets.loihi.netx.layers import assign_layers
 from hw_targets.targets.loihi.netx.stacking import (
     Integers,
@@ -22,7 +23,7 @@ from hw_targets.targets.loihi.netx.stacking import (
     zeros,
 )
 from hw_targets.targets.loihi.netx.weights import stored_by_netx
-from hw_targets.targets.loihi.neuron import CubaLIF, cuba_of
+from hw_targets.targets.loihi.neuron import CubaLIF
 
 #: The largest 17-bit threshold: an accumulator's sum stays below it.
 NEVER = (1 << 17) - 1
@@ -40,7 +41,7 @@ class NetxLayer:
     populations: tuple[Population, ...]
     weight: Integers
     bias: Integers | None
-    neuron: CubaLIF
+    neuron: Cuba
     shape: Shape
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
@@ -90,7 +91,7 @@ def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Pop
     incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
     if any(s.immediate for s in incoming):
         return _entry_layer(here, incoming, neurons.pop())
-    convolutions = [isinstance(s.op, Conv2d) for s in incoming]
+    convolutions = [s.op.is_spatial for s in incoming]
     if not incoming or any(convolutions) != all(convolutions):
         raise UnsupportedModel(f"{names} share a netx layer but are not all convolutions or all dense layers")
     if not all(convolutions):
@@ -98,13 +99,13 @@ def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Pop
     return _conv_layer(network, before, here, neurons.pop(), incoming)
 
 
-def _netx_neuron(population: Population) -> CubaLIF:
+def _netx_neuron(population: Population) -> Cuba:
     cuba = CubaLIF(NEVER) if population.is_readout else cuba_of(population)
     assert cuba is not None
     return cuba
 
 
-def _entry_layer(here: tuple[Population, ...], incoming: list[Synapses], neuron: CubaLIF) -> NetxLayer:
+def _entry_layer(here: tuple[Population, ...], incoming: list[Synapses], neuron: Cuba) -> NetxLayer:
     """Neurons of the input layer, each fed by its own input through one and the same weight."""
     population, op = here[0], incoming[0].op
     size = population.shape[0]
@@ -131,7 +132,7 @@ def _entry_layer(here: tuple[Population, ...], incoming: list[Synapses], neuron:
 
 
 def _dense_layer(
-    network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...], neuron: CubaLIF
+    network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...], neuron: Cuba
 ) -> NetxLayer:
     names = ", ".join(p.name for p in here)
     rows, columns = offsets(here, whole=True), offsets(before, whole=True)
@@ -203,7 +204,7 @@ def _conv_layer(
     network: ChipNetwork,
     before: tuple[Population, ...],
     here: tuple[Population, ...],
-    neuron: CubaLIF,
+    neuron: Cuba,
     incoming: list[Synapses],
 ) -> NetxLayer:
     names = ", ".join(p.name for p in here)

@@ -7,7 +7,7 @@ threshold and one decay, so `quantize` needs the same numbering as `export_netx`
 
 from __future__ import annotations
 
-from hw_targets.ir.network import Conv2d, Graph, Shape, Synapses
+from hw_targets.ir.network import Graph, Shape, Synapses
 
 
 def assign_layers(graph: Graph) -> dict[str, int]:
@@ -44,7 +44,7 @@ def _forward(synapses: tuple[Synapses, ...]) -> tuple[Synapses, ...]:
 def grid(graph: Graph, name: str) -> Shape:
     """Positions (H, W) of a population's neurons; () for one that a dense layer feeds."""
     population, incoming = graph[name], _forward(graph.incoming(name))
-    if incoming and isinstance(incoming[0].op, Conv2d):
+    if incoming and incoming[0].op.is_spatial:
         return incoming[0].op.output_shape(graph[incoming[0].source].shape)[1:]
     return population.shape[1:]
 

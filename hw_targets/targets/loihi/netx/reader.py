@@ -255,7 +255,7 @@ class _Builder:
     def _append(
         self, name: str, shape: Shape, fields: Fields, op: Op, *, last: bool, delay: Integers | None = None
     ) -> None:
-        dense = isinstance(op, Dense)
+        dense = not op.is_spatial
         neuron: Neuron = fields.neuron() if not dense or fields.has("neuron") else DEFAULT_NEURON
         if last and neuron == CubaLIF(NEVER):
             neuron = Accumulator()

@@ -9,8 +9,8 @@ import numpy as np
 
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, Synapses
+from hw_targets.targets.loihi.arithmetic import Cuba, cuba_of
 from hw_targets.targets.loihi.netx.layers import assign_layers, crossings
-from hw_targets.targets.loihi.neuron import CubaLIF, cuba_of
 
 
 def insert_relays(network: ChipNetwork) -> ChipNetwork:
@@ -68,7 +68,7 @@ def _relay(network: ChipNetwork, layers: dict[str, int], name: str, layer: int) 
     return relay, Synapses(before, relay.name, op)
 
 
-def _layer_neuron(network: ChipNetwork, layers: dict[str, int], layer: int) -> CubaLIF:
+def _layer_neuron(network: ChipNetwork, layers: dict[str, int], layer: int) -> Cuba:
     for population in network.populations:
         neuron = cuba_of(population)
         if layers[population.name] == layer and neuron is not None:

@@ -16,10 +16,10 @@ import numpy as np
 from hw_targets.errors import check_type
 from hw_targets.files.atomic import new_file
 from hw_targets.ir.network import ChipNetwork, Shape
+from hw_targets.targets.loihi.arithmetic import Cuba
 from hw_targets.targets.loihi.netx.layering import NEVER, NetxLayer, each_netx_layer, netx_layers
 from hw_targets.targets.loihi.netx.relays import insert_relays
 from hw_targets.targets.loihi.netx.stacking import Integers
-from hw_targets.targets.loihi.neuron import CubaLIF
 
 #: Bytes of weights that are compressed at a time. Fewer are stored as they are.
 CHUNK_BYTES = 1 << 20
@@ -124,7 +124,7 @@ def _write_input(group: object, shape: Shape, neurons: NetxLayer | None) -> None
         _write_neuron(group, neurons.neuron)
 
 
-def _write_neuron(group: object, cuba: CubaLIF) -> None:
+def _write_neuron(group: object, cuba: Cuba) -> None:
     neuron = {
         "neuron/iDecay": cuba.i_decay,
         "neuron/vDecay": cuba.v_decay,

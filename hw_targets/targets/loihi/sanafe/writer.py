@@ -29,7 +29,7 @@ from hw_targets.ir.connectivity import Ints, edges
 from hw_targets.ir.network import Array, ChipNetwork, Population, Synapses
 from hw_targets.placement import Placement
 from hw_targets.placement.placement import placed_populations
-from hw_targets.targets.loihi.neuron import UNITY, cuba_of
+from hw_targets.targets.loihi.arithmetic import UNITY, cuba_of
 from hw_targets.targets.loihi.sanafe.architecture import Mesh, architecture, mesh_of
 
 FILES = ("architecture.yaml", "network.yaml", "run.json")

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from hw_targets.emulation.losses import Losses
 from hw_targets.ir.network import Population
 from hw_targets.targets.loihi.dynamics import compiled
-from hw_targets.targets.loihi.dynamics.definition import DYNAMICS
 from hw_targets.targets.loihi.dynamics.engine import run_neurons
 from hw_targets.targets.loihi.dynamics.rows import differing_spikes
 from hw_targets.targets.loihi.dynamics.step import State, step
 from hw_targets.targets.loihi.dynamics.stepping import Stepping, run_steps
-from hw_targets.targets.loihi.neuron import CubaLIF
+from hw_targets.targets.loihi.neuron import DYNAMICS, CubaLIF
 from tests.twins.chip import loihi_step
 
 Array = NDArray[Any]

@@ -1,0 +1,149 @@
+"""`neuroprune fit`, `map`, `export`, `emulate` and `verify`: a run on its way to a chip."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from hw_targets.app.cli.netx_files import is_netx, map_file, verify_file
+from hw_targets.app.cli.tables import percent, quantity, table
+from hw_targets.app.run_folder import RunFolder
+from hw_targets.app.stages import (
+    calibration_images,
+    chip_images,
+    emulated_accuracy,
+    lava_images,
+    load_data,
+    map_network,
+    to_chip,
+    to_network,
+)
+from hw_targets.chips.chip import Chip
+from hw_targets.emulation.emulate import emulate
+from hw_targets.errors import DoesNotFit
+from hw_targets.files.atomic import check_free
+from hw_targets.frontends.nir.writer import write_nir
+from hw_targets.ir.network import ChipNetwork, Network
+from hw_targets.placement import place
+from hw_targets.placement.fit import check_fit, cores_needed
+from hw_targets.placement.limits import check_system
+from hw_targets.targets.loihi.lava.check import compare_with_lava
+from hw_targets.targets.loihi.netx.relays import insert_relays
+from hw_targets.targets.loihi.netx.writer import export_netx
+from hw_targets.targets.loihi.sanafe.writer import export_sanafe
+from hw_targets.targets.registry import load_chip
+from neuroprune.training.loop import accuracy, predictor, progress_bar
+from neuroprune.training.recipe import load_recipe
+
+
+def fit(options: argparse.Namespace) -> None:
+    path: Path = options.recipe
+    recipe = load_recipe(path / "recipe.toml" if path.is_dir() else path, options.set)
+    data = load_data(recipe)
+    network = to_network(recipe.model(), data.test.pixels(2), recipe.time_steps)
+    chip = load_chip(options.chip)
+    rows = check_fit(network, chip)
+    print(table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"]))
+    for note in rows.not_enforced:
+        print(f"note: {note}")
+    cores = cores_needed(network, chip)
+    if cores is not None:
+        print(f"\nits neurons alone fill {cores} cores, {-(-cores // chip.cores_per_chip)} {chip.name} chip(s)")
+    if too_large := [r for r in rows if r.excess]:
+        for row in too_large:
+            print(row.advice(chip))
+        raise DoesNotFit(max(too_large, key=lambda r: r.excess).advice(chip))
+    check_system(cores or 0, chip)
+
+
+def map_(options: argparse.Namespace) -> None:
+    if is_netx(options.folder):
+        map_file(options)
+        return
+    folder = RunFolder.open(options.folder)
+    chip = load_chip(options.chip)
+    out = options.out or folder.path / "placement.npz"
+    check_free(out, overwrite=options.overwrite)
+    real, network = _networks(folder, options.chip)
+    mapped = map_network(network, (chip,), chip_images(folder.recipe).pixels(options.images))
+    placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
+    placement.save(out, overwrite=options.overwrite)
+    rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
+    print(table(rows, ["population", "neurons", "on cores"]))
+    energy = (
+        quantity(cost.energy, "J") if cost.energy is not None else "unknown (its cost per operation is unpublished)"
+    )
+    print(
+        f"\n{placement.core_count} cores (at least {placement.lower_bound}) on {placement.chips} {chip.name} chip(s);"
+        f" energy per image {energy}"
+    )
+    count = cost.per_sample
+    print(
+        f"per image: {quantity(count['synaptic_events'])} synaptic events, {quantity(count['messages'])} messages to"
+        f" cores, {quantity(cost.hops)} hops; time {quantity(cost.time, 's')}"
+    )
+    if removed := sum(p.size for p in real.populations) - sum(p.size for p in network.populations):
+        print(f"note: left out {removed} neurons that no output depends on")
+    for note in (*placement.assumptions, *placement.not_enforced):
+        print(f"note: {note}")
+    print(f"written to {out}")
+
+
+def export(options: argparse.Namespace) -> None:
+    folder = RunFolder.open(options.folder)
+    out = options.out or folder.path / {"netx": "model.net", "nir": "model.nir", "sanafe": "sanafe"}[options.format]
+    if options.format != "sanafe":  # which is a folder
+        check_free(out, overwrite=options.overwrite)
+    # SANA-FE's files, too, need what passes layers to be relayed.
+    for_format = None if options.format == "nir" else "netx"
+    network, chip_network = _networks(folder, options.chip, for_format)
+    if options.format == "nir":
+        write_nir(network, out, overwrite=options.overwrite)
+    elif options.format == "sanafe":
+        _export_sanafe(folder, chip_network, load_chip(options.chip), out, overwrite=options.overwrite)
+    else:
+        export_netx(chip_network, out, overwrite=options.overwrite)
+    print(f"written to {out}")
+
+
+def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Path, *, overwrite: bool) -> None:
+    """The first test image on the cores that `map` finds."""
+    sequential = insert_relays(network)
+    activity = emulate(sequential, chip_images(folder.recipe).pixels(1))
+    entry = sequential.inputs[0].name
+    export_sanafe(place(sequential, chip), activity.spikes[entry][:, 0], out, overwrite=overwrite)
+
+
+def emulate_(options: argparse.Namespace) -> None:
+    folder = RunFolder.open(options.folder)
+    _, network = _networks(folder, options.chip)
+    data = chip_images(folder.recipe)
+    exact = emulated_accuracy(network, data, title="chip")
+    model = folder.load_model()
+    real = accuracy(model, data, predictor(model, folder.recipe.time_steps))
+    print(f"accuracy on {len(data)} test images: model {percent(real)}, in {options.chip} integers {percent(exact)}")
+
+
+def verify(options: argparse.Namespace) -> None:
+    if is_netx(options.folder):
+        verify_file(options)
+        return
+    folder = RunFolder.open(options.folder)
+    _, network = _networks(folder, options.chip, "netx")
+    images = lava_images(chip_images(folder.recipe), options.images)
+    with tempfile.TemporaryDirectory() as temporary, progress_bar(None, "Lava") as bar:
+        export_netx(network, Path(temporary, "model.net"))
+        result = compare_with_lava(network, Path(temporary, "model.net"), images, waiting=bar.update)
+    print(
+        f"{result.differences} differences from Lava in {result.compared} spikes of all layers,"
+        f" {result.samples} images; {result.readout_differences} in the readout"
+    )
+
+
+def _networks(folder: RunFolder, chip: str, for_format: str | None = None) -> tuple[Network, ChipNetwork]:
+    recipe, kind = folder.recipe, load_chip(chip)
+    images = chip_images(recipe).pixels(2)
+    network = to_network(folder.load_model(), images, recipe.time_steps)
+    seen = calibration_images(load_data(recipe))
+    return network, to_chip(network, kind, seen, folder.scales(kind.name), for_format=for_format)

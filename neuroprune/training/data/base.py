@@ -1,0 +1,85 @@
+"""What a data set must be to be trained on: labelled samples of one shape, in batches that a seed reproduces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, runtime_checkable
+
+from typing_extensions import Self, TypeVar  # which torch depends on
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DatasetNotFound(FileNotFoundError):
+    """A data set that is absent or broken; the message says where, and the way out."""
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """A labelled set of samples of one shape. Batches are (N, *sample_shape) with labels int64 (N,), on the CPU.
+
+    Images are uint8 (N, C, H, W). What else samples are (features, signals, events) `as_input` turns into what the
+    model takes; where that has all time steps, they come first, (T, N, …).
+    """
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of every sample in a batch: (C, H, W) of images."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; labels are 0 … classes − 1."""
+        ...
+
+    @property
+    def in_unit_range(self) -> bool:
+        """Whether `as_input` gives values of 0 … 1, as a chip takes them."""
+        ...
+
+    def as_input(self, samples: Tensor) -> Tensor:
+        """A batch as the model takes it (float32), on the device it is on."""
+        ...
+
+    def subset(self, start: int, stop: int) -> Self:
+        """Samples start … stop − 1."""
+        ...
+
+    def pixels(self, count: int) -> Tensor:
+        """The first `count` samples (all, if there are fewer), as in `batches`."""
+        ...
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every sample once, in order, without augmentation; the last batch may be smaller."""
+        ...
+
+    def training_batches(self, batch_size: int, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """epochs · ⌊len / batch_size⌋ batches of exactly `batch_size`, each sample at most once in an epoch.
+
+        Order and augmentation are random and follow from the seed alone.
+        """
+        ...
+
+
+#: What `DataSet` was called when images were all there was.
+Images = DataSet
+
+Set = TypeVar("Set", bound=DataSet, default=DataSet)
+
+
+@dataclass(frozen=True)
+class Split(Generic[Set]):
+    """Training, validation and test samples. Touch the test set once, at the end.
+
+    Of Fashion-MNIST, validation is the last 5 000 training images; an image folder has one set for both.
+    """
+
+    train: Set
+    validation: Set
+    test: Set
