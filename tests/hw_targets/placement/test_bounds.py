@@ -72,7 +72,7 @@ def tiny(draw: st.DrawFn) -> ChipNetwork:
         entry, hidden = Population("in", (4,), SpikeInput()), Population("hidden", (4,), CubaLIF(4))
         first = Synapses("in", "hidden", Dense(distinct(rng, (4, 4), density)))
     out = Population("out", (2,), CubaLIF(4))
-    last = Synapses("hidden", "out", Dense(distinct(rng, (2, hidden.size), density) + 100))
+    last = Synapses("hidden", "out", Dense(distinct(rng, (2, hidden.size), 1.0) + 100))
     return ChipNetwork((entry, hidden, out), (first, last))
 
 
