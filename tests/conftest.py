@@ -1,11 +1,22 @@
-"""Shared fixtures: fixed seeds, one thread, and Lava made importable on Python 3.11."""
+"""Shared fixtures: fixed seeds, one thread, one process of Lava; and which of two processes runs which test."""
 
 from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
 
 from hw_targets.emulation import products as emulate_products
+from tests.builders.lava import LavaProcess
+
+try:
+    from xdist.scheduler import LoadScopeScheduling
+except ImportError:  # all tests run in one process
+    LoadScopeScheduling = object
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +25,41 @@ def _reproducible() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def _products_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small networks, too, are emulated the way large ones are."""
-    monkeypatch.setattr(emulate_products, "FEWEST", 1)
+@pytest.fixture(scope="module")
+def products_in_bytes() -> Iterator[None]:
+    """Small networks, too, are emulated the way large ones are: for modules that are about it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulate_products, "FEWEST", 1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def lava(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LavaProcess]:
+    """Lava's simulator; started when it is first needed."""
+    process = LavaProcess(tmp_path_factory.mktemp("lava") / "errors.txt")
+    yield process
+    process.close()
+
+
+def pytest_collection_finish() -> None:
+    """What the imports left is never garbage: collecting it again and again takes seconds."""
+    gc.collect()
+    gc.freeze()
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # a plain object where xdist is not installed
+    """A file's tests run in one process, so that its fixtures are made once; so do all files that start Lava."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _scope(self.config.rootpath / nodeid.partition("::")[0])
+
+
+@cache
+def _scope(file: Any) -> str:
+    return "Lava" if "mark.lava" in file.read_text(encoding="utf-8") else str(file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `pytest -n`."""
+    return ByFile(config, log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,11 +29,10 @@ from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, Dense, Popul
 from hw_targets.targets.loihi.dynamics import engine as loihi_engine
 from hw_targets.targets.loihi.dynamics import float_states as emulate_floats
 from hw_targets.targets.loihi.dynamics import step as loihi_step
-from hw_targets.targets.loihi.lava.check import LavaUnavailable, run_lava_jobs
 from hw_targets.targets.loihi.netx.clock import NetxClock
 from hw_targets.targets.loihi.neuron import CubaLIF
+from tests.builders.lava import LavaProcess
 
-CI = os.environ.get("CI") == "true"
 MODELS, LAVA_NETWORKS = 200, 24
 
 #: What at least five of the torch models have.
@@ -213,16 +211,13 @@ def grid_readout() -> ChipCase:
 
 
 @pytest.fixture(scope="module")
-def in_lava(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Exported, list[NDArray[np.int64]]]]:
-    """Networks by seed, each with Lava's traces, all from one process."""
+def in_lava(
+    tmp_path_factory: pytest.TempPathFactory, lava: LavaProcess
+) -> dict[int, tuple[Exported, list[NDArray[np.int64]]]]:
+    """Networks by seed, each with Lava's traces."""
     folder = tmp_path_factory.mktemp("netx")
     chosen = {**exported_networks(folder), -1: exported(grid_readout(), folder / "grid.net", [])}
-    try:
-        traces = run_lava_jobs([one.job() for one in chosen.values()])
-    except LavaUnavailable as error:
-        if CI:
-            raise
-        pytest.skip(str(error))
+    traces = lava.traces([one.job() for one in chosen.values()])
     return {seed: (one, trace) for (seed, one), trace in zip(chosen.items(), traces, strict=True)}
 
 

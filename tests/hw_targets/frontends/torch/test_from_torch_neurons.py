@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from hw_targets import dequantize, emulate, export_netx, from_torch, load_chip, quantize, spike_difference
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.network import LIF
-from hw_targets.targets.loihi.lava.check import LavaUnavailable, compare_with_lava
+from hw_targets.targets.loihi.lava.check import compare_with_lava
 from hw_targets.targets.loihi.neuron import CubaLIF
+from tests.builders.lava import LavaProcess
 from tests.builders.torch_models import Net, T, assert_same, classifier, conv, images, observed, prepared, spiking
 from tests.twins.chip import run_slowly
 
@@ -323,7 +324,7 @@ def test_what_the_output_does_not_depend_on_may_be_anything() -> None:
 
 
 @pytest.mark.lava
-def test_lava_agrees_on_lasting_currents_and_on_neurons_that_forget(tmp_path: Path) -> None:
+def test_lava_agrees_on_lasting_currents_and_on_neurons_that_forget(tmp_path: Path, lava: LavaProcess) -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         a = m.s1(m.c1(x))
         result: Tensor = m.fc(m.flat(sew_function(a, m.s2(m.c2(a)), "IAND")))
@@ -338,9 +339,7 @@ def test_lava_agrees_on_lasting_currents_and_on_neurons_that_forget(tmp_path: Pa
     assert any(isinstance(p.neuron, CubaLIF) and p.neuron.i_decay == 2048 for p in chip.populations)
     assert any(isinstance(p.neuron, CubaLIF) and p.neuron.v_decay == 4096 for p in chip.populations)
     export_netx(chip, tmp_path / "model.net")
-    try:
+    with lava.running():
         result = compare_with_lava(chip, tmp_path / "model.net", x.numpy())
-    except LavaUnavailable as error:
-        pytest.skip(str(error))
     assert result.compared > 20
     assert (result.differences, result.readout_differences) == (0, 0)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from hw_targets import emulate, export_netx, from_torch, quantize, remove_dead_neurons
-from hw_targets.targets.loihi.lava.check import LavaUnavailable, compare_with_lava
+from hw_targets.targets.loihi.lava.check import compare_with_lava
+from tests.builders.lava import LavaProcess
 from tests.builders.sew_resnet import LOIHI, images, sew
 
 T = 4
@@ -21,7 +22,7 @@ T = 4
 
 @pytest.mark.slow
 @pytest.mark.lava
-def test_a_pruned_sew_resnet_18_spikes_as_in_lava(tmp_path: Path) -> None:
+def test_a_pruned_sew_resnet_18_spikes_as_in_lava(tmp_path: Path, lava: LavaProcess) -> None:
     model, shown = sew(18), images(32, 1)
     with torch.no_grad():
         for norm in model.modules():
@@ -35,9 +36,7 @@ def test_a_pruned_sew_resnet_18_spikes_as_in_lava(tmp_path: Path) -> None:
     spikes = emulate(chip, shown).spikes
     assert all(0 < s.mean() < 1 for name, s in spikes.items() if name != "input")
     export_netx(chip, tmp_path / "sew.net")
-    try:
+    with lava.running():
         found = compare_with_lava(chip, tmp_path / "sew.net", shown)
-    except LavaUnavailable as error:
-        pytest.skip(str(error))
     assert found.compared > 5_000
     assert (found.differences, found.readout_differences) == (0, 0)

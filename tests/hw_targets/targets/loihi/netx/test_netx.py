@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -33,18 +31,18 @@ from hw_targets.ir.network import (
 )
 from hw_targets.quantization.quantize import quantize
 from hw_targets.targets.loihi.lava import runner as lava_runner
-from hw_targets.targets.loihi.lava.check import LavaUnavailable, SpikeComparison, compare_with_lava, run_lava
+from hw_targets.targets.loihi.lava.check import LavaUnavailable, compare_with_lava, run_lava
 from hw_targets.targets.loihi.netx import writer as netx
 from hw_targets.targets.loihi.netx.relays import insert_relays
 from hw_targets.targets.loihi.netx.writer import export_netx, netx_layers
 from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.registry import load_chip
 from neuroprune.models.sew_resnet import SmallSEWResNet
+from tests.builders.lava import CI, LavaProcess, lava_module, required_in_ci
 from tests.twins.chip import run_slowly
 
 Array = NDArray[Any]
 LOIHI = load_chip("loihi1")
-CI = os.environ.get("CI") == "true"
 
 
 def ints(rng: np.random.Generator, *shape: int, largest: int = 40) -> Array:
@@ -336,19 +334,6 @@ def test_sums_of_weights_beyond_16_bits_are_refused_not_wrapped(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-READ_WITH_LAVA = """
-import subprocess
-import sys
-import numpy
-from hw_targets import lava_importable
-with lava_importable():
-    from lava.lib.dl.netx.utils import NetDict
-read = NetDict(sys.argv[1])
-for layer in sys.argv[2:]:
-    numpy.save(layer + ".npy", read["layer"][int(layer)]["weight"])
-"""
-
-
 @pytest.mark.lava
 def test_lavas_own_reader_sees_the_same_weights_in_a_compressed_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -356,11 +341,9 @@ def test_lavas_own_reader_sees_the_same_weights_in_a_compressed_file(
     network = chain(spikes_out=False)
     monkeypatch.setattr(netx, "CHUNK_BYTES", 16)
     export_netx(network, tmp_path / "packed.net")
-    pytest.importorskip("lava", reason="lava-nc and lava-dl are not installed")
-    # In a process of its own: Lava refuses to be imported where multiprocessing's start method is set already.
-    subprocess.run([sys.executable, "-c", READ_WITH_LAVA, "packed.net", "1", "2", "3", "5"], cwd=tmp_path, check=True)
+    read = lava_module("lava-dl", "lava/lib/dl/netx/utils.py").NetDict(str(tmp_path / "packed.net"))
     for i, layer in zip((1, 2, 3, 5), netx_layers(insert_relays(network)), strict=True):
-        np.testing.assert_array_equal(np.load(tmp_path / f"{i}.npy"), layer.weight)
+        np.testing.assert_array_equal(read["layer"][i]["weight"], layer.weight)
 
 
 def test_dense_layers_on_a_vector_have_no_flatten(tmp_path: Path) -> None:
@@ -518,18 +501,12 @@ def test_continuous_integration_has_lava() -> None:
     assert not CI or (found("lava-nc") and found("lava-dl"))
 
 
-def judged(network: ChipNetwork, path: Path, images: Array | torch.Tensor) -> SpikeComparison:
-    try:
-        return compare_with_lava(network, path, images)
-    except LavaUnavailable as error:
-        if CI:
-            raise
-        pytest.skip(str(error))
-
-
 @pytest.mark.lava
 def test_lava_spikes_as_we_do_on_a_sew_network(tmp_path: Path) -> None:
-    """LIF, batch-norm biases, a max-pool stem, a block with a downsampling shortcut, three samples in a row."""
+    """LIF, batch-norm biases, a max-pool stem, a block with a downsampling shortcut, three samples in a row.
+
+    In a process of its own, as users have it.
+    """
     torch.manual_seed(2)
     model = SmallSEWResNet((3, 4), neuron_type="LIF", in_channels=2, classes=5, stem_stride=1, stem_pool=True)
     for m in model.modules():
@@ -543,7 +520,9 @@ def test_lava_spikes_as_we_do_on_a_sew_network(tmp_path: Path) -> None:
     assert any(p.bias is not None and p.bias.any() for p in network.populations)
     export_netx(network, tmp_path / "sew.net")
     images = bright(network, 3)
-    verdict = judged(network, tmp_path / "sew.net", torch.from_numpy(images).double() / 255)  # as the model takes them
+    as_the_model_takes_them = torch.from_numpy(images).double() / 255
+    with required_in_ci():
+        verdict = compare_with_lava(network, tmp_path / "sew.net", as_the_model_takes_them)
     assert (verdict.samples, verdict.differences, verdict.readout_differences) == (3, 0, 0)
     assert verdict.compared > 100
     assert verdict.positions > 1.2 * verdict.compared, "neurons are silent, too"
@@ -551,14 +530,10 @@ def test_lava_spikes_as_we_do_on_a_sew_network(tmp_path: Path) -> None:
     assert all(s.any() for s in spikes.values()), "every population takes part"
 
 
-def traces_of(network: ChipNetwork, path: Path, images: Array, readouts: list[bool]) -> list[Array]:
+def traces_of(lava: LavaProcess, network: ChipNetwork, path: Path, images: Array, readouts: list[bool]) -> list[Array]:
     export_netx(network, path)
-    try:
+    with lava.running():
         return list(run_lava(path, images, network.time_steps, readouts))
-    except LavaUnavailable as error:
-        if CI:
-            raise
-        pytest.skip(str(error))
 
 
 def aligned(trace: Array, depth: int, network: ChipNetwork, samples: int) -> Array:
@@ -568,10 +543,10 @@ def aligned(trace: Array, depth: int, network: ChipNetwork, samples: int) -> Arr
 
 
 @pytest.mark.lava
-def test_lavas_raw_traces_of_an_output_spiking_network_equal_the_slow_twin(tmp_path: Path) -> None:
+def test_lavas_raw_traces_of_an_output_spiking_network_equal_the_slow_twin(tmp_path: Path, lava: LavaProcess) -> None:
     network, samples = chain(4), 3
     images = bright(network, samples)
-    traces = traces_of(network, tmp_path / "n.net", images, [False, False, False])
+    traces = traces_of(lava, network, tmp_path / "n.net", images, [False, False, False])
     slow = run_slowly(network, images)
     stacked = (["stem"], ["mid", "stem"], ["end"])  # the second layer relays the stem
     compared = 0
@@ -585,10 +560,12 @@ def test_lavas_raw_traces_of_an_output_spiking_network_equal_the_slow_twin(tmp_p
 
 
 @pytest.mark.lava
-def test_lavas_raw_traces_of_dense_layers_with_odd_weights_equal_the_slow_twin(tmp_path: Path) -> None:
+def test_lavas_raw_traces_of_dense_layers_with_odd_weights_equal_the_slow_twin(
+    tmp_path: Path, lava: LavaProcess
+) -> None:
     network, samples = mlp(1), 8
     images = bright(network, samples)
-    traces = traces_of(network, tmp_path / "m.net", images, [False, False, True])
+    traces = traces_of(lava, network, tmp_path / "m.net", images, [False, False, True])
     slow = run_slowly(network, images)
     for depth, name in enumerate(("a", "b")):
         np.testing.assert_array_equal(aligned(traces[depth], depth, network, samples), slow.spikes[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,13 @@ from hw_targets.ir.network import (
     SpikeInput,
     Synapses,
 )
-from hw_targets.targets.loihi.lava.check import LavaJob, LavaUnavailable, compare_with_lava, run_lava_jobs
+from hw_targets.targets.loihi.lava.check import LavaJob, compare_with_lava
 from hw_targets.targets.loihi.netx.clock import arrival_steps
 from hw_targets.targets.loihi.netx.writer import export_netx
 from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.chains import Array, frames_of, ints, random_chain
+from tests.builders.lava import LavaProcess
 from tests.twins.netx import run_events
-
-CI = os.environ.get("CI") == "true"
 
 
 def output_of(network: ChipNetwork, spikes: Array, potentials: Array) -> Array:
@@ -325,20 +323,15 @@ CASES: dict[str, tuple[ChipNetwork, Array, dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def lavas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Array]]:
-    """Lava's traces of every case, all from one process."""
+def lavas(tmp_path_factory: pytest.TempPathFactory, lava: LavaProcess) -> dict[str, list[Array]]:
+    """Lava's traces of every case."""
     jobs = []
     for index, (network, inputs, options) in enumerate(CASES.values()):
         path = tmp_path_factory.mktemp("netx") / f"{index}.net"
         export_netx(network, path)
         readouts = tuple(isinstance(p.neuron, Accumulator) for p in network.populations if not p.is_input)
         jobs.append(LavaJob(path, inputs, network.time_steps, readouts, per_step=True, **options))
-    try:
-        return dict(zip(CASES, run_lava_jobs(jobs), strict=True))
-    except LavaUnavailable as error:
-        if CI:
-            raise
-        pytest.skip(str(error))
+    return dict(zip(CASES, lava.traces(jobs), strict=True))
 
 
 @pytest.mark.lava
@@ -374,7 +367,7 @@ def test_the_cases_show_what_they_are_about() -> None:
 
 
 @pytest.mark.lava
-def test_compare_with_lava_counts_in_either_time(tmp_path: Path) -> None:
+def test_compare_with_lava_counts_in_either_time(tmp_path: Path, lava: LavaProcess) -> None:
     """Recurrent spikes of one sample reach into the next on the chip, and only there."""
     network = loop_network(10, steps=5, delay=1)
     path = tmp_path / "loop.net"
@@ -386,11 +379,7 @@ def test_compare_with_lava_counts_in_either_time(tmp_path: Path) -> None:
     )
     network = replace(network, synapses=synapses)
     export_netx(network, path)
-    try:
+    with lava.running():
         verdict = compare_with_lava(network, path, two, timing="netx")
-    except LavaUnavailable as error:
-        if CI:
-            raise
-        pytest.skip(str(error))
     assert (verdict.samples, verdict.positions, verdict.differences) == (2, 11, 0)
     assert verdict.compared == emulate(network, two, timing="netx").chip_steps("n").sum() > 2

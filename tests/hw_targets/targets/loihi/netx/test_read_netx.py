@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,14 @@ from hw_targets.app.cli import main
 from hw_targets.errors import HardwareTargetError, InvalidFile, QuantizationError, UnsupportedModel
 from hw_targets.ir.connectivity import fan_in
 from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, GradedInput, SpikeInput
-from hw_targets.targets.loihi.lava.check import LavaJob, LavaUnavailable, run_lava_jobs
+from hw_targets.targets.loihi.lava.check import LavaJob
 from hw_targets.targets.loihi.netx.weights import stored_by_netx
 from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.chains import frames_of, random_chain
+from tests.builders.lava import LavaProcess, lava_module
 from tests.builders.quantized import sew
 
 Array = NDArray[Any]
-CI = os.environ.get("CI") == "true"
 SLAYER = Path(__file__).parents[4] / "data" / "netx"
 #: Files that lava-dl's slayer blocks wrote (`data/make_netx.py`).
 MADE_BY_LAVA_DL = ("conv", "groups", "recurrent", "recurrent_delay", "input_neurons", "batch_norm")
@@ -154,18 +153,13 @@ def readable(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
 
 
 @pytest.fixture(scope="module")
-def lavas(readable: dict[str, tuple[Path, ChipNetwork, Array]]) -> dict[str, list[Array]]:
-    """Lava's traces of every file, all from one process."""
+def lavas(readable: dict[str, tuple[Path, ChipNetwork, Array]], lava: LavaProcess) -> dict[str, list[Array]]:
+    """Lava's traces of every file."""
     jobs = []
     for path, network, inputs in readable.values():
         layers = sum(not p.is_input for p in network.populations)
         jobs.append(LavaJob(path, inputs, network.time_steps, (False,) * layers, per_step=True))
-    try:
-        return dict(zip(readable, run_lava_jobs(jobs), strict=True))
-    except LavaUnavailable as error:
-        if CI:
-            raise
-        pytest.skip(str(error))
+    return dict(zip(readable, lava.traces(jobs), strict=True))
 
 
 @pytest.mark.lava
@@ -300,25 +294,6 @@ def test_a_readout_is_read_as_one(tmp_path: Path) -> None:
 
 
 # --- what netx makes of weights ---------------------------------------------------------------------------------------
-
-
-def lava_module(package: str, path: str) -> Any:
-    """One file of Lava by itself, without what its package imports."""
-    import importlib.metadata
-    import importlib.util
-
-    try:
-        found = importlib.metadata.distribution(package).locate_file(path)
-    except importlib.metadata.PackageNotFoundError:
-        if CI:
-            raise
-        pytest.skip(f"{package} is not installed")
-    spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), str(found))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.lava
