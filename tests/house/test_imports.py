@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def imported(module: str, *, typing_too: bool = True) -> set[str]:
+@cache
+def imported(module: str, *, typing_too: bool = True) -> frozenset[str]:
     """Every module a source file names: import statements wherever they stand, `require("…")` and `import_module("…")`.
 
     `from package import name` counts as package.name where that is a module, as package otherwise.
@@ -51,7 +53,7 @@ def imported(module: str, *, typing_too: bool = True) -> set[str]:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in ("require", "import_module", "__import__", "find_spec") and isinstance(node.args[0].value, str):
                 found.add(node.args[0].value)
-    return found
+    return frozenset(found)
 
 
 def importers(package: str, inside: str, *, typing_too: bool = True) -> set[str]:

@@ -33,6 +33,7 @@ from tests.twins.chip import loihi_step, run_slowly
 
 Array = NDArray[Any]
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("products_in_bytes")
 needs_bytes = pytest.mark.skipif(not has_byte_products(), reason="torch multiplies no bytes here, or not exactly")
 
 
@@ -100,6 +101,14 @@ def test_weights_that_do_not_fit_into_bytes_are_left_to_others(values: list[int]
     for other in (x.int(), x.float(), x[:0]):
         assert in_bytes(Dense(weight), other, Weights(torch.float32, CPU)) is None
     assert in_bytes(Dense(weight + 0.5), x, Weights(torch.float32, CPU)) is None
+
+
+@needs_bytes
+def test_few_additions_are_left_to_floating_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulate_products, "FEWEST", 3 * 40 * 2)
+    op = Dense(np.ones((2, 40), np.int32))
+    found = [in_bytes(op, torch.ones(n, 40, dtype=torch.uint8), Weights(torch.float32, CPU)) for n in (2, 3)]
+    assert [f is None for f in found] == [True, False]
 
 
 @needs_bytes

@@ -302,7 +302,7 @@ def test_a_bias_next_to_a_tie_is_moved_over_it() -> None:
     assert fitted.integers.bias[0] == 44
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     size=st.sampled_from([0.1, 1.0, 8.0]),

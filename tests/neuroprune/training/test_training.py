@@ -46,7 +46,7 @@ def test_the_same_loop_trains_and_prunes_an_ordinary_and_a_spiking_network(
     steps = hyper.steps(len(images))
     pruner = SoftThresholdPruner(optimizer, LATS(l1=2e-3))
     rows: list[dict[str, float]] = []
-    predict = predictor(model, 4)
+    predict = predictor(model, 2)
     train(
         model,
         images,
