@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,6 @@ import torch
 
 from hw_targets.emulation import products as emulate_products
 from tests.builders.lava import LavaProcess
-
-try:
-    from xdist.scheduler import LoadScopeScheduling
-except ImportError:  # all tests run in one process
-    LoadScopeScheduling = object
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +43,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # a plain object where xdist is not installed
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file's tests run in one process, so that its fixtures are made once; so do all files that start Lava."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    def _split_scope(self, nodeid: str) -> str:
-        return _scope(self.config.rootpath / nodeid.partition("::")[0])
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda nodeid: _scope(config.rootpath / nodeid.partition("::")[0])
+    return scheduler
 
 
 @cache
-def _scope(file: Any) -> str:
+def _scope(file: Path) -> str:
     return "Lava" if "mark.lava" in file.read_text(encoding="utf-8") else str(file)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `pytest -n`."""
-    return ByFile(config, log)
