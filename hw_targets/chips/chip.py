@@ -1,7 +1,7 @@
 """Chip descriptions: limits, number formats and energies, each with its source. What nobody published is absent.
 
 A chip is a TOML file: `name`, `description`, and a `[facts]` table of `key = { value = …, source = "…" }` whose keys
-are the numeric fields of `Chip`. A new chip is one new file in `hw_targets/chips/`; nothing else changes.
+are the numeric fields of `Chip`. A new chip is one new file in the `facts/` of its family in `hw_targets/targets/`.
 """
 
 from __future__ import annotations
