@@ -2,7 +2,8 @@
 
 The model runs once on an example. Layers and neurons report what they did through module hooks, and the tensor
 operations between them are watched through `__torch_function__`; so any Python control flow in `forward` is fine, a
-loop over time included, and anything that was not understood is refused by name.
+loop over time included, and anything that was not understood is refused by name. Afterwards it is watched for a whole
+sample, on the example and on other values, and compared with what was read in every step.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.tracer import Tracer
+from hw_targets.frontends.torch.watch import like, watch
 from hw_targets.ir.network import Network
 from hw_targets.passes.hard_reset import hard_reset
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
@@ -23,9 +25,9 @@ def from_torch(
     """Read the populations and synapses of a spiking model, batch-norm folded, in evaluation mode.
 
     Args:
-        model: a network of supported layers (Conv1d/2d, Linear, BatchNorm, max-, average- and adaptive average pools,
-            flatten, dropout) and of a framework's neurons; it is left in the mode and state it was in, its neurons
-            reset. It returns one tensor, or a tuple of which one is no neuron's state.
+        model: a network of supported layers (Conv1d/2d, ConvTranspose1d/2d, Linear, BatchNorm, max-, average- and
+            adaptive average pools, flatten, dropout) and of a framework's neurons; it is left in the mode and state it
+            was in, its neurons reset. It returns one tensor, or a tuple of which one is no neuron's state.
         example_input: what the model takes: (T, N, C, H, W) for multi-step models, (N, C, H, W) for one step of a
             single-step model or for a model that repeats an image, (N, C, H, W, T) for slayer; or features (F,) for
             (C, H, W). Signals (C, L) become (C, 1, L). Values 0/1 are spikes; others must lie in 0…1 and enter the
@@ -38,8 +40,9 @@ def from_torch(
         Network: populations are named after the neuron modules; a final linear layer becomes an `Accumulator`.
 
     Raises:
-        UnsupportedModel: a layer, neuron or tensor operation without an exact counterpart, or neurons whose currents on
-            the example are not those that the network computes; the message names it.
+        UnsupportedModel: a layer, neuron or tensor operation without an exact counterpart, or neurons whose currents or
+            spikes in some step, on the first sample of the example or of a second input with the same values in
+            another order, are not those that the network computes; the message names it.
     """
     check_type("from_torch", model, nn.Module, "a trained model")
     check_type("from_torch", example_input, Tensor, "a tensor of what the model takes")
@@ -71,6 +74,11 @@ def from_torch(
                 tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes)
             )
             tracer.recording.check(network)
+            calls = steps if layout.per_call is None and layout.lead == 1 and tracer.network.steps <= 1 else 1
+            if calls > 1:
+                watch(model, framework, layout, example_input, network, calls, "the example").check(network)
+            other = "a second input (the example's values in another order)"
+            watch(model, framework, layout, like(example_input), network, calls, other).check(network)
             return hard_reset(network) if approximate else network
     assert first is not None
     raise first

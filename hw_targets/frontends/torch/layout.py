@@ -82,10 +82,13 @@ class Layout:
 
     def first_sample(self, tensor: Tensor, mark: Traced) -> Tensor:
         """The first sample of a tensor that holds one step, or all of them, as (steps, *shape)."""
-        shape = mark.signal.shape
-        if mark.moment == ALL and self.per_call == -1:
+        return self.sample(tensor, mark.signal.shape, whole=mark.moment == ALL)
+
+    def sample(self, tensor: Tensor, shape: Shape, *, whole: bool) -> Tensor:
+        """The first sample, (steps, *shape), of a tensor that holds all steps (`whole`) or one."""
+        if whole and self.per_call == -1:
             return tensor[0].movedim(-1, 0).reshape(-1, *shape)
-        if mark.moment == ALL:
+        if whole:
             return tensor.reshape(self.steps, -1, *shape)[:, 0]
         return tensor[0].reshape(1, *shape)
 

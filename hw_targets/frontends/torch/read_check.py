@@ -24,9 +24,11 @@ TOLERANCE, HALF_TOLERANCE = 1e-2, 5e-2
 
 
 class Recording:
-    """What the neurons of a model got and sent on one sample of the example, step after step."""
+    """What the neurons of a model got and sent on one sample, step after step."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: str = "the example") -> None:
+        """`of` names the sample in messages."""
+        self._of = of
         self._sent: dict[str, list[Tensor]] = {}
         self._driven: dict[str, list[Tensor]] = {}
 
@@ -50,16 +52,16 @@ class Recording:
             if population.is_input:
                 sent[name] = self._shown(name)
                 continue
-            drive = _drive(network, population, sent)
+            noted = _spikes(name, torch.cat(self._sent[name]).double().cpu()) if name in self._sent else None
+            drive = _drive(network, population, sent if noted is None else {**sent, name: noted})
             current = drive + _bias(population, drive)
             if name in self._driven and _is_whole(population):
                 model = torch.cat(self._driven[name]).reshape(current.shape)
-                _compare(name, model, current)
-            if name in self._sent:
-                sent[name] = _spikes(name, torch.cat(self._sent[name]).double().cpu())
-                recurrent = any(s.is_recurrent for s in network.incoming(name))
-                if name in self._driven and _is_whole(population) and not recurrent:
-                    _compare_spikes(population, drive, sent[name], _tolerance(torch.cat(self._driven[name])))
+                _compare(name, model, current, self._of)
+            if noted is not None:
+                sent[name] = noted
+                if _is_whole(population):
+                    _compare_spikes(population, drive, noted, _tolerance(torch.cat(self._sent[name])), self._of)
             elif (lif := population.lif) is not None:
                 # A product of spikes, which no module computes: its neurons forget in every step.
                 sent[name] = (current >= lif.v_threshold).double()
@@ -87,12 +89,14 @@ def _is_whole(population: Population) -> bool:
 
 
 def _drive(network: Network, population: Population, sent: Mapping[str, Tensor]) -> Tensor:
-    """Σ op(spikes), (T, *shape)."""
+    """Σ op(spikes), (T, *shape); what a population sends itself comes a step later."""
     steps = len(next(iter(sent.values())))
     total = torch.zeros(steps, *population.shape, dtype=torch.float64)
     for synapses in network.incoming(population.name):
-        if not synapses.is_recurrent:
-            total += _through(synapses, sent[synapses.source]).reshape(total.shape)
+        spikes = sent[synapses.source]
+        if synapses.is_recurrent:
+            spikes = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
+        total += _through(synapses, spikes).reshape(total.shape)
     return total
 
 
@@ -111,7 +115,7 @@ def _tolerance(model: Tensor) -> float:
     return HALF_TOLERANCE if model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
 
 
-def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, tolerance: float) -> None:
+def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, tolerance: float, of: str) -> None:
     """Refuse neurons that do not step as the network's, told from every step's state under the spikes they sent.
 
     Where a potential is too near the threshold for the model's precision either answer is right.
@@ -126,20 +130,29 @@ def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, toleran
         wrong = (neurons.fired(v - near) > spikes) | (neurons.fired(v + near) < spikes)
         if bool(wrong.any()):
             raise UnsupportedModel(
-                f"from_torch: on the example {int(wrong.sum())} neurons of {population.name} answer step {step} in"
+                f"from_torch: on {of} {int(wrong.sum())} neurons of {population.name} answer step {step} in"
                 " another way than their equation says: something changes their states or their spikes unseen; remove"
                 " forward hooks, overridden methods, and writes to their states"
             )
         neurons.settle(v, spikes)
 
 
-def _compare(name: str, model: Tensor, network: Tensor) -> None:
+def _compare(name: str, model: Tensor, network: Tensor, of: str) -> None:
     tolerance = _tolerance(model)
-    off = float((model.double().cpu() - network).abs().max())
+    off = (model.double().cpu() - network).abs().flatten(1).amax(1)
     largest = float(network.abs().max())
-    if off > tolerance * max(largest, 1e-6):
+    wrong = torch.nonzero(off > tolerance * max(largest, 1e-6)).flatten()
+    if not len(wrong):
+        return
+    step = int(wrong[0])
+    found = f"the current of {name} is up to {float(off.max()):.3g} from what the layers before it compute (largest"
+    if step:
         raise UnsupportedModel(
-            f"from_torch: on the example the current of {name} is up to {off:.3g} from what the layers before it"
-            f" compute (largest {largest:.3g}): something changes values unseen; remove forward hooks, overridden"
-            " methods of layers, and writes through .data or .numpy()"
+            f"from_torch: on {of}, from step {step} on, {found} {largest:.3g}): what the model computes there changes"
+            " from step to step, as a recurrence around these neurons or statistics of each step's own do; only"
+            " lava-dl's Recurrent blocks are read as recurrences: drop it, or give all steps one set of statistics"
         )
+    raise UnsupportedModel(
+        f"from_torch: on {of} {found} {largest:.3g}): something changes values unseen; remove forward hooks, overridden"
+        " methods of layers, and writes through .data or .numpy()"
+    )

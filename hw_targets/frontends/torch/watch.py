@@ -1,0 +1,103 @@
+"""A model watched for a whole sample, once it has been read: what its neurons get and send in every step.
+
+Reading sees a model that takes one step per call for one step alone. What changes from step to step (a recurrence, a
+normalisation with statistics of its own for each step) shows in the others, and what depends on the values of the
+example shows on another input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hw_targets.errors import UnsupportedModel
+from hw_targets.frontends.torch.layers import MAX_POOLS
+from hw_targets.frontends.torch.layout import Layout
+from hw_targets.frontends.torch.read_check import Recording
+from hw_targets.ir.network import Network
+from neuroprune.frameworks import Framework, spikes_of
+
+
+def like(example: Tensor) -> Tensor:
+    """Another input of an example's kind: its values in another order."""
+    order = torch.randperm(example.numel(), generator=torch.Generator().manual_seed(0))
+    return example.reshape(-1)[order.to(example.device)].reshape(example.shape)
+
+
+def watch(
+    model: nn.Module, framework: Framework, layout: Layout, inputs: Tensor, network: Network, calls: int, of: str
+) -> Recording:
+    """What the neurons of the first sample got and sent while the model, in evaluation mode, ran on `inputs`.
+
+    Args:
+        model: left in the mode it was in, its neurons reset.
+        framework: its own.
+        layout: of the inputs.
+        inputs: as the model takes them.
+        network: what was read from it.
+        calls: how often the model is called, with the same inputs, for all steps of a sample.
+        of: what messages call the inputs.
+
+    Raises:
+        UnsupportedModel: the model does not run.
+    """
+    recording, entry = Recording(of), network.inputs[0]
+    recording.sent(entry.name, layout.sample(inputs, entry.shape, whole=layout.has_all_steps))
+    modes = {module: module.training for module in model.modules()}
+    framework.reset(model)
+    model.eval()
+    try:
+        with torch.no_grad(), _recorded(model, framework, layout, network, recording):
+            for _ in range(calls):
+                model(inputs)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise UnsupportedModel(
+            f"from_torch: the model does not run for {calls} calls, or not on other values than the example's: {error}"
+        ) from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        framework.reset(model)
+    return recording
+
+
+@contextmanager
+def _recorded(
+    model: nn.Module, framework: Framework, layout: Layout, network: Network, recording: Recording
+) -> Iterator[None]:
+    names, handles = {p.name for p in network.populations}, list[Any]()
+    blocks = [(m, framework.recurrent(m)) for m in model.modules()]
+    inside = {block.neuron: module for module, block in blocks if block is not None}
+
+    def note(name: str, *, driven: float | None) -> Any:
+        shape = network[name].shape
+
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            whole = layout.per_call is not None
+            recording.sent(name, layout.sample(spikes_of(output), shape, whole=whole))
+            if driven is not None:
+                current = args[0] if args else next(iter(kwargs.values()))
+                recording.driven(name, layout.sample(current, shape, whole=whole) * driven)
+
+        return hook
+
+    for name, module in model.named_modules():
+        if name not in names:
+            continue
+        if module in inside:
+            # Its own spikes are part of what it gets: the block alone knows the steps, and what it was given.
+            handles.append(inside[module].register_forward_hook(note(name, driven=None), with_kwargs=True))
+        elif framework.is_neuron(module):
+            gain = framework.equation(module).input_gain
+            handles.append(module.register_forward_hook(note(name, driven=gain), with_kwargs=True))
+        elif isinstance(module, MAX_POOLS):
+            handles.append(module.register_forward_hook(note(name, driven=None), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
