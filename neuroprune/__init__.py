@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprune.pruning.at_initialization import prune_at_initialization
     from neuroprune.pruning.fan_in import Cap
-    from neuroprune.pruning.proximal import inverse_soft_threshold, soft_threshold
+    from neuroprune.pruning.maps import Garrote, HardThreshold, ProximalMap, SoftThreshold
+    from neuroprune.pruning.proximal import garrote, hard_threshold, inverse_soft_threshold, soft_threshold
     from neuroprune.pruning.pruner import SoftThresholdPruner
+    from neuroprune.pruning.recommended import prune_to
     from neuroprune.pruning.rounding import Grid, frozen_batch_norm
     from neuroprune.schedules import (
         LATS,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         ConstantThreshold,
         EpochLATS,
         Schedule,
+        SparsityRamp,
         STDSLinear,
         STDSSine,
         learning_rates,
@@ -37,19 +40,27 @@ _HOME = {
     "Cap": "pruning.fan_in",
     "ConstantThreshold": "schedules",
     "EpochLATS": "schedules",
+    "Garrote": "pruning.maps",
     "Grid": "pruning.rounding",
+    "HardThreshold": "pruning.maps",
     "LayerSynOps": "synops.counter",
+    "ProximalMap": "pruning.maps",
     "STDSLinear": "schedules",
     "STDSSine": "schedules",
     "Schedule": "schedules",
+    "SoftThreshold": "pruning.maps",
     "SoftThresholdPruner": "pruning.pruner",
+    "SparsityRamp": "schedules",
     "SynOps": "synops.counter",
     "SynOpsCounter": "synops.counter",
     "count_synops": "synops.counter",
     "frozen_batch_norm": "pruning.rounding",
+    "garrote": "pruning.proximal",
+    "hard_threshold": "pruning.proximal",
     "inverse_soft_threshold": "pruning.proximal",
     "learning_rates": "schedules",
     "prune_at_initialization": "pruning.at_initialization",
+    "prune_to": "pruning.recommended",
     "soft_threshold": "pruning.proximal",
 }
 _ROOMS = ("frameworks", "models", "pruning", "schedules", "synops", "training")
@@ -62,19 +73,27 @@ __all__ = [
     "Cap",
     "ConstantThreshold",
     "EpochLATS",
+    "Garrote",
     "Grid",
+    "HardThreshold",
     "LayerSynOps",
+    "ProximalMap",
     "STDSLinear",
     "STDSSine",
     "Schedule",
+    "SoftThreshold",
     "SoftThresholdPruner",
+    "SparsityRamp",
     "SynOps",
     "SynOpsCounter",
     "count_synops",
     "frozen_batch_norm",
+    "garrote",
+    "hard_threshold",
     "inverse_soft_threshold",
     "learning_rates",
     "prune_at_initialization",
+    "prune_to",
     "soft_threshold",
 ]
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules import Learned, Schedule
 
@@ -56,11 +57,12 @@ def is_prunable(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
 
 
-def check_arguments(optimizer: Optimizer, schedule: Schedule, fan_in: object) -> None:
-    """Refuse anything but an optimizer that steps once per gradient, a schedule, and a cap or None.
+def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object, fan_in: object) -> None:
+    """Refuse anything but an optimizer that steps once per gradient, a schedule, a map that fits it, a cap or None.
 
     Raises:
         TypeError: one of them is something else.
+        ValueError: thresholds that learn from a gradient the map has not.
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
@@ -76,6 +78,15 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, fan_in: object) ->
         )
     if not isinstance(schedule, Schedule):
         raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")
+    if not isinstance(proximal, ProximalMap):
+        raise TypeError(
+            f"SoftThresholdPruner: expected a proximal map such as proximal=HardThreshold(), got {proximal!r}"
+        )
+    if isinstance(schedule, Learned) and proximal.no_true_gradient is not None:
+        raise ValueError(
+            f"SoftThresholdPruner: {type(schedule).__name__} cannot be used with {type(proximal).__name__}:"
+            f" {proximal.no_true_gradient}"
+        )
     if not isinstance(fan_in, (Cap, NoneType)):
         raise TypeError(f"SoftThresholdPruner: expected fan_in=Cap(limit), got {type(fan_in).__name__}")
 

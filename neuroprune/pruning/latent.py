@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neuroprune.pruning.proximal import inverse_soft_threshold
+from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules.learned import LearnedThreshold
 
@@ -20,12 +20,13 @@ class Latent:
     `threshold` is the one in force, a number or a tensor that broadcasts to θ; `learned` is what a learned threshold
     comes from, and `slope` is ∂L/∂d of the step being taken. Once frozen there is no θ any more: the optimizer works on
     w, and the mask zeroes what was pruned. With a `grid` the weights are rounded to it, w = Q(S_d(θ)), and θ stays also
-    when frozen, w = Q(mask·θ).
+    when frozen, w = Q(mask·θ). S_d stands for the `proximal` map here.
     """
 
-    __slots__ = ("_seen", "_weight", "grid", "learned", "mask", "slope", "theta", "threshold")
+    __slots__ = ("_seen", "_weight", "grid", "learned", "mask", "proximal", "slope", "theta", "threshold")
 
-    def __init__(self, parameter: nn.Parameter, grid: Grid | None = None) -> None:
+    def __init__(self, parameter: nn.Parameter, proximal: ProximalMap, grid: Grid | None = None) -> None:
+        self.proximal = proximal
         self.theta = parameter.detach().clone()
         self.threshold: float | Tensor = 0.0
         self.learned: LearnedThreshold | None = None
@@ -58,7 +59,7 @@ class Latent:
             self.write(parameter)
 
     def write(self, parameter: nn.Parameter) -> None:
-        """w ← S_d(θ), or w ← mask·w once frozen: one kernel, nothing allocated (two kernels for a tensor d).
+        """w ← S_d(θ), or w ← mask·w once frozen: in place, nothing allocated; one kernel for the soft and the hard map.
 
         Four more, in place, where the weights are rounded to a grid.
         """
@@ -79,7 +80,7 @@ class Latent:
             self.mask = parameter.detach() != 0
             self.theta = parameter.detach().new_empty(0)
         else:
-            self._shrink(self.theta, parameter)
+            self.proximal.write(self.theta, self.threshold, parameter)
             self.theta.copy_(parameter)
             self.mask = self.theta != 0
             self.write(parameter)
@@ -128,7 +129,7 @@ class Latent:
         if isinstance(self.threshold, Tensor):
             self.threshold = self.threshold.to(weight)
         near = self.theta.to(weight)
-        found = weight.clone() if self.mask is not None else inverse_soft_threshold(weight, self.threshold, near=near)
+        found = weight.clone() if self.mask is not None else self.proximal.nearest(weight, self.threshold, near)
         if self.grid is not None:
             self.grid = self.grid.to(weight)
             self.mask = None if self.mask is None else self.mask.to(weight.device)
@@ -139,18 +140,10 @@ class Latent:
     def _apply(self, theta: Tensor, out: Tensor) -> Tensor:
         """out ← S_d(θ), or θ once frozen, rounded."""
         if self.mask is None:
-            self._shrink(theta, out)
+            self.proximal.write(theta, self.threshold, out)
         else:
             out.copy_(theta)
         return out if self.grid is None else self.grid.round_(out)
-
-    def _shrink(self, theta: Tensor, out: Tensor) -> None:
-        """out ← S_d(θ)."""
-        if isinstance(self.threshold, Tensor):
-            torch.clamp(theta, -self.threshold, self.threshold, out=out)
-            torch.sub(theta, out, out=out)
-        else:
-            torch.ops.aten.softshrink.out(theta, self.threshold, out=out)
 
     def _see(self, parameter: nn.Parameter) -> None:
         self._seen = _look(parameter)

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 
 from neuroprune.pruning.parameters import PrunedParameters
-from neuroprune.schedules import Learned, Schedule, threshold_slope
+from neuroprune.schedules import Learned, Schedule
 
 
 def take_true_gradients(parameters: PrunedParameters, optimizer: Optimizer) -> None:
-    """The true gradient of w = S_d(θ), while the parameters still hold w: ∂L/∂d is noted, ∂L/∂θ is 0 where w is."""
+    """The true gradient of w(θ, d), while the parameters still hold w: ∂L/∂d is noted, ∂L/∂θ is 0 where w is."""
     scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer under GradScaler unscales for itself
     for _, _, latent in parameters.known():
         latent.slope = 0.0
     for _, parameter, latent in parameters:
         if parameter.grad is None or latent.learned is None or latent.mask is not None:
             continue
-        slope = float(threshold_slope(parameter.grad, parameter))
+        slope = float(
+            latent.proximal.take_true_gradient(parameter.grad, parameter.detach(), latent.theta, latent.threshold)
+        )
         latent.slope = slope if scale is None else slope / float(scale)
-        parameter.grad.mul_(parameter != 0)
 
 
 def learn(

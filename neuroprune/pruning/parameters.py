@@ -14,6 +14,7 @@ from neuroprune.pruning.checks import claim, is_prunable
 from neuroprune.pruning.fan_in import Cap, row_thresholds
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import Layer, capped_threshold, distance
+from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules import Learned, Schedule
 
@@ -28,6 +29,7 @@ class PrunedParameters:
         optimizer: whose parameters.
         owner: the pruner that holds them.
         schedule: says what thresholds start from.
+        proximal: how latent values and thresholds become weights.
         fan_in: limit on the synapses per neuron.
         rounding: grids of those that are rounded. Those among them that are never pruned, such as biases, are `rounded`
             alone: their threshold is 0.
@@ -38,6 +40,7 @@ class PrunedParameters:
         optimizer: Optimizer,
         owner: object,
         schedule: Schedule,
+        proximal: ProximalMap,
         fan_in: Cap | None,
         rounding: Mapping[nn.Parameter, Grid],
     ) -> None:
@@ -47,6 +50,7 @@ class PrunedParameters:
         self._optimizer = optimizer
         self._owner = owner
         self._schedule = schedule
+        self.proximal = proximal
         self._fan_in = fan_in
         self._fan_in_steps = 0 if fan_in is None else fan_in.planned(schedule)
         self._options: dict[nn.Parameter, dict[str, Any]] = {}
@@ -105,10 +109,10 @@ class PrunedParameters:
                 self._max_sparsity(index, parameter)
                 claim(parameter, self._owner)
                 if pruned:
-                    self.latents[parameter] = Latent(parameter, grid)
+                    self.latents[parameter] = Latent(parameter, self.proximal, grid)
                     new.append((index, parameter, self.latents[parameter]))
                 else:
-                    self.rounded[parameter] = Latent(parameter, grid)
+                    self.rounded[parameter] = Latent(parameter, self.proximal, grid)
                     only_rounded.append(parameter)
         if new:
             self._check_reach()
@@ -160,6 +164,19 @@ class PrunedParameters:
         ]
         return distance(layers, sparsity)
 
+    def quantile(self, sparsity: float, step: int) -> float:
+        """See `View.quantile`; `step` is the optimizer step before which the threshold will be in force.
+
+        Weights beyond their row's limit on fan-in are zero in any case, and count.
+        """
+        layers = []
+        for index, parameter, latent in self:
+            if latent.mask is None:
+                rows = self._row_limits(parameter, latent.theta, 0.0, step)
+                pruned = latent.theta.abs() <= rows if isinstance(rows, Tensor) else None
+                layers.append(Layer(latent.theta, 0.0, 1.0, self._max_sparsity(index, parameter), pruned))
+        return max(0.0, distance(layers, sparsity)) if layers else 0.0
+
     def mean_learned(self, index: int) -> float | None:
         """Mean of the learned thresholds of a group, weighted by the parameters' sizes; None without any."""
         found = [(p.numel(), latent.learned.threshold) for i, p, latent in self if i == index and latent.learned]
@@ -168,12 +185,16 @@ class PrunedParameters:
     def _put_in_force(self, index: int, parameter: nn.Parameter, latent: Latent, group: float, step: int) -> None:
         threshold = group if latent.learned is None else latent.learned.threshold
         cap = self._max_sparsity(index, parameter)
-        latent.threshold = threshold if cap == 1 else capped_threshold(latent.theta, threshold, cap)
-        if self._fan_in is not None:
-            fan_in = parameter[0].numel()
-            allowed = self._fan_in.allowed(fan_in, step, self._fan_in_steps)
-            if allowed < fan_in:
-                latent.threshold = row_thresholds(latent.theta, latent.threshold, allowed)
+        threshold = threshold if cap == 1 else capped_threshold(latent.theta, threshold, cap)
+        latent.threshold = self._row_limits(parameter, latent.theta, threshold, step)
+
+    def _row_limits(self, parameter: nn.Parameter, theta: Tensor, threshold: float, step: int) -> float | Tensor:
+        """The threshold, raised in the rows that the limit on fan-in cuts before optimizer step number `step`."""
+        if self._fan_in is None:
+            return threshold
+        fan_in = parameter[0].numel()
+        allowed = self._fan_in.allowed(fan_in, step, self._fan_in_steps)
+        return row_thresholds(theta, threshold, allowed) if allowed < fan_in else threshold
 
     def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
         # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.

@@ -15,6 +15,7 @@ from neuroprune.pruning.checks import check_arguments, check_gradients, check_ra
 from neuroprune.pruning.closure import Arguments, evaluated
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.learning import learn, take_true_gradients
+from neuroprune.pruning.maps import ProximalMap, SoftThreshold
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.rounding import Grid
 from neuroprune.pruning.state import check_state, restore_latents, saved_latents
@@ -58,6 +59,8 @@ class SoftThresholdPruner:
     Args:
         optimizer: any optimizer that evaluates the gradient before `step()`.
         schedule: rule for the threshold, for example `LATS(l1=...)`.
+        proximal: how θ and d become w: `SoftThreshold()` as published, `HardThreshold()`, `Garrote()`. All that is said
+            here of S_d holds for each, except that μ = Δd/η is an L1 coefficient for the soft threshold alone.
         fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
         rounding: the grids of the parameters to round; all of them must be the optimizer's.
 
@@ -65,7 +68,7 @@ class SoftThresholdPruner:
         TypeError: an argument is something else, or the optimizer re-evaluates the model (LBFGS).
         ValueError: nothing to prune, a cap without planned steps, the optimizer or one of its parameters already has a
             pruner, a sparsity that the groups' `max_sparsity` puts out of reach, or grids that do not fit the
-            optimizer's parameters or a learned threshold.
+            optimizer's parameters or a learned threshold, or a learned threshold under a map without a true gradient.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class SoftThresholdPruner:
         optimizer: Optimizer,
         schedule: Schedule,
         *,
+        proximal: ProximalMap = SoftThreshold(),  # noqa: B008 - frozen and without state
         fan_in: Cap | None = None,
         rounding: Mapping[nn.Parameter, Grid] | None = None,
     ) -> None:
-        check_arguments(optimizer, schedule, fan_in)
+        check_arguments(optimizer, schedule, proximal, fan_in)
         check_rounding({} if rounding is None else rounding, optimizer, schedule)
         if any(
             isinstance(getattr(hook, "__self__", None), SoftThresholdPruner)
@@ -91,7 +95,7 @@ class SoftThresholdPruner:
         self._memory: Memory = {}
         self._inside_step = False
         self._frozen = False
-        self._parameters = PrunedParameters(optimizer, self, schedule, fan_in, dict(rounding or {}))
+        self._parameters = PrunedParameters(optimizer, self, schedule, proximal, fan_in, dict(rounding or {}))
         try:
             self._register()
             if not self._parameters.latents:
@@ -111,6 +115,11 @@ class SoftThresholdPruner:
     def schedule(self) -> Schedule:
         """The rule for the threshold."""
         return self._schedule
+
+    @property
+    def proximal(self) -> ProximalMap:
+        """How latent values and thresholds become weights."""
+        return self._parameters.proximal
 
     @property
     def step(self) -> int:
@@ -194,7 +203,9 @@ class SoftThresholdPruner:
         saved = copy.deepcopy(self.state_dict())
         optimizer, (fan_in, rounding) = copy.deepcopy(self._optimizer, memo), self._parameters.given
         grids = {copy.deepcopy(parameter, memo): grid for parameter, grid in rounding.items()}
-        new = memo[id(self)] = SoftThresholdPruner(optimizer, self._schedule, fan_in=fan_in, rounding=grids)
+        new = memo[id(self)] = SoftThresholdPruner(
+            optimizer, self._schedule, proximal=self.proximal, fan_in=fan_in, rounding=grids
+        )
         new.load_state_dict(saved)
         return new
 
@@ -212,7 +223,7 @@ class SoftThresholdPruner:
         `applied` holds the thresholds in force by parameter index (caps and learned ones differ from their group's),
         `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
         masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
-        these, whatever `rounding` it was given.
+        these, whatever `rounding` it was given. `proximal` names the map.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """
@@ -315,7 +326,13 @@ class SoftThresholdPruner:
             self._step += 1
             return
         view = View(
-            self._step, rates, tuple(self._thresholds), self._parameters.first_group(), self._distance, self._memory
+            self._step,
+            rates,
+            tuple(self._thresholds),
+            self._parameters.first_group(),
+            self._distance,
+            self._quantile,
+            self._memory,
         )
         after, memory = self._schedule.advance(view)
         after = learn(self._parameters, self._schedule, after, rates)
@@ -333,3 +350,6 @@ class SoftThresholdPruner:
 
     def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
         return self._parameters.distance(self._thresholds, sparsity, pace)
+
+    def _quantile(self, sparsity: float) -> float:
+        return self._parameters.quantile(sparsity, self._step + 1)

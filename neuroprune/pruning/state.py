@@ -21,6 +21,7 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
         "masks": {index: latent.mask for index, latent in latents.items() if latent.mask is not None},
         "applied": {index: latent.threshold for index, latent in latents.items()},
         "learned": {index: (ls.s, ls.velocity) for index, latent in latents.items() if (ls := latent.learned)},
+        "proximal": repr(parameters.proximal),
         "grids": {index: latent.grid.state_dict() for index, latent in latents.items() if latent.grid is not None},
     }
 
@@ -49,6 +50,12 @@ def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int
         )
     if len(state["thresholds"]) != groups or len(state["l1"]) != groups:
         raise ValueError(f"{where}: the state has {len(state['thresholds'])} parameter groups, the optimizer {groups}")
+    proximal = state.get("proximal", "SoftThreshold()")  # states from before there were others
+    if proximal != repr(parameters.proximal):
+        raise ValueError(
+            f"{where}: the state was saved with proximal={proximal}, this pruner has {parameters.proximal!r}, under"
+            " which the same latent values are other weights; give the pruner the saved one; nothing was changed"
+        )
     position = parameters.positions()
     saved = {int(index): tuple(theta.shape) for index, theta in state["latents"].items()}
     here = {position[p]: tuple(p.shape) for p in parameters.everything()}

@@ -10,11 +10,15 @@ from neuroprune.schedules.homotopy import PGH
 from neuroprune.schedules.lats import LATS, SLATS, EpochLATS
 from neuroprune.schedules.learned import STR, Learned, LearnedThreshold, threshold_slope
 from neuroprune.schedules.ramps import ConstantThreshold, STDSLinear, STDSSine
+from neuroprune.schedules.ranks import SparsityRamp
 from neuroprune.schedules.rates import learning_rates
 from neuroprune.schedules.steering import ClosedForm
 
 #: Schedules by name, for recipes.
-SCHEDULES = {cls.__name__: cls for cls in (LATS, SLATS, EpochLATS, PGH, STDSLinear, STDSSine, ConstantThreshold, STR)}
+SCHEDULES = {
+    cls.__name__: cls
+    for cls in (LATS, SLATS, EpochLATS, PGH, STDSLinear, STDSSine, ConstantThreshold, STR, SparsityRamp)
+}
 
 __all__ = [
     "LATS",
@@ -31,6 +35,7 @@ __all__ = [
     "STDSLinear",
     "STDSSine",
     "Schedule",
+    "SparsityRamp",
     "View",
     "learning_rates",
     "threshold_slope",

@@ -23,6 +23,8 @@ class View:
         lead: index of the first group that is pruned.
         distance: distance(sparsity, pace) is the smallest x for which the thresholds d + x·pace (`pace` one number per
             group) would zero that fraction of the prunable weights.
+        quantile: quantile(sparsity) is the smallest threshold, the same for all groups, that would zero that fraction
+            of the prunable weights: 0 for none, ∞ where caps put it out of reach.
         memory: what the schedule remembered in the last step; empty in the first.
     """
 
@@ -31,6 +33,7 @@ class View:
     thresholds: tuple[float, ...]
     lead: int
     distance: Callable[[float, Sequence[float]], float]
+    quantile: Callable[[float], float]
     memory: Memory
 
 

@@ -33,24 +33,31 @@ def nearest_latent(weight: float, threshold: float, near: float) -> float:
     return threshold if near > 0 else -threshold
 
 
-class StraightThroughSoftThreshold(torch.autograd.Function):
-    """Forward S_d(θ), backward the identity."""
+def what_is_left(theta: Tensor, threshold: float, proximal: str) -> Tensor:
+    """What a map leaves of weights of either sign beyond the threshold; what it is elsewhere does not matter."""
+    if proximal == "hard":
+        return theta
+    if proximal == "garrote":
+        return theta - threshold**2 / theta
+    return torch.where(theta > 0, theta - threshold, theta + threshold)
+
+
+class StraightThrough(torch.autograd.Function):
+    """Forward a proximal map of θ, backward the identity."""
 
     @staticmethod
-    def forward(ctx: Any, theta: Tensor, threshold: float) -> Tensor:  # noqa: ARG004 - autograd's signature
-        zero = torch.zeros_like(theta)
-        return torch.where(
-            theta > threshold, theta - threshold, torch.where(theta < -threshold, theta + threshold, zero)
-        )
+    def forward(ctx: Any, theta: Tensor, threshold: float, proximal: str) -> Tensor:  # noqa: ARG004 - autograd's
+        kept = (theta > threshold) | (theta < -threshold)
+        return torch.where(kept, what_is_left(theta, threshold, proximal), torch.zeros_like(theta))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:  # noqa: ARG004 - autograd's signature
-        return gradients[0], None
+        return gradients[0], None, None
 
 
-def straight_through(theta: Tensor, threshold: float) -> Tensor:
-    """S_d(θ) with the identity as its gradient."""
-    weight: Tensor = StraightThroughSoftThreshold.apply(theta, threshold)  # type: ignore[no-untyped-call]
+def straight_through(theta: Tensor, threshold: float, proximal: str = "soft") -> Tensor:
+    """A proximal map of θ ("soft", "hard" or "garrote") with the identity as its gradient."""
+    weight: Tensor = StraightThrough.apply(theta, threshold, proximal)  # type: ignore[no-untyped-call]
     return weight
 
 
@@ -61,13 +68,15 @@ class ReparameterisedTwin(nn.Module):
         model: its parameters become θ.
         groups: names of the pruned parameters, one list per optimizer group.
         l1: the L1 coefficient μ of LATS.
+        proximal: the map in place of S_d.
     """
 
-    def __init__(self, model: nn.Module, groups: Sequence[Sequence[str]], l1: float) -> None:
+    def __init__(self, model: nn.Module, groups: Sequence[Sequence[str]], l1: float, proximal: str = "soft") -> None:
         super().__init__()
         self.model = model
         self.groups = [list(names) for names in groups]
         self.l1 = l1
+        self.proximal = proximal
         self.thresholds = [0.0 for _ in self.groups]
 
     def weights(self) -> dict[str, Tensor]:
@@ -75,7 +84,7 @@ class ReparameterisedTwin(nn.Module):
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         for names, threshold in zip(self.groups, self.thresholds, strict=True):
             for name in names:
-                weights[name] = straight_through(weights[name], threshold)
+                weights[name] = straight_through(weights[name], threshold, self.proximal)
         return weights
 
     def forward(self, x: Tensor) -> Tensor:

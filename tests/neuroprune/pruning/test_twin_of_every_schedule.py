@@ -1,4 +1,4 @@
-"""Every schedule: pruning inside the optimizer step equals the reparameterised forward pass, threshold by threshold."""
+"""Every schedule and map: pruning inside the optimizer step equals the reparameterised forward pass, d by d."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from neuroprune import (
     SLATS,
     ConstantThreshold,
     EpochLATS,
+    Garrote,
+    HardThreshold,
+    ProximalMap,
     Schedule,
+    SoftThreshold,
     SoftThresholdPruner,
+    SparsityRamp,
     STDSLinear,
     STDSSine,
 )
+from neuroprune.pruning.maps import PROXIMAL_MAPS
 from neuroprune.schedules import SCHEDULES
 from tests.twins.pruner import ReparameterisedTwin
 
@@ -50,6 +56,9 @@ EXPECTED: dict[str, tuple[Schedule, Callable[[int], float]]] = {
     "STDSSine": (STDSSine(D, STEPS), lambda t: D * 0.5 * (1 - math.cos(math.pi * (t + 1) / STEPS))),
     "ConstantThreshold": (ConstantThreshold(D), lambda _: D),
 }
+
+
+MAPS: dict[str, ProximalMap] = {"soft": SoftThreshold(), "hard": HardThreshold(), "garrote": Garrote()}
 
 
 class Net(nn.Module):
@@ -90,19 +99,24 @@ def set_rate(optimizers: Sequence[torch.optim.Optimizer], step: int, scale: floa
 
 
 def test_every_schedule_has_its_row() -> None:
-    # STR takes another gradient: its twin is in test_str.py.
-    assert set(EXPECTED) | {"STR"} == set(SCHEDULES)
+    # STR takes another gradient: its twin is in test_str.py. The ramp's thresholds depend on the weights: see below.
+    assert set(EXPECTED) | {"STR", "SparsityRamp"} == set(SCHEDULES)
+
+
+def test_every_map_has_its_twin() -> None:
+    assert {type(proximal).__name__ for proximal in MAPS.values()} == set(PROXIMAL_MAPS)
 
 
 @pytest.mark.parametrize("optimizer_name", ["sgd", "adamw"])
+@pytest.mark.parametrize("proximal", MAPS)
 @pytest.mark.parametrize("name", EXPECTED)
-def test_schedule_equals_its_reparameterised_twin(name: str, optimizer_name: str) -> None:
+def test_schedule_equals_its_reparameterised_twin(name: str, proximal: str, optimizer_name: str) -> None:
     schedule, expected = EXPECTED[name]
     names = ["conv.weight", "head.weight"]
-    net, twin = make_net(), ReparameterisedTwin(make_net(), [names], l1=0.0)
+    net, twin = make_net(), ReparameterisedTwin(make_net(), [names], 0.0, proximal)
     twin.thresholds = [expected(0) if name == "ConstantThreshold" else 0.0]
     optimizer, twin_optimizer = make_optimizer(optimizer_name, net), make_optimizer(optimizer_name, twin.model)
-    pruner = SoftThresholdPruner(optimizer, schedule)
+    pruner = SoftThresholdPruner(optimizer, schedule, proximal=MAPS[proximal])
     for step in range(STEPS):
         set_rate([optimizer, twin_optimizer], step, 1.0)
         backward(net, optimizer, step)
@@ -114,3 +128,27 @@ def test_schedule_equals_its_reparameterised_twin(name: str, optimizer_name: str
         for key, weight in twin.weights().items():
             assert (net.get_parameter(key) - weight).abs().max().item() < 1e-9, f"{key} after step {step}"
     assert 0.05 < pruner.sparsity() < 1.0
+
+
+@pytest.mark.parametrize("optimizer_name", ["sgd", "adamw"])
+@pytest.mark.parametrize("proximal", MAPS)
+def test_ramp_equals_gradual_pruning_by_hand(proximal: str, optimizer_name: str) -> None:
+    names, target, every = ["conv.weight", "head.weight"], 0.8, 4
+    net, twin = make_net(), ReparameterisedTwin(make_net(), [names], 0.0, proximal)
+    optimizer, twin_optimizer = make_optimizer(optimizer_name, net), make_optimizer(optimizer_name, twin.model)
+    pruner = SoftThresholdPruner(optimizer, SparsityRamp(target, STEPS, every=every), proximal=MAPS[proximal])
+    for step in range(STEPS):
+        backward(net, optimizer, step)
+        backward(twin, twin_optimizer, step)
+        optimizer.step()
+        twin_optimizer.step()
+        taken = step + 1
+        wanted = target * (1 - max(0.0, 1 - taken / 20) ** 3)  # half of the 40 steps
+        if taken % every == 0:
+            thetas = sorted(abs(v) for name in names for v in twin.model.get_parameter(name).flatten().tolist())
+            twin.thresholds = [thetas[math.ceil(wanted * len(thetas)) - 1]]
+            assert pruner.sparsity() == math.ceil(wanted * len(thetas)) / len(thetas)
+        assert pruner.threshold == pytest.approx(twin.thresholds[0], rel=1e-9, abs=1e-15), f"step {step}"
+        for key, weight in twin.weights().items():
+            assert (net.get_parameter(key) - weight).abs().max().item() < 1e-9, f"{key} after step {step}"
+    assert pruner.sparsity() == pytest.approx(target, abs=1 / 264)

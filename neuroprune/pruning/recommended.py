@@ -1,0 +1,38 @@
+"""The pruner to use when nothing else is asked for than a sparsity."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+
+from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.maps import HardThreshold
+from neuroprune.pruning.pruner import SoftThresholdPruner
+from neuroprune.schedules import SparsityRamp
+
+
+def prune_to(sparsity: float, optimizer: Optimizer, *, steps: int, fan_in: Cap | None = None) -> SoftThresholdPruner:
+    """A pruner that ends at a sparsity after `steps` optimizer steps, with any optimizer and any LR schedule.
+
+        pruner = prune_to(0.95, optimizer, steps=len(loader) * epochs)
+        ...                      # train as before; optimizer.step() prunes
+        pruner.finalize()
+
+    It is `SoftThresholdPruner(optimizer, SparsityRamp(sparsity, steps), proximal=HardThreshold())`: weights keep their
+    value or are zero, pruned ones get straight-through gradients and may come back, and the threshold is the quantile
+    of all |θ|, rising over the first half of the run. Why not LATS, the published method: a soft threshold takes d from
+    every survivor, and an optimizer that moves a weight by about η whatever its gradient (Adam) cannot carry it back in
+    a short run; a threshold given as a number can be outgrown behind a normalization, where the scale of weights is
+    free, until the layers without one are emptied. A quantile can not.
+
+    A layer that becomes all zero is warned about, once.
+
+    Args:
+        sparsity: fraction of zeros among the prunable weights to end at, in [0, 1).
+        optimizer: any optimizer that evaluates the gradient before `step()`.
+        steps: optimizer steps of the whole run.
+        fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
+
+    Raises:
+        TypeError, ValueError: as `SoftThresholdPruner` and `SparsityRamp`.
+    """
+    return SoftThresholdPruner(optimizer, SparsityRamp(sparsity, steps), proximal=HardThreshold(), fan_in=fan_in)
