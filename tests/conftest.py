@@ -1,22 +1,30 @@
-"""Shared fixtures: fixed seeds, one thread, one process of Lava; and which of two processes runs which test."""
+"""Shared fixtures: fixed seeds, one thread, one process of Lava; and which of two processes runs which test.
+
+The process that hands the tests out loads this file, too: what takes long to import is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from hw_targets.emulation import products as emulate_products
-from tests.builders.lava import LavaProcess
+if TYPE_CHECKING:
+    from tests.builders.lava import LavaProcess
+
+# For numpy, and for the processes that tests start; threads that wait for each other take CPU, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
 def _reproducible() -> None:
+    import torch
+
     torch.manual_seed(0)
     torch.set_num_threads(1)
 
@@ -25,13 +33,15 @@ def _reproducible() -> None:
 def products_in_bytes() -> Iterator[None]:
     """Small networks, too, are emulated the way large ones are: for modules that are about it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emulate_products, "FEWEST", 1)
+        patch.setattr("hw_targets.emulation.products.FEWEST", 1)
         yield
 
 
 @pytest.fixture(scope="session")
 def lava(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LavaProcess]:
     """Lava's simulator; started when it is first needed."""
+    from tests.builders.lava import LavaProcess
+
     process = LavaProcess(tmp_path_factory.mktemp("lava") / "errors.txt")
     yield process
     process.close()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Lasso
 from torch import nn
 from torch.optim import lr_scheduler as lrs
 
@@ -220,6 +219,8 @@ def test_reaches_the_lasso_solution(seed: int, decay: str, start: str) -> None:
     transient left at w there shrinks by (μ − |gradient|)·η a step, so it takes |w| / (μ − |gradient|) of Ση to be zero;
     the problems below leave room for that. Where |gradient| = μ at a zero, no finite number of steps need suffice.
     """
+    from sklearn.linear_model import Lasso  # takes a second
+
     rng = np.random.default_rng(seed)
     samples, features = 60, 20
     design = rng.standard_normal((samples, features))
