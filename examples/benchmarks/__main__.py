@@ -21,6 +21,7 @@ BENCHMARKS = (
     "placement",
     "deployment",
     "target_sparsity",
+    "optimizers",
     "chip_truth",
     "chip_accuracy",
 )
