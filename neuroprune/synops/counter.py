@@ -24,6 +24,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.hooks import RemovableHandle
 
 from neuroprune.frameworks import framework_of, spikes_of
+from neuroprune.synops.computed_weight import ComputedWeight, has_own_forward
 from neuroprune.synops.fan_out import FanOut
 from neuroprune.synops.feedback import Feedback
 from neuroprune.synops.spikes import POOL_LIKE, integer_sum, pool_area, version_of
@@ -62,7 +63,9 @@ class SynOps:
     """Operations of a model: ``total``, ``dense``, ``macs`` and ``dense_macs`` are the sums over ``layers``.
 
     ``uncounted`` names the modules that own weights but are neither convolution nor linear layers (transposed
-    convolutions, RNNs, attention, ...): their operations are in none of the numbers.
+    convolutions, RNNs, attention, ...), and layers whose own forward does not multiply with one weight of their shape:
+    their operations are in none of the numbers. A layer that computes with another weight than its ``weight``
+    (standardised, quantized) is counted with that one.
     """
 
     total: int
@@ -129,6 +132,9 @@ class SynOpsCounter:
         self._pool_modules = [m for m in model.modules() if isinstance(m, POOL_LIKE)]
         self._feedback = [Feedback(m, self._count_inputs) for m in model.modules() if Feedback.is_in(m)]
         self._uncounted = tuple(name for name, module in model.named_modules() if _is_uncounted(module))
+        self._own_forward = {m for m in self._names if has_own_forward(m, framework)}
+        self._watching: dict[nn.Module, list[ComputedWeight]] = {m: [] for m in self._own_forward}
+        self._not_understood: set[nn.Module] = set()
         self._maps: dict[tuple[nn.Module, tuple[int, ...], torch.device], FanOut] = {}
         self._pools: dict[int, _Pooled] = {}
         self._counted: deque[_Counted] = deque(maxlen=_INPUTS_KEPT)
@@ -143,9 +149,7 @@ class SynOpsCounter:
 
     def result(self) -> SynOps:
         """Counts so far, with every layer of the model listed in its order."""
-        for fan_out, (layer, spikes) in self._spikes.items():
-            self._tallies[layer].add_synops(*(fan_out.counts * spikes).sum(1).tolist())
-        self._spikes.clear()
+        self._settle()
         layers = {name: self._tallies[module].layer(name) for module, name in self._names.items()}
         return SynOps(
             total=sum(layer.synops for layer in layers.values()),
@@ -153,12 +157,21 @@ class SynOpsCounter:
             macs=sum(layer.macs for layer in layers.values()),
             dense_macs=sum(layer.dense_macs for layer in layers.values()),
             layers=layers,
-            uncounted=self._uncounted,
+            uncounted=(*self._uncounted, *(n for m, n in self._names.items() if m in self._not_understood)),
         )
+
+    def _settle(self) -> None:
+        for fan_out, (layer, spikes) in self._spikes.items():
+            self._tallies[layer].add_synops(*(fan_out.counts * spikes).sum(1).tolist())
+        self._spikes.clear()
 
     def __enter__(self) -> SynOpsCounter:
         self._handles.append(self._model.register_forward_pre_hook(lambda *_: self._forget_pass()))
-        self._handles += [m.register_forward_hook(self._count, with_kwargs=True) for m in self._names]
+        plain = [m for m in self._names if m not in self._own_forward]
+        self._handles += [m.register_forward_hook(self._count, with_kwargs=True) for m in plain]
+        for module in self._own_forward:
+            self._handles.append(module.register_forward_pre_hook(self._watch))
+            self._handles.append(module.register_forward_hook(self._count_watched, with_kwargs=True, always_call=True))
         self._handles += [m.register_forward_hook(self._remember_pool) for m in self._pool_modules]
         self._handles += [m.register_forward_hook(self._remember_spikes) for m in self._neurons]
         self._handles += [handle for feedback in self._feedback for handle in feedback.hooks()]
@@ -180,9 +193,27 @@ class SynOpsCounter:
     def _count(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
         self._count_inputs(layer, args[0] if args else next(iter(kwargs.values())))
 
+    def _watch(self, layer: nn.Module, _: Any) -> None:
+        mode = ComputedWeight()
+        self._watching[layer].append(mode)
+        mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
+
+    def _count_watched(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        mode = self._watching[layer].pop()
+        mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
+        if output is None:
+            return  # its forward failed
+        weight = mode.weight_of(layer)
+        if weight is None:
+            self._not_understood.add(layer)
+        else:
+            self._count_inputs(layer, args[0] if args else next(iter(kwargs.values())), weight)
+            if weight is not layer.weight:
+                self._settle()  # every call has a weight and a map of its own, none of which is kept
+
     @torch.no_grad()
-    def _count_inputs(self, layer: nn.Module, inputs: Tensor) -> None:
-        fan_out = self._fan_out(layer, inputs)
+    def _count_inputs(self, layer: nn.Module, inputs: Tensor, computed: Tensor | None = None) -> None:
+        fan_out = self._fan_out(layer, inputs, computed)
         positions = inputs.reshape(-1, fan_out.counts.shape[1])  # (T·N, positions)
         counts, kind = self._spike_counts_once(inputs, positions)
         if counts is None:
@@ -239,8 +270,9 @@ class SynOpsCounter:
         if len(self._pools) > _POOLS_KEPT:
             del self._pools[next(iter(self._pools))]
 
-    def _fan_out(self, layer: nn.Module, inputs: Tensor) -> FanOut:
-        weight: Tensor = layer.weight  # type: ignore[assignment]
+    def _fan_out(self, layer: nn.Module, inputs: Tensor, computed: Tensor | None = None) -> FanOut:
+        own: Any = layer.weight
+        weight: Tensor = own if computed is None else computed
         shape = inputs.shape[1 - weight.dim() :]
         if inputs.dim() == 3 and weight.dim() == 5:  # slayer's synapses are Conv3d and take features (N, F, T) too
             shape = torch.Size((inputs.shape[1], 1, 1, inputs.shape[2]))
