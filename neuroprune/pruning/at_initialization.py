@@ -57,7 +57,7 @@ def prune_at_initialization(
                 " optimizer.step() for every batch"
             )
     except BaseException:
-        pruner.finalize()
+        pruner._detach()
         _rewind(model, optimizer, weights, state)
         raise
     pruner.freeze()

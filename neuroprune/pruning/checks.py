@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,23 @@ from neuroprune.schedules import Learned, Schedule
 # Which pruner (by weak reference) holds a parameter. Two optimizers know nothing of each other, so that a parameter in
 # both can be noticed here only.
 _holders: Any = WeakIdKeyDictionary()
+# Optimizers that have a pruner now.
+_attached: WeakSet[Optimizer] = WeakSet()
+
+
+def attach(optimizer: Optimizer) -> None:
+    """Note that an optimizer has a pruner."""
+    _attached.add(optimizer)
+
+
+def detach(optimizer: Optimizer) -> None:
+    """Note that it has none any more."""
+    _attached.discard(optimizer)
+
+
+def is_attached(optimizer: Optimizer) -> bool:
+    """Whether it has one."""
+    return optimizer in _attached
 
 
 def claim(parameter: nn.Parameter, pruner: object) -> None:
@@ -57,6 +75,26 @@ def is_prunable(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
 
 
+def check_kind(parameter: Tensor) -> None:
+    """Refuse tensors that are only a handle of others, such as FSDP2's, whose storage cannot be exchanged.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if hasattr(parameter, "__tensor_flatten__"):  # a tensor that wraps others
+        raise ValueError(
+            f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} is a {type(parameter).__name__}"
+            " (FSDP2's fully_shard and tensor parallelism make DTensors), a handle of tensors elsewhere: the"
+            " optimizer's updates of a latent value would never reach the model; train with DistributedDataParallel, or"
+            " leave it out with a group that says prune=False"
+        )
+    if getattr(parameter, "_is_flat_param", False):
+        raise ValueError(
+            "SoftThresholdPruner: the optimizer holds a FlatParameter of FSDP1, in which weights and biases of many"
+            " layers lie in one row; train with DistributedDataParallel"
+        )
+
+
 def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object, fan_in: object) -> None:
     """Refuse anything but an optimizer that steps once per gradient, a schedule, a map that fits it, a cap or None.
 
@@ -75,6 +113,18 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object, 
         raise TypeError(
             "SoftThresholdPruner: LBFGS re-evaluates the model inside step(), where it would see the latent parameters"
             " instead of the weights; use a first-order optimizer such as SGD or AdamW"
+        )
+    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+        raise TypeError(
+            f"SoftThresholdPruner: {type(optimizer).__name__} exchanges the weights for others in eval(), as"
+            " schedule-free optimizers do: averages of sparse weights, which are dense; use its ordinary kin with an LR"
+            " scheduler, such as AdamW with CosineAnnealingLR"
+        )
+    if getattr(optimizer, "parameters_as_bucket_view", False):
+        raise TypeError(
+            f"SoftThresholdPruner: the parameters of this {type(optimizer).__name__} are views of its buckets, which a"
+            " pruner, that exchanges their storage inside the step, would part from them; give it"
+            " parameters_as_bucket_view=False"
         )
     if not isinstance(schedule, Schedule):
         raise TypeError(f"SoftThresholdPruner: expected a schedule such as LATS(l1=...), got {type(schedule).__name__}")

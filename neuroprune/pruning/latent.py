@@ -18,12 +18,13 @@ class Latent:
     since.
 
     `threshold` is the one in force, a number or a tensor that broadcasts to θ; `learned` is what a learned threshold
-    comes from, and `slope` is ∂L/∂d of the step being taken. Once frozen there is no θ any more: the optimizer works on
+    comes from, and `slope` is ∂L/∂d of the step being taken; `away` says that the parameter is not
+    pruned for now. Once frozen there is no θ any more: the optimizer works on
     w, and the mask zeroes what was pruned. With a `grid` the weights are rounded to it, w = Q(S_d(θ)), and θ stays also
     when frozen, w = Q(mask·θ). S_d stands for the `proximal` map here.
     """
 
-    __slots__ = ("_seen", "_weight", "grid", "learned", "mask", "proximal", "slope", "theta", "threshold")
+    __slots__ = ("_seen", "_weight", "away", "grid", "learned", "mask", "proximal", "slope", "theta", "threshold")
 
     def __init__(self, parameter: nn.Parameter, proximal: ProximalMap, grid: Grid | None = None) -> None:
         self.proximal = proximal
@@ -31,6 +32,7 @@ class Latent:
         self.threshold: float | Tensor = 0.0
         self.learned: LearnedThreshold | None = None
         self.slope = 0.0
+        self.away = False
         self.mask: Tensor | None = None
         self.grid = None if grid is None else grid.to(self.theta)
         self._weight = parameter.detach()
@@ -66,6 +68,7 @@ class Latent:
         if self.mask is None:
             self._apply(self.theta, parameter)
         elif self.grid is None:
+            self.mask = self.mask.to(parameter.device)
             parameter.mul_(self.mask)
         else:
             self._apply(self.theta.mul_(self.mask), parameter)
@@ -105,8 +108,16 @@ class Latent:
         else:
             self.theta = parameter.detach().new_empty(0)
             parameter.copy_(saved)
-        self.threshold = threshold.to(saved, copy=True) if isinstance(threshold, Tensor) else threshold
+        if isinstance(threshold, Tensor):
+            threshold = threshold.to(parameter.device, parameter.dtype, copy=True)
+        self.threshold = threshold
         self.write(parameter)
+
+    def gives(self, parameter: nn.Parameter) -> bool:
+        """Whether θ, under the threshold in force, gives the weights the parameter holds."""
+        if self.theta.shape != parameter.shape or self.theta.dtype != parameter.dtype:
+            return False
+        return torch.equal(self._apply(self.theta, torch.empty_like(self.theta)), parameter.detach())
 
     def adopt_if_written(self, parameter: nn.Parameter) -> None:
         """Adopt the parameter's weights if someone else wrote them."""

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuroprune.pruning.checks import claim, is_prunable
+from neuroprune.pruning.checks import check_kind, claim, is_prunable
 from neuroprune.pruning.fan_in import Cap, row_thresholds
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import Layer, capped_threshold, distance
 from neuroprune.pruning.maps import ProximalMap
+from neuroprune.pruning.owners import check_owners
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules import Learned, Schedule
 
@@ -91,11 +93,17 @@ class PrunedParameters:
         """Index of the first group with a pruned parameter."""
         return next((index for index, _, _ in self), 0)
 
-    def register(self, thresholds: Sequence[float]) -> None:
+    def register(self, thresholds: Sequence[float], step: int, old_groups: int) -> None:
         """Give every new prunable parameter a latent value; `thresholds` are the groups'.
 
-        Nothing is written before all of them are found to be in order and free.
+        What joins one of the first `old_groups` groups after the first step, or comes back to it, takes the latent
+        value that gives its present weights under the threshold of the day. Nothing is written before all are found to
+        be in order and free.
+
+        Raises:
+            ValueError: a parameter is not in order, not free, or cannot join.
         """
+        self._come_back(thresholds, step)
         new: list[tuple[int, nn.Parameter, Latent]] = []
         only_rounded: list[nn.Parameter] = []
         for index, group in enumerate(self._optimizer.param_groups):
@@ -107,7 +115,10 @@ class PrunedParameters:
                 if grid is None and not pruned:
                     continue
                 self._max_sparsity(index, parameter)
+                check_kind(parameter)
                 claim(parameter, self._owner)
+                if pruned and step > 0:
+                    self._check_joining(index, parameter, thresholds[index], step, old_groups)
                 if pruned:
                     self.latents[parameter] = Latent(parameter, self.proximal, grid)
                     new.append((index, parameter, self.latents[parameter]))
@@ -115,15 +126,71 @@ class PrunedParameters:
                     self.rounded[parameter] = Latent(parameter, self.proximal, grid)
                     only_rounded.append(parameter)
         if new:
+            check_owners(parameter for _, parameter, _ in new)
             self._check_reach()
         for parameter in only_rounded:
             self.rounded[parameter].write(parameter)
         for index, parameter, latent in new:
             if isinstance(self._schedule, Learned):
                 latent.learned = self._schedule.start
+            if step > 0 and index < old_groups and latent.learned is None:
+                self._join(index, parameter, latent, thresholds[index])
+                continue
             self._put_in_force(index, parameter, latent, thresholds[index], step=0)
             if latent.grid is not None or not isinstance(latent.threshold, float) or latent.threshold > 0:
                 latent.write(parameter)
+
+    def _come_back(self, thresholds: Sequence[float], step: int) -> None:
+        """Latent values of parameters that were switched off, and are on again, follow what happened meanwhile."""
+        back: list[tuple[int, nn.Parameter, Latent]] = []
+        for index, parameter, latent in self.known():
+            if not self._is_on(self._optimizer.param_groups[index], parameter):
+                latent.away = True
+            elif latent.away and latent.mask is None and latent.learned is None and not latent.gives(parameter):
+                self._check_gap(parameter, latent.threshold, step)
+                back.append((index, parameter, latent))
+            else:
+                latent.away = False
+        for index, parameter, latent in back:
+            self._join(index, parameter, latent, thresholds[index])
+            latent.away = False
+
+    def _join(self, index: int, parameter: nn.Parameter, latent: Latent, threshold: float) -> None:
+        """Give a parameter the latent value of its present weights; the weights stay as they are."""
+        latent.threshold = threshold
+        latent.adopt(parameter)
+        self._put_in_force(index, parameter, latent, threshold, step=0)
+        if latent.threshold != threshold:
+            latent.theta = parameter.detach().clone()
+            latent.adopt(parameter)
+
+    def _check_joining(self, index: int, parameter: nn.Parameter, threshold: float, step: int, old_groups: int) -> None:
+        """Refuse a parameter that could only join in mid-run by losing weights at a stroke.
+
+        Raises:
+            ValueError: as said.
+        """
+        reason = self._schedule.no_joining
+        if isinstance(self._row_limits(parameter, parameter.detach(), 0.0, step), Tensor):
+            reason = "the limit on fan-in would cut its rows"
+        if reason is not None:
+            raise ValueError(
+                f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} joins at step {step}, by its group"
+                f" or as it requires gradients now, and would lose weights at a stroke: {reason}; let it train from the"
+                " first step on, or leave it out with a group that says prune=False"
+            )
+        if index < old_groups and not isinstance(self._schedule, Learned):
+            self._check_gap(parameter, threshold, step)
+
+    def _check_gap(self, parameter: nn.Parameter, threshold: float | Tensor, step: int) -> None:
+        lost = int(torch.count_nonzero(~self.proximal.reaches(parameter.detach(), threshold)))
+        if lost:
+            raise ValueError(
+                f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} requires gradients again at step"
+                f" {step}, where {self.proximal!r} would zero {lost} of its {parameter.numel()} weights at a stroke;"
+                " let it train from the first step on, give it with optimizer.add_param_group, where a threshold of its"
+                " own starts, or leave it out with a group that says prune=False"
+            )
 
     def _check_reach(self) -> None:
         """A wanted sparsity must be possible under the caps.

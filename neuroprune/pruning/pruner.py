@@ -11,14 +11,25 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from neuroprune.pruning.checks import check_arguments, check_gradients, check_rates, check_rounding, release
+from neuroprune.pruning.checks import (
+    attach,
+    check_arguments,
+    check_gradients,
+    check_rates,
+    check_rounding,
+    detach,
+    is_attached,
+    release,
+)
 from neuroprune.pruning.closure import Arguments, evaluated
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.learning import learn, take_true_gradients
 from neuroprune.pruning.maps import ProximalMap, SoftThreshold
 from neuroprune.pruning.parameters import PrunedParameters
+from neuroprune.pruning.resume import Beginning, note_finished
 from neuroprune.pruning.rounding import Grid
 from neuroprune.pruning.state import check_state, restore_latents, saved_latents
+from neuroprune.pruning.watch import Watch
 from neuroprune.schedules import Memory, Schedule, View
 
 
@@ -82,11 +93,9 @@ class SoftThresholdPruner:
     ) -> None:
         check_arguments(optimizer, schedule, proximal, fan_in)
         check_rounding({} if rounding is None else rounding, optimizer, schedule)
-        if any(
-            isinstance(getattr(hook, "__self__", None), SoftThresholdPruner)
-            for hook in optimizer._optimizer_step_pre_hooks.values()
-        ):
+        if is_attached(optimizer):
             raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
+        beginning = Beginning(optimizer)
         self._optimizer = optimizer
         self._schedule = schedule
         self._step = 0
@@ -106,9 +115,15 @@ class SoftThresholdPruner:
         except ValueError:
             release(self._parameters.everything())
             raise
+        self._watch = Watch(schedule)
+        beginning.attached(optimizer, self._parameters.latents)
+        self._beginning: Beginning | None = beginning
+        attach(optimizer)
+        # A compiled step is compiled around the hooks: they exchange storage, which no graph may.
+        eager: Any = torch.compiler.disable
         self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_step_pre_hook(eager(self._before_step)),
+            optimizer.register_step_post_hook(eager(self._after_step)),
         ]
 
     @property
@@ -176,8 +191,22 @@ class SoftThresholdPruner:
         self._frozen = True
 
     def finalize(self) -> None:
-        """Detach from the optimizer and free the latent copy. The model keeps its weights, with true zeros."""
+        """Detach from the optimizer and free the latent copy. The model keeps its weights, with true zeros.
+
+        Warns of layers that are all zero, and if the schedule's plan is not at its end.
+        """
         self._end_interrupted_step()
+        if self._handles and self._step > 0:
+            self._watch.look(self._parameters.latents, self._step)
+            if not self._frozen:
+                self._watch.stopped(self._step, self.sparsity())
+            note_finished(self._optimizer)
+        self._detach()
+
+    def _detach(self) -> None:
+        self._end_interrupted_step()
+        self._begin()
+        detach(self._optimizer)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -252,7 +281,14 @@ class SoftThresholdPruner:
         self._l1 = [float(m) for m in state["l1"]]
         self._memory = {str(key): float(value) for key, value in state["memory"].items()}
         self._frozen = bool(state["masks"])
+        self._begin()
         restore_latents(state, self._parameters)
+
+    def _begin(self) -> None:
+        """The run has begun, or was resumed: no more looking for one that was forgotten."""
+        if self._beginning is not None:
+            self._beginning.close()
+            self._beginning = None
 
     def _check_attached(self, call: str) -> None:
         if not self._handles:
@@ -263,10 +299,11 @@ class SoftThresholdPruner:
     @torch.no_grad()
     def _register(self) -> None:
         """Give every new prunable parameter a latent value; also those of a group added since the last step."""
-        for _ in range(len(self._thresholds), len(self._optimizer.param_groups)):
+        old_groups = len(self._thresholds)
+        for _ in range(old_groups, len(self._optimizer.param_groups)):
             self._thresholds.append(self._schedule.initial_threshold)
             self._l1.append(0.0)
-        self._parameters.register(self._thresholds)
+        self._parameters.register(self._thresholds, self._step, old_groups)
 
     @torch.no_grad()
     def _settle(self) -> None:
@@ -293,6 +330,8 @@ class SoftThresholdPruner:
             check_gradients(optimizer, self._step)
         if not self._frozen:
             self._schedule.check_plan(self._step, self._memory)
+        if self._beginning is not None and not self._frozen:
+            self._beginning.check(optimizer, self._parameters.latents)
         self._register()
         take_true_gradients(self._parameters, optimizer)
         for parameter, latent in self._parameters.held():
@@ -313,6 +352,9 @@ class SoftThresholdPruner:
             self._advance()
         finally:
             self._leave()
+        self._begin()
+        if self._watch.is_due(self._step):
+            self._watch.look(self._parameters.latents, self._step)
 
     def _leave(self, *, unchanged: bool = False) -> None:
         for parameter, latent in self._parameters.held():

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 #: What a schedule remembers from one step to the next; the pruner keeps it, and saves it in its state_dict.
 Memory: TypeAlias = Mapping[str, float]
@@ -46,6 +46,14 @@ class Schedule(ABC):
 
     #: The sparsity this schedule steers to, None if it steers to none.
     target_sparsity: float | None = None
+
+    #: Whether parameters may join a run in mid-way; where not, why not.
+    no_joining: ClassVar[str | None] = None
+
+    @property
+    def planned_steps(self) -> int | None:
+        """Optimizer steps this schedule is planned for, None if it does not say."""
+        return getattr(self, "steps", None) or None
 
     @property
     def initial_threshold(self) -> float:

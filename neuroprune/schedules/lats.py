@@ -179,12 +179,17 @@ class EpochLATS(Steered):
 
     def check_plan(self, step: int, memory: Memory) -> None:  # noqa: ARG002 - Schedule's signature
         """Refuse a run past E·B."""
-        progress(self, step, self.epochs * self.steps_per_epoch)
+        progress(self, step, self.planned_steps)
+
+    @property
+    def planned_steps(self) -> int:
+        """E·B."""
+        return self.epochs * self.steps_per_epoch
 
     @property
     def total_growth(self) -> float:
         """1, to rounding."""
-        return self._fraction(self.epochs * self.steps_per_epoch - 1)
+        return self._fraction(self.planned_steps - 1)
 
     def growth(self, step: int, lr: float) -> float:  # noqa: ARG002 - Steered's signature
         """Difference of d/D."""
@@ -192,7 +197,7 @@ class EpochLATS(Steered):
 
     def share(self, step: int, grown: float) -> float:  # noqa: ARG002 - Steered's signature
         """In steps."""
-        return step / (self.epochs * self.steps_per_epoch)
+        return step / self.planned_steps
 
     def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
         """The epoch's base plus its slope times the steps taken in it."""
@@ -201,7 +206,7 @@ class EpochLATS(Steered):
 
     def _fraction(self, step: int) -> float:
         """d/D after step number `step`."""
-        progress(self, step, self.epochs * self.steps_per_epoch)
+        progress(self, step, self.planned_steps)
         epoch, before = divmod(step, self.steps_per_epoch)
         total = self.epochs
         waves = math.sin(math.pi * (epoch - 0.5) / total) / math.sin(math.pi / (2 * total))

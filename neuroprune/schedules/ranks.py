@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from neuroprune.schedules.base import Memory, Schedule, View, check_number, progress
 
@@ -32,6 +33,10 @@ class SparsityRamp(Schedule):
     Raises:
         ValueError: values outside their range; a run that goes on past T; a sparsity that caps put out of reach.
     """
+
+    no_joining: ClassVar[str | None] = (
+        "the threshold is a quantile of all weights, so that their zeros would jump with their number"
+    )
 
     target_sparsity: float | None = None
     steps: int = 0

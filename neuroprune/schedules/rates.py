@@ -16,9 +16,15 @@ def learning_rates(
     Raises:
         ValueError: `steps` or `steps_per_update` below 1, or a scheduler that needs a measured value
             (ReduceLROnPlateau), whose rates cannot be known ahead.
+        TypeError: something else than a scheduler, such as a framework's wrapper of one.
     """
     if steps < 1 or steps_per_update < 1:
         raise ValueError(f"learning_rates: need steps >= 1 and steps_per_update >= 1, got {steps}, {steps_per_update}")
+    if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
+        raise TypeError(
+            f"learning_rates: expected a scheduler of torch.optim.lr_scheduler, got {type(scheduler).__name__}; give"
+            " the one inside it, if it wraps one"
+        )
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise ValueError(
             "learning_rates: ReduceLROnPlateau depends on a measured value, so its rates cannot be known ahead;"

@@ -46,7 +46,7 @@ WALK, STEEPEST = 0.5, 2.0
 def closing_scale(gap: float, drift: float, stiffness: float, left: float) -> float:
     """c = f + H·y/(1 − e^(−H·G)) ≥ 0: the scale that closes the gap y in the growth G, both > 0 for c > f."""
     h = stiffness * left
-    rate = 1.0 / left if h < 1e-6 else stiffness / -math.expm1(-h)
+    rate = 1.0 / left if h < 1e-12 else stiffness / -math.expm1(-h)
     return max(0.0, drift + gap * rate)
 
 

@@ -1,0 +1,56 @@
+"""What a pruner says, once, when it sees a run go wrong."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from neuroprune.schedules import Schedule
+
+#: Optimizer steps between two looks; the last planned step and `finalize()` look, too.
+EVERY = 100
+
+
+class Watch:
+    """Warns of layers that became all zero, and of a plan that was stopped early."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._empty: set[int] = set()
+
+    def is_due(self, step: int) -> bool:
+        """Whether to look after so many steps."""
+        return step % EVERY == 0 or step == self._schedule.planned_steps
+
+    @torch.no_grad()
+    def look(self, parameters: Iterable[nn.Parameter], step: int) -> None:
+        """Warn of parameters that are all zero, each once."""
+        for index, parameter in enumerate(parameters):
+            if index in self._empty or parameter.numel() == 0 or bool(parameter.any()):
+                continue
+            self._empty.add(index)
+            warnings.warn(
+                f"SoftThresholdPruner: all {parameter.numel()} weights of pruned parameter {index}, of shape"
+                f" {tuple(parameter.shape)}, are zero at step {step}: nothing passes this layer any more; give its"
+                " parameter group a max_sparsity below 1, ask for a lower sparsity, or use neuroprune.prune_to, whose"
+                " threshold survivors do not pay for",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def stopped(self, step: int, sparsity: float) -> None:
+        """Warn of a plan that was not carried out to its end."""
+        planned, target = self._schedule.planned_steps, self._schedule.target_sparsity
+        if planned is None or not 0 < step < planned:
+            return
+        wanted = "" if target is None else f", {100 * target:.2f} % were asked for"
+        warnings.warn(
+            f"SoftThresholdPruner: {type(self._schedule).__name__} was planned for {planned} steps and stopped after"
+            f" {step}: {100 * sparsity:.2f} % of the prunable weights are zero{wanted}; train on to the end of the"
+            " plan, or plan for the steps the run takes",
+            UserWarning,
+            stacklevel=3,
+        )
