@@ -1,4 +1,6 @@
-"""What a target must say of its integer neurons, so that everything else can be general."""
+"""The contract of a target's integer neurons, so that everything else can be general; the rest of a target's is in
+`chips/target.py`.
+"""
 
 from __future__ import annotations
 

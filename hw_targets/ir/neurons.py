@@ -1,4 +1,4 @@
-"""Neurons in discrete time: what a population computes, whatever the chip.
+"""Neurons in discrete time, whatever the chip; a new one is an attribute of `LIF`, and steps in `emulation/reals.py`.
 
 Everything that general code asks of a neuron is asked here, as an attribute; a target's integer neurons derive from
 `ChipNeuron` in the target's own folder.

@@ -1,4 +1,9 @@
-"""Linear maps from one population to another, and what one asks of them; `connectivity` has their synapses."""
+"""Linear maps from one population to another, and what one asks of them; a new op begins here.
+
+It needs its synapses (`connectivity`), its parts (`units`), its product (`emulation/currents.py`), its receptive
+fields (`quantization/receptive.py`) and a reader (`frontends/torch/layers.py`); what is linear in those there are needs
+the last alone (`transposed`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transposed convolution as an op of networks: it is linear, so it needs no op of its own."""
+"""A transposed convolution, written in the ops there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Threshold schedules. Each is a rule for the L1 coefficient μ that a growing threshold implies.
+"""Threshold schedules: one class each, named in `SCHEDULES`, from where recipes know it.
+
+Each is a rule for the L1 coefficient μ that a growing threshold implies.
 
 One step θ ← θ − η·g, d ← d + Δd moves a non-zero weight by −η·g − Δd·sign(w): the proximal gradient (ISTA) step of
 L(w) + μ‖w‖₁ with μ = Δd/η (Chen et al., ICLR 2023). A schedule therefore maps the threshold before a step, the step

@@ -1,4 +1,4 @@
-"""Reading .nir files without the `nir` package, and as warily as netx files (see `safe_hdf5`).
+"""Reading .nir files without the `nir` package, and as warily as netx files (see `files/hdf5.py`).
 
 Layout: nir 1.0.8, `serialization.py`: `/node` is the outermost graph; a graph holds a group `nodes`, an array `edges`
 of pairs of names and, like every node, its `type` and perhaps a group `metadata`.

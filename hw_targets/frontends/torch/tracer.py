@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends.signals import Signal, Term
-from hw_targets.frontends.torch import layers, ops
+from hw_targets.frontends.torch import functions, layers
 from hw_targets.frontends.torch.builder import Builder
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.marks import ALL, EVERY, Mark, Opaque, State, Traced, stacked
@@ -117,15 +117,15 @@ class Tracer(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         named = {k: v for k, v in (kwargs or {}).items() if v is not None}
         # Before the call, which may write to its arguments.
-        marks = [m for t in ops.tensors_of(args, named) if (m := self._mark_of(t)) is not None]
+        marks = [m for t in functions.tensors_of(args, named) if (m := self._mark_of(t)) is not None]
         result = func(*args, **(kwargs or {}))
         if marks:
-            name = ops.short_name(func)
+            name = functions.short_name(func)
             if isinstance(result, (tuple, list)):
                 for step, part in enumerate(p for p in result if isinstance(p, Tensor)):
                     index = (args[0], step) if name == "unbind" and args[1:] in ((), (0,)) and not named else ()
                     self._set(part, self._function("__getitem__" if index else name, marks, index, {}, part))
-            elif name not in ops.CONSTANTS and (isinstance(result, Tensor) or name == "__setitem__"):
+            elif name not in functions.CONSTANTS and (isinstance(result, Tensor) or name == "__setitem__"):
                 changed = result if isinstance(result, Tensor) else args[0]
                 self._set(changed, self._function(name, marks, args, named, changed))
         return result
@@ -139,13 +139,13 @@ class Tracer(TorchFunctionMode):
                 if isinstance(mark, Opaque):
                     return mark
                 if isinstance(mark, State):
-                    return ops.of_state(name, mark)
+                    return functions.of_state(name, mark)
             traced = [m for m in marks if isinstance(m, Traced)]
-            if name in ops.PRODUCTS and len(traced) == 2:
+            if name in functions.PRODUCTS and len(traced) == 2:
                 return self.network.product(*traced)
             if name in ("mean", "sum") and not self.layout.has_time(args[0], traced[0].moment):
-                raise ops.unsupported(name)
-            return ops.apply(name, traced, args, kwargs, result, self.layout)
+                raise functions.unsupported(name)
+            return functions.apply(name, traced, args, kwargs, result, self.layout)
         except UnsupportedModel as error:
             text = str(error)
             return Opaque(text if text.startswith("from_torch: ") else f"from_torch: the model {text}")

@@ -1,4 +1,4 @@
-"""Loihi as a target: formats, dynamics, exporters, and Lava as the judge."""
+"""Loihi as a target: formats, dynamics, exporters (each is named here), and Lava as the judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training takes as data, and the kinds there are: one module each."""
+"""Data sets: any class that satisfies `base.DataSet`, named by a recipe's `[data] factory`; here are ours."""
 
 from neuroprune.training.data.base import DataSet, DatasetNotFound, Split
 
