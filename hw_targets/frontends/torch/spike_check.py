@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import InvalidNetwork
+from hw_targets.frontends.torch.evaluation import evaluated
 from hw_targets.ir.network import ChipNetwork, Network
 from neuroprune.frameworks import Framework, framework_of, spikes_of
 
@@ -84,19 +85,11 @@ def _as_samples(inputs: Tensor, network: Network | ChipNetwork) -> Tensor:
 
 def _run(model: nn.Module, framework: Framework, inputs: Tensor, seen: Mapping[str, list[Tensor]], steps: int) -> None:
     """Call a model until its neurons have taken all steps: once, or once per step where it does not loop itself."""
-    modes = {module: module.training for module in model.modules()}
-    framework.reset(model)
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(inputs)
-            if framework.time_axis(model) is None:
-                for _ in range(steps - max((len(outputs) for outputs in seen.values()), default=0)):
-                    model(inputs)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        framework.reset(model)
+    with evaluated(model, framework):
+        model(inputs)
+        if framework.time_axis(model) is None:
+            for _ in range(steps - max((len(outputs) for outputs in seen.values()), default=0)):
+                model(inputs)
 
 
 @contextmanager

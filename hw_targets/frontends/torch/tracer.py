@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -14,6 +13,7 @@ from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends.signals import Signal, Term
 from hw_targets.frontends.torch import functions, layers
 from hw_targets.frontends.torch.builder import Builder
+from hw_targets.frontends.torch.evaluation import evaluated
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.marks import ALL, EVERY, Mark, Opaque, State, Traced, stacked
 from hw_targets.frontends.torch.read_check import Recording
@@ -45,11 +45,8 @@ class Tracer(TorchFunctionMode):
         """
         self.network.add_input(self.layout.core, _input_neuron(example))
         entry = Signal(self.layout.core, (Term(self.network.entry, self.layout.core),))
-        modes = {module: module.training for module in self.model.modules()}
-        self.framework.reset(self.model)
-        self.model.eval()
         try:
-            with torch.no_grad(), self._hooks():
+            with evaluated(self.model, self.framework), self._hooks():
                 shown = Traced(entry, ALL if self.layout.has_all_steps else EVERY)
                 self._set(example, shown)
                 self.recording.sent(self.network.entry, self.layout.first_sample(example, shown))
@@ -63,10 +60,6 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedModel(
                 f"from_torch: the model does not run on an example of shape {tuple(example.shape)}: {error}"
             ) from error
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            self.framework.reset(self.model)
         self._read_out(self._output_mark(output))
 
     def _output_mark(self, output: Any) -> Traced:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel
+from hw_targets.frontends.torch.evaluation import evaluated
 from hw_targets.frontends.torch.layers import MAX_POOLS
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.read_check import Recording
@@ -47,21 +48,14 @@ def watch(
     """
     recording, entry = Recording(of), network.inputs[0]
     recording.sent(entry.name, layout.sample(inputs, entry.shape, whole=layout.has_all_steps))
-    modes = {module: module.training for module in model.modules()}
-    framework.reset(model)
-    model.eval()
     try:
-        with torch.no_grad(), _recorded(model, framework, layout, network, recording):
+        with evaluated(model, framework), _recorded(model, framework, layout, network, recording):
             for _ in range(calls):
                 model(inputs)
     except (RuntimeError, ValueError, IndexError) as error:
         raise UnsupportedModel(
             f"from_torch: the model does not run for {calls} calls, or not on other values than the example's: {error}"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        framework.reset(model)
     return recording
 
 
