@@ -18,8 +18,7 @@ from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints, edges, fan_out
 from hw_targets.ir.network import Array, ChipNetwork, Conv2d, Synapses
 from hw_targets.placement.bounds.copies import Geometry, geometry, least_copies
-from hw_targets.placement.cores.cost import content
-from hw_targets.placement.cores.formats import DELAY_SHIFT, distinct_lists, least_bits_per_synapse, total_bits
+from hw_targets.placement.cores.formats import distinct_lists, least_bits_per_synapse, total_bits
 
 FEW_CHANNELS = 4
 """Target channels per source channel below which lists through different taps may well be equal."""
@@ -130,11 +129,14 @@ def _bits(network: ChipNetwork, name: str, chip: Chip) -> int:
 
 
 def _lists(group: Synapses, network: ChipNetwork) -> tuple[Ints, Ints, Ints]:
-    """(list, position, content) of a group's synapses; of a convolution one list per source channel."""
+    """(list, position, weight) of a group's synapses; of a convolution one list per source channel.
+
+    Delays are left out: a list that is cut between cores stores their bits only where they are needed.
+    """
     op = group.op
     if not isinstance(op, Conv2d):
         found = edges(group, network)
-        return found.source, found.target, content(group, found)
+        return found.source, found.target, found.weight.astype(np.int64)
     source = network[group.source].shape
     meets = np.zeros(op.weight.shape[2:], dtype=bool)
     meets[np.ix_(*(_taps_inside(op, k, source[1 + k], op.output_shape(source)[1 + k]) for k in (0, 1)))] = True
@@ -142,7 +144,7 @@ def _lists(group: Synapses, network: ChipNetwork) -> tuple[Ints, Ints, Ints]:
     which = out // (op.weight.shape[0] // op.groups) * op.weight.shape[1] + within
     # Each channel of a grouped convolution reaches its own, at the same place of its list.
     position = (row * op.weight.shape[3] + column) * op.weight.shape[0] + (out if op.groups == 1 else 0)
-    return which, position, op.weight[out, within, row, column].astype(np.int64) + (group.uniform_delay << DELAY_SHIFT)
+    return which, position, op.weight[out, within, row, column].astype(np.int64)
 
 
 def _taps_inside(op: Conv2d, dimension: int, size: int, targets: int) -> Ints:

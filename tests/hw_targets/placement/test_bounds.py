@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hw_targets import load_chip
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, SpikeInput, Synapses
 from hw_targets.placement import place
@@ -260,3 +262,18 @@ def test_relays_are_stored_once(density: float) -> None:
     columns = Dense(9 * np.eye(5, dtype=np.int32))
     populations = (Population("in", (5,), SpikeInput()), Population("h", (5,), CubaLIF(4)))
     assert stored_weights(ChipNetwork(populations, (Synapses("in", "h", columns),)), "h") <= 1
+
+
+def test_a_delay_of_one_synapse_is_not_charged_to_its_whole_list() -> None:
+    """Of 24 synapses one is delayed: the core that holds it needs more, and nobody else does."""
+    weight = np.arange(1, 25, dtype=np.int32).reshape(24, 1)
+    delay = np.zeros((24, 1), np.int64)
+    delay[7] = 3
+    network = ChipNetwork(
+        (Population("in", (1,), SpikeInput()), Population("out", (24,), CubaLIF(4))),
+        (Synapses("in", "out", Dense(weight), delay=delay),),
+        time_steps=8,
+    )
+    chip = replace(load_chip("loihi1"), synaptic_bits_per_core=100)
+    plain = ChipNetwork(network.populations, (Synapses("in", "out", Dense(weight)),), time_steps=8)
+    assert place(network, chip).lower_bound == lower_bound(network, chip) == lower_bound(plain, chip) == 3

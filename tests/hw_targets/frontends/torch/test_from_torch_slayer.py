@@ -301,7 +301,9 @@ def test_synops_of_dense_blocks(build: Callable[[], nn.Module], shape: tuple[int
     for name, m in synapses.items():
         per_source = sent[name].sum((0, 2))
         assert counted[name].kind == "spikes"
-        assert counted[name].synops == int((per_source * (m.weight != 0).sum((0, 2, 3, 4))).sum()) > 0
+        used: Any = m
+        weight = used._pre_hook_fx(m.weight)  # slayer multiplies with rounded weights
+        assert counted[name].synops == int((per_source * (weight != 0).sum((0, 2, 3, 4))).sum()) > 0
         assert counted[name].dense == int(per_source.sum()) * len(m.weight)
 
 
