@@ -25,7 +25,7 @@ def prune_to(sparsity: float, optimizer: Optimizer, *, steps: int, fan_in: Cap |
     free, until the layers without one are emptied. A quantile can not.
 
     Measured on the digits (MLP 64-128-64-10, 5 seeds, accuracy in % at 80 / 90 / 95 / 98 % zeros, against gradual
-    magnitude pruning in the same loop):
+    magnitude pruning in the same loop; the ramp was chosen on the same digits, so that this flatters it):
 
         AdamW 3e-3, 300 steps    95.9 95.3 92.1 80.4   gradual 95.9 93.4 84.0 44.9   LATS 83.7 40.4 26.4 12.1
         AdamW 1e-2, 300 steps    97.7 96.9 95.9 93.0   gradual 97.3 95.5 92.6 75.0
