@@ -24,7 +24,7 @@ def reaching(op: Op, targets: Mask, size: int, units: int) -> Mask:
     """Which of a source's `units` have a non-zero weight to some units of a target of `size` neurons."""
     used = op.weight != 0
     if isinstance(op, Conv2d):
-        by_kernel = used.any(axis=(2, 3)) & targets[:, None]
+        by_kernel = used.any(axis=(2, 3)) & _channels(op, targets)[:, None]
         heard: Mask = by_kernel.reshape(op.groups, -1, used.shape[1]).any(1).reshape(-1)
         return heard
     rows = np.repeat(targets, size // targets.size)
@@ -38,11 +38,18 @@ def between(op: Op, sources: Mask, targets: Mask, source_size: int, target_size:
         rows = np.repeat(targets, target_size // targets.size)
         columns = np.repeat(sources, source_size // sources.size)
         return replace(op, weight=op.weight[np.ix_(rows, columns)])
+    targets = _channels(op, targets)
     if op.groups == 1:
         return replace(op, weight=op.weight[np.ix_(targets, sources)])
     if op.groups == sources.size == targets.size and np.array_equal(sources, targets):
         return replace(op, weight=op.weight[targets], groups=int(targets.sum()))
     return replace(op, weight=ungrouped(op)[np.ix_(targets, sources)], groups=1)
+
+
+def _channels(op: Conv2d, targets: Mask) -> Mask:
+    """Channels with a chosen unit: those of a flattened convolution are neurons, in C order."""
+    found: Mask = targets.reshape(len(op.weight), -1).any(1)
+    return found
 
 
 def ungrouped(op: Conv2d) -> Array:
