@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from neuroprune.pruning.checks import (
-    attach,
-    check_arguments,
-    check_gradients,
-    check_rates,
-    check_rounding,
-    detach,
-    is_attached,
-    release,
-)
-from neuroprune.pruning.closure import Arguments, evaluated
+from neuroprune.pruning.around_step import AroundStep, Progress
+from neuroprune.pruning.checks import check_arguments, check_rounding, is_attached, release
 from neuroprune.pruning.fan_in import Cap
-from neuroprune.pruning.learning import learn, take_true_gradients
 from neuroprune.pruning.maps import ProximalMap, SoftThreshold
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.resume import Beginning, note_finished
 from neuroprune.pruning.rounding import Grid
 from neuroprune.pruning.state import check_state, restore_latents, saved_latents
-from neuroprune.pruning.watch import Watch
-from neuroprune.schedules import Memory, Schedule, View
+from neuroprune.schedules import Schedule
 
 
 class SoftThresholdPruner:
@@ -95,18 +83,13 @@ class SoftThresholdPruner:
         check_rounding({} if rounding is None else rounding, optimizer, schedule)
         if is_attached(optimizer):
             raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
-        beginning = Beginning(optimizer)
         self._optimizer = optimizer
         self._schedule = schedule
-        self._step = 0
-        self._thresholds: list[float] = []
-        self._l1: list[float] = []
-        self._memory: Memory = {}
-        self._inside_step = False
-        self._frozen = False
+        beginning = Beginning(optimizer)
         self._parameters = PrunedParameters(optimizer, self, schedule, proximal, fan_in, dict(rounding or {}))
+        self._around = AroundStep(optimizer, schedule, self._parameters, beginning)
         try:
-            self._register()
+            self._around.register()
             if not self._parameters.latents:
                 raise ValueError(
                     "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
@@ -115,16 +98,7 @@ class SoftThresholdPruner:
         except ValueError:
             release(self._parameters.everything())
             raise
-        self._watch = Watch(schedule)
-        beginning.attached(optimizer, self._parameters.latents)
-        self._beginning: Beginning | None = beginning
-        attach(optimizer)
-        # A compiled step is compiled around the hooks: they exchange storage, which no graph may.
-        eager: Any = torch.compiler.disable
-        self._handles = [
-            optimizer.register_step_pre_hook(eager(self._before_step)),
-            optimizer.register_step_post_hook(eager(self._after_step)),
-        ]
+        self._around.attach()
 
     @property
     def schedule(self) -> Schedule:
@@ -139,17 +113,17 @@ class SoftThresholdPruner:
     @property
     def step(self) -> int:
         """Optimizer steps taken (skipped ones not counted)."""
-        return self._step
+        return self._progress.step
 
     @property
     def thresholds(self) -> tuple[float, ...]:
         """Threshold d of each parameter group, in the unit of the weights: before caps, the mean of learned ones."""
-        return tuple(self._thresholds)
+        return tuple(self._progress.thresholds)
 
     @property
     def threshold(self) -> float:
         """Threshold d of the first parameter group that is pruned."""
-        return self._thresholds[self._parameters.first_group()]
+        return self._progress.thresholds[self._parameters.first_group()]
 
     @property
     def l1(self) -> float:
@@ -157,7 +131,7 @@ class SoftThresholdPruner:
 
         0 before any step, and after a step whose learning rate was 0.
         """
-        return self._l1[self._parameters.first_group()]
+        return self._progress.l1[self._parameters.first_group()]
 
     @property
     def parameters(self) -> tuple[nn.Parameter, ...]:
@@ -166,7 +140,7 @@ class SoftThresholdPruner:
 
     def sparsity(self) -> float:
         """Fraction of the prunable weights that are zero, in [0, 1]."""
-        self._end_interrupted_step()
+        self._around.end_interrupted()
         parameters = list(self._parameters.latents)
         zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
         return zeros / max(1, sum(p.numel() for p in parameters))
@@ -174,7 +148,7 @@ class SoftThresholdPruner:
     @property
     def frozen(self) -> bool:
         """Whether `freeze()` was called."""
-        return self._frozen
+        return self._progress.frozen
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -184,32 +158,27 @@ class SoftThresholdPruner:
         weights that are rounded: it holds what they are before rounding, and what rounding made zero may come back.
         """
         self._check_attached("freeze")
-        self._settle()
+        self._around.settle()
         for _, parameter, latent in self._parameters:
             if latent.mask is None:
                 latent.freeze(parameter)
-        self._frozen = True
+        self._progress.frozen = True
 
     def finalize(self) -> None:
         """Detach from the optimizer and free the latent copy. The model keeps its weights, with true zeros.
 
         Warns of layers that are all zero, and if the schedule's plan is not at its end.
         """
-        self._end_interrupted_step()
-        if self._handles and self._step > 0:
-            self._watch.look(self._parameters.latents, self._step)
-            if not self._frozen:
-                self._watch.stopped(self._step, self.sparsity())
+        self._around.end_interrupted()
+        if self._around.attached and self.step > 0:
+            self._around.watch.look(self._parameters.latents, self.step)
+            if not self.frozen:
+                self._around.watch.stopped(self.step, self.sparsity())
             note_finished(self._optimizer)
         self._detach()
 
     def _detach(self) -> None:
-        self._end_interrupted_step()
-        self._begin()
-        detach(self._optimizer)
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._around.detach()
         release(self._parameters.everything())
         for latent in self._parameters.everything().values():
             latent.theta, latent.mask = torch.empty(0), None
@@ -218,13 +187,13 @@ class SoftThresholdPruner:
     def adopt_weights(self) -> None:
         """Take the parameters' present values as the weights, whoever wrote them; θ moves as little as possible."""
         self._check_attached("adopt_weights")
-        self._end_interrupted_step()
+        self._around.end_interrupted()
         for parameter, latent in self._parameters.held():
             latent.adopt(parameter)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SoftThresholdPruner:
         """A pruner of the optimizer's copy: copy model, optimizer and pruner together, `deepcopy((m, o, p))`."""
-        if not self._handles:
+        if not self._around.attached:
             new = object.__new__(SoftThresholdPruner)
             memo[id(self)] = new
             new.__dict__.update(copy.deepcopy(self.__dict__, memo))
@@ -257,14 +226,8 @@ class SoftThresholdPruner:
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """
         self._check_attached("state_dict")
-        self._settle()
-        return {
-            "step": self._step,
-            "thresholds": list(self._thresholds),
-            "l1": list(self._l1),
-            "memory": dict(self._memory),
-            **saved_latents(self._parameters),
-        }
+        self._around.settle()
+        return {**self._progress.saved(), **saved_latents(self._parameters)}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -274,124 +237,18 @@ class SoftThresholdPruner:
             ValueError: the state belongs to another model or optimizer; nothing is changed then.
         """
         self._check_attached("load_state_dict")
-        self._settle()
-        check_state(state, self._parameters, len(self._thresholds))
-        self._step = int(state["step"])
-        self._thresholds = [float(d) for d in state["thresholds"]]
-        self._l1 = [float(m) for m in state["l1"]]
-        self._memory = {str(key): float(value) for key, value in state["memory"].items()}
-        self._frozen = bool(state["masks"])
-        self._begin()
+        self._around.settle()
+        check_state(state, self._parameters, len(self._progress.thresholds))
+        self._progress.restore(state)
+        self._around.begin()
         restore_latents(state, self._parameters)
 
-    def _begin(self) -> None:
-        """The run has begun, or was resumed: no more looking for one that was forgotten."""
-        if self._beginning is not None:
-            self._beginning.close()
-            self._beginning = None
+    @property
+    def _progress(self) -> Progress:
+        return self._around.progress
 
     def _check_attached(self, call: str) -> None:
-        if not self._handles:
+        if not self._around.attached:
             raise RuntimeError(
                 f"SoftThresholdPruner.{call}: the pruner was finalized and has no state left; save it before finalize()"
             )
-
-    @torch.no_grad()
-    def _register(self) -> None:
-        """Give every new prunable parameter a latent value; also those of a group added since the last step."""
-        old_groups = len(self._thresholds)
-        for _ in range(old_groups, len(self._optimizer.param_groups)):
-            self._thresholds.append(self._schedule.initial_threshold)
-            self._l1.append(0.0)
-        self._parameters.register(self._thresholds, self._step, old_groups)
-
-    @torch.no_grad()
-    def _settle(self) -> None:
-        """Between steps: everything prunable is known, and what was written from outside is adopted."""
-        self._end_interrupted_step()
-        self._register()
-        for parameter, latent in self._parameters.held():
-            latent.adopt_if_written(parameter)
-
-    @torch.no_grad()
-    def _end_interrupted_step(self) -> None:
-        """Take θ out of the parameters, where a step that raised an exception left it."""
-        if self._inside_step:
-            self._leave()
-
-    @torch.no_grad()
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-        if self._inside_step:
-            return None  # a step inside a step (a subclass that calls super().step()), or a new try after an exception
-        # The optimizer would evaluate it at θ.
-        arguments = evaluated(args, kwargs)
-        check_rates(optimizer, self._step)
-        if getattr(optimizer, "found_inf", None) is None:
-            check_gradients(optimizer, self._step)
-        if not self._frozen:
-            self._schedule.check_plan(self._step, self._memory)
-        if self._beginning is not None and not self._frozen:
-            self._beginning.check(optimizer, self._parameters.latents)
-        self._register()
-        take_true_gradients(self._parameters, optimizer)
-        for parameter, latent in self._parameters.held():
-            latent.enter(parameter)
-        self._inside_step = True
-        return arguments
-
-    @torch.no_grad()
-    def _after_step(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-        if not self._inside_step:
-            return
-        # A fused optimizer under GradScaler decides inside its kernel to skip a step whose gradients overflowed.
-        found_inf = getattr(optimizer, "found_inf", None)
-        if found_inf is not None and bool(found_inf.item()):
-            self._leave(unchanged=True)
-            return
-        try:
-            self._advance()
-        finally:
-            self._leave()
-        self._begin()
-        if self._watch.is_due(self._step):
-            self._watch.look(self._parameters.latents, self._step)
-
-    def _leave(self, *, unchanged: bool = False) -> None:
-        for parameter, latent in self._parameters.held():
-            latent.leave(parameter, unchanged=unchanged)
-        self._inside_step = False
-
-    def _advance(self) -> None:
-        rates = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
-        if self._frozen:
-            self._l1 = [0.0] * len(rates)
-            self._step += 1
-            return
-        view = View(
-            self._step,
-            rates,
-            tuple(self._thresholds),
-            self._parameters.first_group(),
-            self._distance,
-            self._quantile,
-            self._memory,
-        )
-        after, memory = self._schedule.advance(view)
-        after = learn(self._parameters, self._schedule, after, rates)
-        bad = [d for d in after if not (math.isfinite(d) and d >= 0)]
-        if bad:
-            raise ValueError(
-                f"SoftThresholdPruner: {self._schedule} gives the threshold {bad[0]} at step {self._step}, it must be a"
-                f" finite number >= 0 (learning rates {rates})"
-            )
-        moves = zip(after, self._thresholds, rates, strict=True)
-        self._l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
-        self._thresholds, self._memory = after, memory
-        self._step += 1
-        self._parameters.put_in_force(self._thresholds, self._step)
-
-    def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
-        return self._parameters.distance(self._thresholds, sparsity, pace)
-
-    def _quantile(self, sparsity: float) -> float:
-        return self._parameters.quantile(sparsity, self._step + 1)
