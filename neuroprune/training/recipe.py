@@ -19,9 +19,9 @@ from neuroprune.training.data.image_folder import FolderOptions
 from neuroprune.training.factories import built
 from neuroprune.training.hyperparameters import FineTuning
 from neuroprune.training.loop import Hyperparameters, predictor
-from neuroprune.training.toml import InvalidRecipe, check_keys, field_types, read_toml, to_toml
+from neuroprune.training.toml import InvalidRecipe, check_keys, document, field_types, read_toml
 
-__all__ = ["InvalidRecipe", "Recipe", "load_recipe", "save_recipe"]
+__all__ = ["InvalidRecipe", "Recipe", "load_recipe", "recipe_text", "save_recipe"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Recipe:
             InvalidRecipe: the factory does not exist or refuses its arguments.
         """
         torch.manual_seed(self.training.seed)
-        model = built(self.name, "model.factory", self.factory, self.arguments)
+        model = built(self.name, "model.factory", self.factory, self.arguments, nn.Module)
         if not isinstance(model, nn.Module):
             raise InvalidRecipe(f"{self.name}: model.factory {self.factory!r} gives no torch module")
         return model
@@ -73,8 +73,9 @@ class Recipe:
             images: number of training images.
 
         Raises:
-            InvalidRecipe: the model, the budget or the schedule cannot be built.
+            InvalidRecipe: the model, the budget or the schedule cannot be built, or the recipe cannot be saved.
         """
+        recipe_text(self)
         model, steps = self.model(), self.training.steps(images)
         if steps < 1:
             raise InvalidRecipe(
@@ -190,15 +191,19 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     )
 
 
-def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as TOML that `load_recipe` reads back."""
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as TOML that `load_recipe` reads back the same.
+
+    Raises:
+        InvalidRecipe: it holds a value that TOML does not have.
+    """
     model = {"factory": recipe.factory, "time_steps": recipe.time_steps}
     data: dict[str, Any] = {"train_limit": recipe.train_limit, "test_limit": recipe.test_limit}
     data |= {"factory": recipe.data_factory}
     if recipe.folder is not None:
         data |= dataclasses.asdict(recipe.folder)
-    lines = [f"name = {to_toml(recipe.name)}"]
     tables: list[tuple[str, Mapping[str, Any]]] = [
+        ("", {"name": recipe.name}),
         ("model", model),
         ("model.arguments", recipe.arguments),
         ("data", data),
@@ -208,10 +213,21 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     ]
     if recipe.quantization is not None:
         tables.append(("quantization", dataclasses.asdict(recipe.quantization)))
-    for table, values in tables:
-        given = {key: value for key, value in values.items() if value is not None}
-        lines += ["", f"[{table}]", *(f"{key} = {to_toml(value)}" for key, value in given.items())]
-    path.write_text("\n".join(lines) + "\n")
+    own = ("model.arguments", "data.arguments")
+    given = [(t, v if t in own else {k: x for k, x in v.items() if x is not None}) for t, v in tables]
+    try:
+        return document(given)
+    except InvalidRecipe as error:
+        raise InvalidRecipe(f"{recipe.name}: {error}") from error
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as TOML that `load_recipe` reads back.
+
+    Raises:
+        InvalidRecipe: as `recipe_text`.
+    """
+    path.write_text(recipe_text(recipe), encoding="utf-8")
 
 
 def _folder(path: str | Path, values: Mapping[str, Any], factory: str | None) -> FolderOptions | None:
