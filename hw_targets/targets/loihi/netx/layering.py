@@ -8,12 +8,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from hw_targets.errors import QuantizationError, UnsupportedModel
+from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.network import ChipNetwork, Conv2d, Pair, Population, Shape, Synapses
 from hw_targets.targets.loihi.arithmetic import Cuba, cuba_of
 from hw_targets.targets.loihi.netx.layers import assign_layers
+from hw_targets.targets.loihi.netx.matrices import matrices
 from hw_targets.targets.loihi.netx.stacking import (
     Integers,
+    as_grid,
+    as_vector,
     check_weights,
     elementwise_max,
     embed,
@@ -22,7 +25,6 @@ from hw_targets.targets.loihi.netx.stacking import (
     stacked_bias,
     zeros,
 )
-from hw_targets.targets.loihi.netx.weights import stored_by_netx
 from hw_targets.targets.loihi.neuron import CubaLIF
 
 #: The largest 17-bit threshold: an accumulator's sum stays below it.
@@ -75,11 +77,17 @@ def each_netx_layer(network: ChipNetwork) -> Iterator[NetxLayer]:
     stacks: list[tuple[Population, ...]] = []
     for number in range(max(numbers.values()) + 1):
         stacks.append(tuple(p for p in network.populations if numbers[p.name] == number))
+    flat = len(network.inputs[0].shape) == 1
     for before, here in pairwise(stacks):
-        yield _layer(network, before, here)
+        layer = _layer(network, before, here, flat=flat)
+        flat = flat if layer.is_entry else not layer.is_conv
+        yield layer
 
 
-def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...]) -> NetxLayer:
+def _layer(
+    network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...], *, flat: bool
+) -> NetxLayer:
+    """`flat`: the layer before is a vector in netx, so that a convolution of it is written as its matrix."""
     names = ", ".join(p.name for p in here)
     neurons = {_netx_neuron(p) for p in here}
     if len(neurons) != 1:
@@ -94,8 +102,10 @@ def _layer(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Pop
     convolutions = [s.op.is_spatial for s in incoming]
     if not incoming or any(convolutions) != all(convolutions):
         raise UnsupportedModel(f"{names} share a netx layer but are not all convolutions or all dense layers")
-    if not all(convolutions):
-        return _dense_layer(network, before, here, neurons.pop())
+    if flat or not all(convolutions):
+        weight, recurrent, delay = matrices(network, before, here)
+        bias = stacked_bias(tuple(as_vector(p) for p in here))
+        return NetxLayer(here, weight, bias, neurons.pop(), (len(weight),), recurrent=recurrent, delay=delay)
     return _conv_layer(network, before, here, neurons.pop(), incoming)
 
 
@@ -131,75 +141,6 @@ def _entry_layer(here: tuple[Population, ...], incoming: list[Synapses], neuron:
     return NetxLayer(here, weight[:1].astype(np.int32).reshape(()), one_bias, neuron, population.shape, is_entry=True)
 
 
-def _dense_layer(
-    network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...], neuron: Cuba
-) -> NetxLayer:
-    names = ", ".join(p.name for p in here)
-    rows, columns = offsets(here, whole=True), offsets(before, whole=True)
-    incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
-    weight = zeros((sum(p.size for p in here), sum(p.size for p in before)), [s.op for s in incoming])
-    for s in incoming:
-        top, left = rows[s.target], columns[s.source]
-        block = weight[top : top + network[s.target].size, left : left + network[s.source].size]
-        block += s.op.weight.astype(weight.dtype)
-    if not weight.any():
-        raise QuantizationError(
-            f"all {weight.size} weights of the dense layer {names} are zero, so nothing"
-            " reaches the output (and lava-dl's loader cannot read such a layer); prune less, or put this layer into"
-            " a parameter group with prune=False"
-        )
-    check_weights(weight, names)
-    recurrent, delay = _loop_and_delay(network, before, here)
-    _check_loaded(weight, recurrent, delay, names)
-    return NetxLayer(here, weight, stacked_bias(here), neuron, (len(weight),), recurrent=recurrent, delay=delay)
-
-
-def _loop_and_delay(
-    network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...]
-) -> tuple[Integers | None, Integers | None]:
-    """The recurrent matrix and the delays of a dense layer; netx knows them for a layer of one population only."""
-    incoming = [s for p in here for s in network.incoming(p.name)]
-    loops, forward = ([s for s in incoming if s.is_recurrent is loop] for loop in (True, False))
-    delays = [s.delay for s in incoming if s.delay is not None]
-    if not loops and not delays:
-        return None, None
-    alike = all(np.array_equal(d, delays[0]) for d in delays) and len(delays) in (0, len(incoming))
-    if len(here) > 1 or len(before) > 1 or len(forward) != 1 or len(loops) > 1 or not alike:
-        raise UnsupportedModel(
-            f"{', '.join(p.name for p in here)} share a netx layer with recurrent or delayed synapses"
-            f" ({', '.join(s.name for s in incoming if s.is_recurrent or s.delay is not None)}); netx has these only"
-            " where one population feeds one other, and the same delays for both matrices of a recurrent layer"
-        )
-    if loops and delays and before[0].size != here[0].size:
-        raise UnsupportedModel(
-            f"{here[0].name} is recurrent with delays: Lava's loader gives both matrices one array of delays, so it"
-            f" needs as many inputs as neurons, got {before[0].size} and {here[0].size}; leave the delays out"
-        )
-    recurrent = loops[0].op.weight.astype(np.int32) if loops else None
-    if recurrent is not None:
-        check_weights(recurrent, here[0].name)
-    return recurrent, delays[0].astype(np.int32) if delays else None
-
-
-def _check_loaded(weight: Integers, recurrent: Integers | None, delay: Integers | None, names: str) -> None:
-    """Refuse weights that Lava would run with other values (see `netx_weights`)."""
-    if recurrent is None and int(weight.min()) < 0 < int(weight.max()):
-        return  # both signs and within 8 bits: shifted left within them, nothing cut, and shifted back
-    parts = [part.astype(np.int64) for part in (weight, recurrent) if part is not None]
-    stored = stored_by_netx(*parts)
-    keeps_shift = recurrent is not None and delay is not None
-    loaded = [s.mantissa if keeps_shift else s.effective for s in stored]
-    if any((mine != theirs).any() for mine, theirs in zip(parts, loaded, strict=True)):
-        raise QuantizationError(
-            f"Lava would run the weights of {names} with other values: it "
-            + (
-                f"counts those of a recurrent layer with delays {1 << stored[0].shift} times; leave the delays out"
-                if keeps_shift
-                else "clips weights of one sign at 255 after shifting them; keep these within ±127"
-            )
-        )
-
-
 def _conv_layer(
     network: ChipNetwork,
     before: tuple[Population, ...],
@@ -226,8 +167,10 @@ def _conv_layer(
     padding = elementwise_max([op.padding for op in ops])
     ends = [span(op, padding, dilation) for op in ops]
     kernel = elementwise_max(ends)
-    rows, columns = offsets(here), offsets(before)
-    shape = (sum(p.shape[0] for p in here), *grids.pop())
+    shapes = {s.target: op.output_shape(network[s.source].shape) for s, op in zip(incoming, ops, strict=True)}
+    placed = tuple(as_grid(p, shapes[p.name]) for p in here)
+    rows, columns = offsets(placed), offsets(before)
+    shape = (sum(p.shape[0] for p in placed), *grids.pop())
     weight = zeros((shape[0], sum(p.shape[0] for p in before), *kernel), ops)
     for s, op in zip(incoming, ops, strict=True):
         embed(weight, op, rows[s.target], columns[s.source], padding, dilation)
@@ -239,4 +182,4 @@ def _conv_layer(
             f"the kernels of {names} do not fit into one convolution with the grid {shape[1:]}; give parallel branches"
             " kernels and paddings with a common centre"
         )
-    return NetxLayer(here, weight, stacked_bias(here), neuron, shape, stride, padding, dilation)
+    return NetxLayer(here, weight, stacked_bias(placed), neuron, shape, stride, padding, dilation)

@@ -42,11 +42,16 @@ def _forward(synapses: tuple[Synapses, ...]) -> tuple[Synapses, ...]:
 
 
 def grid(graph: Graph, name: str) -> Shape:
-    """Positions (H, W) of a population's neurons; () for one that a dense layer feeds."""
-    population, incoming = graph[name], _forward(graph.incoming(name))
-    if incoming and incoming[0].op.is_spatial:
-        return incoming[0].op.output_shape(graph[incoming[0].source].shape)[1:]
-    return population.shape[1:]
+    """Positions (H, W) of a population's neurons in netx; () of a vector.
+
+    What a dense layer feeds is a vector there, whatever its shape, and so is what a convolution makes of one.
+    """
+    incoming = _forward(graph.incoming(name))
+    if not incoming:
+        return graph[name].shape[1:]
+    if not incoming[0].op.is_spatial or grid(graph, incoming[0].source) == ():
+        return ()
+    return incoming[0].op.output_shape(graph[incoming[0].source].shape)[1:]
 
 
 def crossings(graph: Graph, layers: dict[str, int]) -> dict[int, tuple[str, ...]]:

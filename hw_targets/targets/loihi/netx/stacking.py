@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,27 @@ def offsets(populations: tuple[Population, ...], *, whole: bool = False) -> dict
         result[p.name] = position
         position += p.size if whole else p.shape[0]
     return result
+
+
+def as_grid(population: Population, shape: Shape) -> Population:
+    """Flattened neurons in the shape (C, H, W) that the convolution before them gives, in the same order.
+
+    A bias that is the same in a whole channel is one for the channel.
+    """
+    bias = population.bias
+    if population.shape == shape:
+        return population
+    if bias is not None and (each := bias.reshape(shape[0], -1)).shape[1] > 1 and (each == each[:, :1]).all():
+        bias = each[:, 0]
+    return replace(population, shape=shape, bias=bias)
+
+
+def as_vector(population: Population) -> Population:
+    """Neurons of a grid in a row, (C, H, W) order, with a bias for each."""
+    bias = population.bias
+    if bias is not None and not population.has_neuron_biases:
+        bias = np.repeat(bias, population.size // len(bias))
+    return replace(population, shape=(population.size,), bias=bias)
 
 
 def stacked_bias(populations: tuple[Population, ...]) -> Integers | None:
