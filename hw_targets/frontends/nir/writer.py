@@ -8,6 +8,7 @@ steps, the comparison, the kind of input, names that HDF5 does not allow) goes i
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hw_targets.errors import UnsupportedModel, check_type
-from hw_targets.files.atomic import new_file
+from hw_targets.files.atomic import write_new
 from hw_targets.frontends.nir.lists import listed
 from hw_targets.ir.network import LIF, Accumulator, Conv2d, GradedInput, Network, Op, Population, Shape
 from hw_targets.ir.units import ungrouped
@@ -80,11 +81,11 @@ def write_nir(network: Network, path: str | os.PathLike[str], *, overwrite: bool
     """Write `to_nir(network)` to a .nir file.
 
     Raises:
-        InvalidFile: `path` exists and `overwrite` is False.
+        InvalidFile: `path` exists and `overwrite` is False, is no place for a file, or the disk takes no more.
     """
-    graph = to_nir(network)
-    with new_file(path, overwrite=overwrite) as temporary:
-        require("nir", "nir").write(str(temporary), graph)
+    content = io.BytesIO()  # HDF5 crashes at the end of a process whose disk was full
+    require("nir", "nir").write(content, to_nir(network))
+    write_new(path, content.getvalue(), overwrite=overwrite)
 
 
 def _node_name(population: str) -> str:

@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 
 from hw_targets.errors import check_type
-from hw_targets.files.atomic import new_file
+from hw_targets.files.new_hdf5 import new_hdf5
 from hw_targets.ir.network import ChipNetwork, Shape
 from hw_targets.targets.loihi.arithmetic import Cuba
 from hw_targets.targets.loihi.netx.layering import NEVER, NetxLayer, each_netx_layer, netx_layers
@@ -33,14 +33,12 @@ def export_netx(network: ChipNetwork, path: str | os.PathLike[str], *, overwrite
     Raises:
         UnsupportedModel: a network that no sequence of netx layers can express; the message names the layers.
         QuantizationError: a dense layer whose weights are all zero (lava-dl's loader divides by the largest).
-        InvalidFile: `path` exists and `overwrite` is False.
+        InvalidFile: `path` exists and `overwrite` is False, is no place for a file, or the disk takes no more.
     """
-    import h5py
-
     check_type("export_netx", network, ChipNetwork, "the network that quantize gives")
     sequential = insert_relays(network)
     entry = sequential.inputs[0]
-    with new_file(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, overwrite=overwrite) as file:
         if not network.steps_assumed:
             file.attrs["time_steps"] = network.time_steps
         file.attrs["input_message_bits"] = entry.neuron.most_sent.bit_length() if entry.neuron.is_graded else 0

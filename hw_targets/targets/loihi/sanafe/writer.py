@@ -24,7 +24,7 @@ import numpy as np
 
 from hw_targets.errors import InvalidFile, InvalidNetwork, UnsupportedModel, check_type
 from hw_targets.estimation.times import published_times
-from hw_targets.files.atomic import new_file
+from hw_targets.files.atomic import new_files
 from hw_targets.ir.connectivity import Ints, edges
 from hw_targets.ir.network import Array, ChipNetwork, Population, Synapses
 from hw_targets.placement import Placement
@@ -54,7 +54,7 @@ def export_sanafe(
             inputs whose value changes between steps, more than one chip.
         InvalidNetwork: inputs of another shape, or not whole numbers of 0 or more.
         InvalidChip: a chip whose energies are not published.
-        InvalidFile: a file exists and `overwrite` is False.
+        InvalidFile: a file exists and `overwrite` is False, the folder cannot be made, or the disk takes no more.
     """
     check_type("export_sanafe", placement, Placement, "what place(network, chip) gives")
     network = placement.network
@@ -65,12 +65,12 @@ def export_sanafe(
     structure = architecture(placement.chip, mesh, network.inputs[0].size, times)
     path = Path(folder)
     _check_folder(path, overwrite)
-    with new_file(path / FILES[0], overwrite=overwrite) as temporary:
-        temporary.write_text(structure, encoding="utf-8")
-    with new_file(path / FILES[1], overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
-        _write_network(file, placement, mesh, np.asarray(inputs), values)
-    with new_file(path / FILES[2], overwrite=overwrite) as temporary:
-        temporary.write_text(json.dumps(_run(network, depth, len(inputs)), indent=1) + "\n", encoding="utf-8")
+    # What says how to run comes last: without it there is nothing to run.
+    with new_files([path / name for name in FILES], overwrite=overwrite) as (machine, layout, start):
+        machine.write_text(structure, encoding="utf-8")
+        with layout.open("w", encoding="utf-8") as file:
+            _write_network(file, placement, mesh, np.asarray(inputs), values)
+        start.write_text(json.dumps(_run(network, depth, len(inputs)), indent=1) + "\n", encoding="utf-8")
 
 
 def group_names(network: ChipNetwork) -> dict[str, str]:
@@ -82,8 +82,9 @@ def _check_folder(path: Path, overwrite: bool) -> None:
     """Refuse before anything is written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidFile(f"{path} cannot be a folder: {error.strerror}; choose another name") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidFile(f"{path} cannot be a folder: {reason}; choose another name") from error
     taken = [name for name in FILES if (path / name).exists()]
     if taken and not overwrite:
         raise InvalidFile(f"{path} holds {taken} already; choose another folder or pass overwrite=True (--overwrite)")
