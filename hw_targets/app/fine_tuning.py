@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from hw_targets.app.stages import Trained, calibration_images, check_unit_range, model_input
+from hw_targets.app.stages import Trained, calibration_images, check_unit_range, example_input, steps_of
 from hw_targets.quantization.qat import prepare_qat
 from hw_targets.targets.registry import load_chip
 from neuroprune.pruning.pruner import SoftThresholdPruner
@@ -35,12 +35,12 @@ def check_fine_tuning(recipe: Recipe, data: Split[DataSet]) -> None:
     if recipe.quantization is not None:
         check_unit_range(recipe, data.train)
         model = recipe.model().eval()
-        example = model_input(model, calibration_images(data), recipe.time_steps)
+        example = example_input(model, data.train, recipe.time_steps)
         prepare_qat(
             model,
             example,
             load_chip(recipe.quantization.chip),
-            time_steps=recipe.time_steps,
+            time_steps=steps_of(data.train, recipe.time_steps),
             for_format=recipe.quantization.format or None,
         )
 
@@ -57,13 +57,13 @@ def fine_tune(trained: Trained, recipe: Recipe, data: Split[DataSet], *, record:
     model, seen = trained.model, calibration_images(data)
     device = next(model.parameters()).device
     model.cpu()  # the chip's integers are found there
-    example = model_input(model, seen, recipe.time_steps)
+    example = example_input(model, data.train, recipe.time_steps)
     grids = prepare_qat(
         model,
         example,
         load_chip(recipe.quantization.chip),
         seen,
-        time_steps=recipe.time_steps,
+        time_steps=steps_of(data.train, recipe.time_steps),
         for_format=recipe.quantization.format or None,
     )
     model.to(device)
@@ -79,7 +79,7 @@ def fine_tune(trained: Trained, recipe: Recipe, data: Split[DataSet], *, record:
             optimizer,
             scheduler,
             hyper,
-            predictor(model, recipe.time_steps),
+            predictor(model, recipe.time_steps, data.train),
             pruner=pruner,
             record=record,
             title="fine-tuning",

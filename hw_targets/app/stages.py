@@ -25,7 +25,7 @@ from hw_targets.placement import Placement, place
 from hw_targets.quantization.quantize import quantize
 from neuroprune.frameworks import framework_of
 from neuroprune.synops.counter import SynOps, SynOpsCounter
-from neuroprune.training.data.base import DataSet, Split
+from neuroprune.training.data.base import DataSet, Split, has_steps
 from neuroprune.training.data.fashion_mnist import fashion_mnist
 from neuroprune.training.data.image_folder import image_folder
 from neuroprune.training.data.images import as_input
@@ -83,10 +83,23 @@ def check_unit_range(recipe: Recipe, images: DataSet) -> None:
 
 
 def calibration_images(data: Split[DataSet]) -> Tensor:
-    """Some training images, always the same and of mixed classes, for `quantize`."""
+    """Some training images, always the same and of mixed classes, as `quantize` takes them."""
     count = min(CALIBRATION_IMAGES, len(data.train))
     images, _ = next(data.train.training_batches(count, 1, 0))
-    return images
+    return network_input(data.train, images)
+
+
+def network_input(data: DataSet, samples: Tensor) -> Tensor:
+    """Samples of a set as `emulate` and `quantize` take them: (N, *shape), or (T, N, *shape) where they have steps.
+
+    It is what the model takes, too; inputs of 0 … 1 are rounded to the chip's integers there.
+    """
+    return data.as_input(samples)
+
+
+def first_samples(data: DataSet, count: int) -> Tensor:
+    """The first `count` samples of a set, as `network_input`."""
+    return network_input(data, data.pixels(count))
 
 
 def available_device(name: str) -> str:
@@ -125,7 +138,7 @@ def train_recipe(
     optimizer, steps = hyper.optimizer(model), hyper.steps(len(data))
     scheduler = hyper.scheduler(optimizer, steps)
     pruner = recipe.pruner(optimizer, scheduler, steps) if pruned else None
-    predict = predictor(model, recipe.time_steps)
+    predict = predictor(model, recipe.time_steps, data)
     title = "pruned training" if pruned else "dense training"
     train(
         model,
@@ -186,6 +199,28 @@ def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
     return from_torch(model, model_input(model, images, time_steps), time_steps=time_steps)
 
 
+def read_network(model: nn.Module, data: DataSet, time_steps: int) -> Network:
+    """`from_torch` on two samples of a set; `time_steps` plays no part where these have steps of their own."""
+    return from_torch(model, example_input(model, data, time_steps), time_steps=steps_of(data, time_steps))
+
+
+def steps_of(data: DataSet, time_steps: int) -> int:
+    """Steps that a sample lasts: its own, or else `time_steps`."""
+    return int(data.as_input(data.pixels(1)).shape[0]) if has_steps(data) else time_steps
+
+
+def example_input(model: nn.Module, data: DataSet, time_steps: int) -> Tensor:
+    """Two samples as a model takes them: all steps, or, where it takes one per call, the steps one after the other."""
+    inputs = first_samples(data, 2)
+    if not has_steps(data):
+        return model_input(model, inputs, time_steps)
+    framework = framework_of(model)
+    axis = None if framework is None else framework.time_axis(model)
+    if axis == -1:
+        return inputs.movedim(0, -1)
+    return inputs if axis == 0 else inputs.flatten(0, 1)
+
+
 def model_input(model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
     """Two images as a model takes them, in the time layout its framework wants."""
     example = images[:2] if images.is_floating_point() else as_input(images[:2])
@@ -218,7 +253,7 @@ def to_chip(
 @torch.no_grad()
 def measure_synops(model: nn.Module, data: DataSet, time_steps: int) -> SynOps:
     """Synaptic operations of a model on all images of a set, all steps."""
-    predict = predictor(model, time_steps)
+    predict = predictor(model, time_steps, data)
     with SynOpsCounter(model) as counter:
         for images, _ in data.batches(evaluation_batch(data)):
             predict(model, data.as_input(images))
@@ -230,7 +265,7 @@ def emulated_accuracy(network: ChipNetwork | Network, data: DataSet, *, title: s
     correct = 0
     with progress_bar(len(data), title) as bar:
         for images, labels in data.batches(batch):
-            output = emulate(network, images, dtype=torch.float32).output
+            output = emulate(network, network_input(data, images), dtype=torch.float32).output
             correct += int((output.argmax(1) == labels.numpy()).sum())
             bar.update(len(labels))
     return correct / len(data)
@@ -296,7 +331,7 @@ def core_usage(placement: Placement) -> list[dict[str, Any]]:
     ]
 
 
-def lava_images(data: DataSet, samples: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The first `samples` images as integers."""
-    images: np.ndarray[Any, np.dtype[np.uint8]] = data.pixels(samples).numpy()
+def lava_images(data: DataSet, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The first `samples` samples, as `compare_with_lava` takes them."""
+    images: np.ndarray[Any, np.dtype[np.float32]] = first_samples(data, samples).numpy()
     return images

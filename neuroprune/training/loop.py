@@ -12,25 +12,45 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from neuroprune._require import require
-from neuroprune.frameworks import framework_of
+from neuroprune.frameworks import Framework, framework_of, spikes_of
 from neuroprune.pruning.pruner import SoftThresholdPruner
-from neuroprune.training.data.base import DataSet
+from neuroprune.training.data.base import DataSet, has_steps
 from neuroprune.training.hyperparameters import Hyperparameters
 
 __all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch", "predictor", "progress_bar", "train"]
 
-#: Maps a model and images (N, C, H, W) to class scores (N, classes).
+#: Maps a model and what a data set's `as_input` gives, images (N, C, H, W) or (T, N, …), to class scores (N, classes).
 Predict: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 #: Receives one record per optimizer step: step, epoch, loss, lr, threshold, l1; with AMP also skipped (0 or 1).
 Record: TypeAlias = Callable[[dict[str, float]], None]
 
 
-def predictor(model: nn.Module, time_steps: int) -> Predict:
-    """How to get class scores from a model: through its framework if it spikes, by a plain call if it does not."""
+def predictor(model: nn.Module, time_steps: int, data: DataSet | None = None) -> Predict:
+    """How to get class scores from a model: through its framework if it spikes, by a plain call if it does not.
+
+    Of `data` whose samples have steps of their own, inputs are (T, N, …), and `time_steps` plays no part.
+    """
     framework = framework_of(model)
     if framework is None:
         return lambda network, images: network(images)
+    if data is not None and has_steps(data):
+        return lambda network, inputs: predict_steps(framework, network, inputs)
     return lambda network, images: framework.predict(network, images, time_steps)
+
+
+def predict_steps(framework: Framework, model: nn.Module, inputs: Tensor) -> Tensor:
+    """Class scores (N, classes) of inputs (T, N, …): mean over time of what a model returns, from a fresh state.
+
+    A model that takes one step per call gets them one by one; one that sums over time itself returns (N, classes).
+    """
+    framework.reset(model)
+    axis = framework.time_axis(model)
+    if axis is None:
+        return torch.stack([spikes_of(model(step)) for step in inputs]).mean(0)
+    if axis == -1:
+        return spikes_of(model(inputs.movedim(0, -1))).mean(-1).flatten(1)
+    scores = spikes_of(model(inputs))
+    return scores.mean(0) if scores.dim() > 2 else scores
 
 
 def train(

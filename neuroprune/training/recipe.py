@@ -16,6 +16,7 @@ from neuroprune.pruning.pruner import SoftThresholdPruner
 from neuroprune.schedules import LATS, SCHEDULES, Schedule
 from neuroprune.training.data.base import DataSet
 from neuroprune.training.data.image_folder import FolderOptions
+from neuroprune.training.data.own import with_absolute_paths
 from neuroprune.training.factories import built
 from neuroprune.training.hyperparameters import FineTuning
 from neuroprune.training.loop import Hyperparameters, predictor
@@ -29,12 +30,12 @@ class Recipe:
     """What `neuroprune train` runs.
 
     `factory` is "package.module:callable" that builds the model from `arguments`; `time_steps` is T for spiking models.
-    `folder` says which image folder to train on, `data_factory` which callable, "package.module:callable" again, gives
-    the data set for `data_arguments` (`neuroprune.training.data.own`); without both it is Fashion-MNIST. `train_limit`
-    and `test_limit` bound the samples used (None: all). `schedule` is a schedule's class name and `schedule_arguments`
-    its fields; sums of the learning rate come from a dry run, and a schedule that is planned for a number of `steps`
-    gets the run's. `fan_in` caps the synapses per neuron (None: no cap). `quantization` says how to fine-tune
-    afterwards on a chip's integers (None: not at all).
+    `folder` says which image folder to train on, `data_factory` which callable, "package.module:callable" again or one
+    of `neuroprune.training.data.own.NAMED`, gives the data set for `data_arguments`; without both it is Fashion-MNIST.
+    `train_limit` and `test_limit` bound the samples used (None: all). `schedule` is a schedule's class name and
+    `schedule_arguments` its fields; sums of the learning rate come from a dry run, and a schedule that is planned for a
+    number of `steps` gets the run's. `fan_in` caps the synapses per neuron (None: no cap). `quantization` says how to
+    fine-tune afterwards on a chip's integers (None: not at all).
 
     Building the model or the data executes what the factories name: a recipe, or a run folder, is code.
     """
@@ -96,7 +97,7 @@ class Recipe:
         shape = tuple(data.sample_shape)
         try:
             image = data.as_input(data.pixels(1))
-            scores = predictor(model, self.time_steps)(model, image)
+            scores = predictor(model, self.time_steps, data)(model, image)
         except Exception as error:  # whatever the user's own model raises is about the recipe
             raise InvalidRecipe(
                 f"{self.name}: {self.factory} does not take samples of shape {shape}: {error}"
@@ -181,7 +182,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         training=_build(path, "training.", Hyperparameters, training),
         folder=_folder(path, data, factory),
         data_factory=factory,
-        data_arguments=arguments,
+        data_arguments=with_absolute_paths(factory or "", arguments),
         schedule=schedule,
         schedule_arguments=pruning,
         fan_in=fan_in,

@@ -20,13 +20,14 @@ from hw_targets.app.stages import (
     calibration_images,
     core_usage,
     emulated_accuracy,
+    first_samples,
     lava_images,
     layer_table,
     load_data,
     map_network,
     measure_synops,
+    read_network,
     to_chip,
-    to_network,
     train_dense_and_pruned,
 )
 from hw_targets.app.versions import commit, versions
@@ -102,14 +103,14 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
         summary = _software_summary(recipe, data, dense, pruned)
     with clock.stage("to chip integers, files, cores"):
         chips = tuple(load_chip(name) for name in CHIPS)
-        network = to_network(pruned.model, data.test.pixels(2), recipe.time_steps)
+        network = read_network(pruned.model, data.test, recipe.time_steps)
         seen = calibration_images(data)
         chip_network = to_chip(network, chips[0], seen)
         netx_network = to_chip(network, chips[0], seen, for_format="netx")
-        dense_chip_network = to_chip(to_network(dense.model, data.test.pixels(2), recipe.time_steps), chips[0], seen)
+        dense_chip_network = to_chip(read_network(dense.model, data.test, recipe.time_steps), chips[0], seen)
         export_netx(netx_network, folder.path / "model.net", overwrite=folder.overwrite)
         write_nir(network, folder.path / "model.nir", overwrite=folder.overwrite)
-        images = data.test.pixels(MEASURED_IMAGES)
+        images = first_samples(data.test, MEASURED_IMAGES)
         mapped = map_network(chip_network, chips, images)
         mapped_dense = map_network(dense_chip_network, chips, images)
         mapped.placements[CHIPS[0]].save(folder.path / "placement.npz", overwrite=folder.overwrite)

@@ -13,11 +13,12 @@ from hw_targets.app.stages import (
     calibration_images,
     chip_images,
     emulated_accuracy,
+    first_samples,
     lava_images,
     load_data,
     map_network,
+    read_network,
     to_chip,
-    to_network,
 )
 from hw_targets.chips.chip import Chip
 from hw_targets.emulation.emulate import emulate
@@ -41,7 +42,7 @@ def fit(options: argparse.Namespace) -> None:
     path: Path = options.recipe
     recipe = load_recipe(path / "recipe.toml" if path.is_dir() else path, options.set)
     data = load_data(recipe)
-    network = to_network(recipe.model(), data.test.pixels(2), recipe.time_steps)
+    network = read_network(recipe.model(), data.test, recipe.time_steps)
     chip = load_chip(options.chip)
     rows = check_fit(network, chip)
     print(table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"]))
@@ -66,7 +67,7 @@ def map_(options: argparse.Namespace) -> None:
     out = options.out or folder.path / "placement.npz"
     check_free(out, overwrite=options.overwrite)
     real, network = _networks(folder, options.chip)
-    mapped = map_network(network, (chip,), chip_images(folder.recipe).pixels(options.images))
+    mapped = map_network(network, (chip,), first_samples(chip_images(folder.recipe), options.images))
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
     placement.save(out, overwrite=options.overwrite)
     rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
@@ -110,7 +111,7 @@ def export(options: argparse.Namespace) -> None:
 def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Path, *, overwrite: bool) -> None:
     """The first test image on the cores that `map` finds."""
     sequential = insert_relays(network)
-    activity = emulate(sequential, chip_images(folder.recipe).pixels(1))
+    activity = emulate(sequential, first_samples(chip_images(folder.recipe), 1))
     entry = sequential.inputs[0].name
     export_sanafe(place(sequential, chip), activity.spikes[entry][:, 0], out, overwrite=overwrite)
 
@@ -121,7 +122,7 @@ def emulate_(options: argparse.Namespace) -> None:
     data = chip_images(folder.recipe)
     exact = emulated_accuracy(network, data, title="chip")
     model = folder.load_model()
-    real = accuracy(model, data, predictor(model, folder.recipe.time_steps))
+    real = accuracy(model, data, predictor(model, folder.recipe.time_steps, data))
     print(f"accuracy on {len(data)} test images: model {percent(real)}, in {options.chip} integers {percent(exact)}")
 
 
@@ -143,7 +144,6 @@ def verify(options: argparse.Namespace) -> None:
 
 def _networks(folder: RunFolder, chip: str, for_format: str | None = None) -> tuple[Network, ChipNetwork]:
     recipe, kind = folder.recipe, load_chip(chip)
-    images = chip_images(recipe).pixels(2)
-    network = to_network(folder.load_model(), images, recipe.time_steps)
+    network = read_network(folder.load_model(), chip_images(recipe), recipe.time_steps)
     seen = calibration_images(load_data(recipe))
     return network, to_chip(network, kind, seen, folder.scales(kind.name), for_format=for_format)

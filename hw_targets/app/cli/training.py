@@ -42,7 +42,8 @@ def train(options: argparse.Namespace) -> None:
     folder.drop_results()
     folder.save_recipe(recipe)
     folder.save_model(result.model, scales=scales)
-    validation = accuracy(result.model, data.validation, predictor(result.model, recipe.time_steps), title="validation")
+    predict = predictor(result.model, recipe.time_steps, data.validation)
+    validation = accuracy(result.model, data.validation, predict, title="validation")
     folder.add_to_summary({"name": recipe.name, "validation_accuracy": validation, "sparsity": result.sparsity})
     print(f"validation accuracy {percent(validation)}, sparsity {percent(result.sparsity)}, in {options.out}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
 
 from typing_extensions import Self, TypeVar  # which torch depends on
 
@@ -65,6 +65,32 @@ class DataSet(Protocol):
         Order and augmentation are random and follow from the seed alone.
         """
         ...
+
+
+def has_steps(data: DataSet) -> bool:
+    """Whether a sample holds its own time steps, so that `as_input` gives (T, N, …) and not (N, …).
+
+    A data set may say so in an attribute `has_steps`; of one that does not, two batches of different size tell.
+    """
+    import torch
+
+    said: Any = getattr(data, "has_steps", None)
+    if isinstance(said, bool):
+        return said
+    sample = data.pixels(1)
+    one, two = (data.as_input(torch.cat([sample] * count)) for count in (1, 2))
+    return one.dim() > 1 and one.shape[0] == two.shape[0]
+
+
+def shuffled(samples: int, batch_size: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """Indices (batch_size,) of epochs · ⌊samples / batch_size⌋ batches: a fresh permutation in each epoch."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        order = torch.randperm(samples, generator=generator)
+        for batch in range(samples // batch_size):
+            yield order[batch * batch_size : (batch + 1) * batch_size]
 
 
 #: What `DataSet` was called when images were all there was.

@@ -74,6 +74,8 @@ class FolderImages:
     class_names: tuple[str, ...]
     options: FolderOptions
 
+    has_steps = False
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from neuroprune.training.data.base import DatasetNotFound, Images, Split
+from neuroprune.training.data.base import DatasetNotFound, Images, Split, shuffled
 
 __all__ = ["DatasetNotFound", "ImageSet", "Images", "Split", "as_input"]
 
@@ -19,6 +18,8 @@ class ImageSet:
 
     images: Tensor
     labels: Tensor
+
+    has_steps = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,12 +59,8 @@ class ImageSet:
 
     def training_batches(self, batch_size: int, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """A fresh permutation each epoch, all from one generator."""
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(epochs):
-            order = torch.randperm(len(self), generator=generator)
-            for batch in range(len(self) // batch_size):
-                chosen = order[batch * batch_size : (batch + 1) * batch_size]
-                yield self.images[chosen], self.labels[chosen]
+        for chosen in shuffled(len(self), batch_size, epochs, seed):
+            yield self.images[chosen], self.labels[chosen]
 
 
 def as_input(images: Tensor) -> Tensor:

@@ -6,12 +6,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from hw_targets.app.cli import main
-from hw_targets.app.stages import load_data
+from hw_targets.app.run_folder import RunFolder
+from hw_targets.app.stages import first_samples, load_data, read_network
+from hw_targets.emulation.emulate import emulate
 from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.data.own import REQUIRED
+from neuroprune.training.loop import predictor
 from neuroprune.training.recipe import load_recipe
 
 MODULE = '''
@@ -206,3 +211,59 @@ def test_arguments_without_a_factory(recipe: Path, capsys: pytest.CaptureFixture
     recipe.write_text(RECIPE.replace('factory = "bars_of_my_own:make"\n', ""))
     assert run("fit", recipe) == 2
     assert "data.arguments" in capsys.readouterr().err
+
+
+MLP = """
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+
+
+def mlp(features, classes):
+    model = nn.Sequential(layer.Linear(features, 12), neuron.IFNode(), layer.Linear(12, classes))
+    functional.set_step_mode(model, "m")
+    return model
+"""
+
+
+def samples_with_steps(kind: str, folder: Path) -> str:
+    """The tables [model] and [data] of a recipe on a file that is written here."""
+    rng = np.random.default_rng(0)
+    if kind == "signals":
+        arrays = {"x": rng.normal(size=(40, 3, 7)), "y": np.arange(40) % 2}
+        np.savez(
+            folder / "s.npz", x_train=arrays["x"], y_train=arrays["y"], x_test=arrays["x"][:6], y_test=arrays["y"][:6]
+        )
+        model = 'factory = "mlp_of_my_own:mlp"\narguments = { features = 3, classes = 2 }'
+        return f'[model]\n{model}\n[data]\nfactory = "signals"\narguments = {{ train = "{folder}/s.npz" }}'
+    count, samples = 4000, 40
+    arrays = {"t": np.arange(count), "sample": np.arange(count) // 100, "label": np.arange(samples) % 2}
+    arrays |= {key: rng.integers(0, side, count) for key, side in (("x", 8), ("y", 8), ("p", 2))}
+    np.savez(folder / "e.npz", **arrays)
+    model = 'factory = "neuroprune.models.sew_resnet:SmallSEWResNet"'
+    model += "\narguments = { widths = [4, 8], in_channels = 2, classes = 2 }"
+    options = f'train = "{folder}/e.npz", sensor_size = [8, 8, 2], steps = 5, mode = "{kind}"'
+    return f'[model]\n{model}\n[data]\nfactory = "events"\narguments = {{ {options} }}'
+
+
+@pytest.mark.parametrize("kind", ["binary", "counts", "signals"])
+def test_samples_with_steps_of_their_own_reach_the_chip(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlp_of_my_own.py").write_text(MLP)
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
+    tables = samples_with_steps(kind, tmp_path)
+    recipe.write_text(f'name = "{kind}"\n{tables}\n[training]\nepochs = 1\nbatch_size = 8\n[pruning]\nl1 = 1e-4\n')
+    assert run("train", recipe, "--out", out) == 0
+    commands = [("fit", recipe), ("map", out, "--images", 3), ("export", out), ("synops", out, "--images", 3)]
+    assert [run(*command) for command in commands] == [0] * 4
+    assert run("emulate", out) == 0
+    assert f"{6 if kind == 'signals' else 8} test images" in capsys.readouterr().out
+    data, folder = load_data(load_recipe(recipe)).test, RunFolder.open(out)
+    model = folder.load_model()
+    network = read_network(model, data, 99)
+    assert network.time_steps == (7 if kind == "signals" else 5)
+    with torch.no_grad():
+        scores = predictor(model, 99, data)(model, data.as_input(data.pixels(4)))
+    ours = emulate(network, first_samples(data, 4)).output / network.time_steps
+    np.testing.assert_allclose(ours, scores.numpy(), atol=1e-5)
+    sys.modules.pop("mlp_of_my_own", None)
