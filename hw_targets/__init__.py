@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hw_targets.placement import Placement, place
     from hw_targets.quantization.qat import QATGrids, prepare_qat
     from hw_targets.quantization.quantize import dequantize, quantize
+    from hw_targets.quantization.to_chip import to_chip
     from hw_targets.targets.loihi.lava.check import compare_with_lava
     from hw_targets.targets.loihi.lava.shim import lava_importable
     from hw_targets.targets.loihi.netx.reader import read_netx
@@ -62,6 +63,7 @@ _HOME = {
     "read_netx": "targets.loihi.netx.reader",
     "remove_dead_neurons": "passes.dead_neurons",
     "spike_difference": "frontends.torch.spike_check",
+    "to_chip": "quantization.to_chip",
     "to_nir": "frontends.nir.writer",
 }
 
@@ -94,6 +96,7 @@ __all__ = [
     "read_netx",
     "remove_dead_neurons",
     "spike_difference",
+    "to_chip",
     "to_nir",
 ]
 

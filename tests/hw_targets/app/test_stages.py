@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from hw_targets import emulate, insert_relays, load_chip, quantize
+import hw_targets
+from hw_targets import emulate, insert_relays, load_chip, place, quantize, remove_dead_neurons
 from hw_targets.app.stages import map_network, to_chip, to_network
 from hw_targets.errors import InvalidChip
+from hw_targets.placement.fingerprint import fingerprint
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional
 
 SILENT = 3
@@ -55,3 +57,14 @@ def test_one_network_is_mapped_to_chips_of_equal_integers_only(model: SmallSEWRe
     assert set(mapped.placements) == set(mapped.estimates) == {"loihi1", "loihi2"}
     with pytest.raises(InvalidChip, match="loihi1, narrow hold integers of different widths"):
         map_network(network, (loihi, replace(other, name="narrow", weight_bits=4)), images)
+
+
+def test_the_library_has_the_command_lines_network_in_one_call(model: SmallSEWResNet, images: Tensor) -> None:
+    """Its cores are those that `neuroprune map` counts; three calls by hand give the same."""
+    network, chip = to_network(model, images, 2), load_chip("loihi1")
+    ours, theirs = hw_targets.to_chip(network, chip, images), to_chip(network, chip, images)
+    by_hand = remove_dead_neurons(quantize(network, chip, images))
+    for other in (theirs, by_hand):
+        assert fingerprint(ours) == fingerprint(other)
+    assert place(ours, chip).core_count == map_network(theirs, (chip,), images).placements["loihi1"].core_count
+    assert fingerprint(hw_targets.to_chip(network, chip)) == fingerprint(remove_dead_neurons(quantize(network, chip)))
