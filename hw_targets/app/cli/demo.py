@@ -18,6 +18,7 @@ from hw_targets.app.stages import (
     Mapped,
     Trained,
     calibration_images,
+    core_limits,
     core_usage,
     emulated_accuracy,
     first_samples,
@@ -151,17 +152,13 @@ def _hardware_summary(dense: Mapped, pruned: Mapped, chips: tuple[Chip, ...]) ->
     estimates = {"dense": dense.estimates[first], "pruned": pruned.estimates[first]}
     usage = {}
     for chip in chips:
-        limits = {
-            "neurons": chip.neurons_per_core,
-            "input_axons": chip.input_axons_per_core,
-            "output_axons": chip.output_axons_per_core,
-            "synaptic_bits": chip.synaptic_bits_per_core,
-        }
+        placed = pruned.placements[chip.name]
         usage[chip.name] = {
-            "limits": limits,
+            "limits": core_limits(chip),
             "dense": core_usage(dense.placements[chip.name]),
-            "pruned": core_usage(pruned.placements[chip.name]),
-            "not_enforced": list(pruned.placements[chip.name].not_enforced),
+            "pruned": core_usage(placed),
+            "assumptions": list(placed.assumptions),
+            "not_enforced": list(placed.not_enforced),
         }
     return {
         "energy_chip": first,

@@ -11,42 +11,60 @@ from typing import Any
 
 
 def add_parsers(subparsers: Any) -> None:
-    """Register the subcommands."""
-    demo = _parser(
-        subparsers, "demo", "demo:demo", "the whole chain on Fashion-MNIST: train, prune, map, export, verify"
-    )
+    """Register the subcommands, in the order that --help lists them."""
+    _add_demo(subparsers)
+    _add_train(subparsers)
+    _add_synops(subparsers)
+    _add_fit(subparsers)
+    _add_map(subparsers)
+    _add_export(subparsers)
+    _add_emulate(subparsers)
+    _add_verify(subparsers)
+    _add_report(subparsers)
+    _add_chips(subparsers)
+
+
+def _add_demo(subparsers: Any) -> None:
+    title = "the whole chain on Fashion-MNIST: train, prune, map, export, verify"
+    demo = _parser(subparsers, "demo", "demo:demo", title)
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default: %(default)s)")
     demo.add_argument("--size", choices=("full", "small"), default="full", help="small: about a minute, less accurate")
-    demo.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+    _overwrite_argument(demo, "replace an earlier run in the same folder")
 
+
+def _add_train(subparsers: Any) -> None:
     train = _parser(subparsers, "train", "training:train", "train and prune a recipe's model")
     train.add_argument("recipe", type=Path, help="recipe file (.toml)")
     train.add_argument("--out", type=Path, required=True, help="new run folder")
     train.add_argument("--dense", action="store_true", help="do not prune")
     train.add_argument("--device", default="cpu", help="where to train, such as cuda (default: %(default)s)")
     _set_argument(train)
-    train.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+    _overwrite_argument(train, "replace an earlier run in the same folder")
 
+
+def _add_synops(subparsers: Any) -> None:
     synops = _parser(subparsers, "synops", "training:synops", "count synaptic operations exactly")
     _run_argument(synops)
-    synops.add_argument(
-        "--images", type=_positive, default=200, help="test images to average over (default: %(default)s)"
-    )
+    _images_argument(synops, 200, "test images to average over")
 
+
+def _add_fit(subparsers: Any) -> None:
     fit = _parser(subparsers, "fit", "deployment:fit", "say, before training, which layers exceed a chip's limits")
     fit.add_argument("recipe", type=Path, help="recipe file (.toml) or run folder")
     _set_argument(fit)
     _chip_argument(fit)
 
+
+def _add_map(subparsers: Any) -> None:
     mapping = _parser(subparsers, "map", "deployment:map_", "lay a run's network on a chip's cores")
     _run_argument(mapping, "run folder, or netx file (.net)")
     _chip_argument(mapping)
-    mapping.add_argument(
-        "--images", type=_positive, default=100, help="test images for the energy (default: %(default)s)"
-    )
+    _images_argument(mapping, 100, "test images for the energy")
     mapping.add_argument("--out", type=Path, help="placement file (default: placement.npz in the run folder)")
-    mapping.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _overwrite_argument(mapping, "replace an existing file")
 
+
+def _add_export(subparsers: Any) -> None:
     export = _parser(subparsers, "export", "deployment:export", "write a run's network for other tools")
     _run_argument(export)
     _chip_argument(export)
@@ -54,23 +72,31 @@ def add_parsers(subparsers: Any) -> None:
     export.add_argument("--format", choices=formats, default="netx", help="default: %(default)s (Lava, Loihi)")
     names = "model.net, model.nir or the folder sanafe"
     export.add_argument("--out", type=Path, help=f"file, or folder for sanafe (default: {names} in the run folder)")
-    export.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _overwrite_argument(export, "replace an existing file")
 
-    emulation = _parser(subparsers, "emulate", "deployment:emulate_", "classify the test set in the chip's integers")
+
+def _add_emulate(subparsers: Any) -> None:
+    title = "classify the test set in the chip's integers"
+    emulation = _parser(subparsers, "emulate", "deployment:emulate_", title)
     _run_argument(emulation)
     _chip_argument(emulation)
 
-    verify = _parser(
-        subparsers, "verify", "deployment:verify", "compare every spike with Lava's own simulator (Lava installed)"
-    )
+
+def _add_verify(subparsers: Any) -> None:
+    title = "compare every spike with Lava's own simulator (Lava installed)"
+    verify = _parser(subparsers, "verify", "deployment:verify", title)
     _run_argument(verify, "run folder, or netx file (.net), which gets random inputs")
     _chip_argument(verify)
-    verify.add_argument("--images", type=_positive, default=3, help="test images (default: %(default)s)")
+    _images_argument(verify, 3, "test images")
 
+
+def _add_report(subparsers: Any) -> None:
     report = _parser(subparsers, "report", "reporting:report", "write a run's report.html from its summary and metrics")
     _run_argument(report)
-    report.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    _overwrite_argument(report, "replace an existing report")
 
+
+def _add_chips(subparsers: Any) -> None:
     chips = _parser(subparsers, "chips", "chips:chips", "list the chips, or one chip's numbers with their sources")
     chips.add_argument("name", nargs="?", help="chip name or chip file (.toml)")
 
@@ -83,6 +109,14 @@ def _parser(subparsers: Any, name: str, run: str, title: str) -> argparse.Argume
 
 def _run_argument(parser: argparse.ArgumentParser, what: str = "run folder") -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help=what)
+
+
+def _overwrite_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--overwrite", action="store_true", help=what)
+
+
+def _images_argument(parser: argparse.ArgumentParser, default: int, what: str) -> None:
+    parser.add_argument("--images", type=_positive, default=default, help=f"{what} (default: %(default)s)")
 
 
 def _set_argument(parser: argparse.ArgumentParser) -> None:
