@@ -24,6 +24,7 @@ BENCHMARKS = (
     "optimizers",
     "chip_truth",
     "chip_accuracy",
+    "xylo",
 )
 
 

@@ -1,0 +1,1 @@
+"""SynSense Xylo: one core of integer neurons whose decays are bit shifts, judged by xylosim."""

@@ -1,0 +1,1 @@
+"""SynSense's xylosim as the judge of Xylo's integers."""
