@@ -130,9 +130,14 @@ def bias_of(population: Population, current: Tensor) -> Tensor:
     if population.bias is None:
         return torch.zeros((), dtype=current.dtype, device=current.device)
     bias = torch.from_numpy(np.ascontiguousarray(population.bias)).to(current)
-    if population.has_neuron_biases:
-        return bias.reshape(population.shape)
-    return bias.reshape(-1, *[1] * (len(population.shape) - 1))
+    return bias.reshape(spread(population, len(bias)))
+
+
+def spread(population: Population, values: int) -> Shape:
+    """The shape that broadcasts one value per neuron, or per channel, over one neuron step."""
+    if values == population.size:
+        return population.shape
+    return (values, *[1] * (len(population.shape) - 1))
 
 
 class Recurrence:

@@ -53,6 +53,10 @@ class Signal:
         """Whether this is a plain sum of spikes, nothing applied yet."""
         return all(t.via is None for t in self.terms) and self.bias is None
 
+    def is_only(self, source: str) -> bool:
+        """Whether this is the spikes of one population, and nothing else."""
+        return self.is_spikes and [t.source for t in self.terms] == [source]
+
     @property
     def is_matrix(self) -> bool:
         """Whether a matrix is the only thing applied."""
@@ -88,11 +92,16 @@ def scale(signal: Signal, gain: Floats, shift: Floats | None = None) -> Signal:
             f"normalises {len(gain)} flattened features of a convolution; put a BatchNorm2d before the flatten instead"
         )
     # A matrix onto a grid has a row for every position of a channel.
-    terms = _each(signal, lambda t: _scale_op(as_op(t), gain.repeat(_outputs(t) // len(gain))))
+    terms = _each(signal, lambda t: scaled(as_op(t), gain.repeat(_outputs(t) // len(gain))))
     bias = None if signal.bias is None else signal.bias * gain
     if shift is not None:
         bias = shift if bias is None else bias + shift
     return Signal(signal.shape, terms, bias)
+
+
+def shifted(signal: Signal, shift: Floats) -> Signal:
+    """signal + shift, per channel."""
+    return replace(signal, bias=shift if signal.bias is None else signal.bias + shift)
 
 
 def _each(signal: Signal, op: Callable[[Term], Op]) -> tuple[Term, ...]:
@@ -115,7 +124,8 @@ def _outputs(term: Term) -> int:
     return len(term.via.weight) if isinstance(term.via, (Conv2d, Dense)) else term.source_shape[0]
 
 
-def _scale_op(op: Op, gain: Floats) -> Op:
+def scaled(op: Op, gain: Floats) -> Op:
+    """The op whose outputs, per row of weights, are multiplied by `gain`."""
     return replace(op, weight=op.weight * gain.reshape(-1, *[1] * (op.weight.ndim - 1)))
 
 

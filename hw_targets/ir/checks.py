@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from hw_targets.errors import InvalidNetwork
+from hw_targets.ir.neurons import LIF, Accumulator
 from hw_targets.ir.ops import Shape
 from hw_targets.ir.populations import LONGEST_DELAY, Population, Synapses
 
@@ -31,6 +32,24 @@ def check_bias(population: Population) -> None:
             f"population {population.name}: {int((~np.isfinite(bias)).sum())} of {bias.size} biases are NaN or"
             " infinite; check the training run before mapping it"
         )
+
+
+def check_decays(population: Population) -> None:
+    """Decays of each unit's own are per channel or per neuron.
+
+    Raises:
+        InvalidNetwork: they are not.
+    """
+    neuron = population.neuron
+    if not isinstance(neuron, (LIF, Accumulator)):
+        return
+    for several in ("v_decays", "i_decays"):
+        found = len(getattr(neuron, several))
+        if found and found not in (population.shape[0], population.size):
+            raise InvalidNetwork(
+                f"population {population.name}: {found} {several} for {population.shape}, expected one for all"
+                f" ({several[:-1]}), one per channel, {population.shape[0]}, or one per neuron, {population.size}"
+            )
 
 
 def check_synapses(synapses: Synapses, populations: Mapping[str, Population]) -> None:

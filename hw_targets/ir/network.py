@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hw_targets.errors import InvalidNetwork
-from hw_targets.ir.checks import check_bias, check_synapses
+from hw_targets.ir.checks import check_bias, check_decays, check_synapses
 from hw_targets.ir.neurons import LIF, Accumulator, ChipNeuron, GradedInput, Neuron, SpikeInput
 from hw_targets.ir.ops import Array, Conv2d, Dense, Op, Pair, Shape, equal
 from hw_targets.ir.populations import Population, Synapses
@@ -66,6 +66,7 @@ class Graph:
             raise InvalidNetwork(f"population names must be unique, but {twice} occur more than once")
         for population in self.populations:
             check_bias(population)
+            check_decays(population)
         for synapses in self.synapses:
             check_synapses(synapses, self._by_name)
         if len(self.order) != len(names):

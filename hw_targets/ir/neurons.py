@@ -7,6 +7,7 @@ Everything that general code asks of a neuron is asked here, as an attribute; a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from hw_targets.errors import InvalidNetwork
@@ -93,9 +94,16 @@ class LIF(Neuron):
             counts the multiples of the threshold that v exceeds.
         withholds: a neuron whose potential is above the threshold after its reset fires in the next step only above
             twice the threshold (snnTorch 1.0's subtraction within the step, which never subtracts twice).
+        v_decays: the potential's decay of each unit (channel or neuron), where they differ; `v_decay` is NaN then, so
+            that nothing computes with one value for all.
+        i_decays: likewise of the current.
+        bias_lasts: the bias is a current like any other, u ← (1 − i_decay)·u + x + bias, and lasts as they do.
+        difference: v is no trace of u but the difference of two traces, which rises before it decays:
+            u ← (1 − i_decay)·u + x + bias;  w ← (1 − v_decay)·w + x + bias;  v = u − w. A reset clears u and w.
 
     Raises:
-        InvalidNetwork: an unknown reset, no spikes at all, or `withholds` for anything but one spike subtracted.
+        InvalidNetwork: an unknown reset, no spikes at all, `withholds` for anything but one spike subtracted, or a
+            difference that resets by subtraction.
     """
 
     v_threshold: float
@@ -107,10 +115,15 @@ class LIF(Neuron):
     reset_delay: bool = False
     max_spikes: int = 1
     withholds: bool = False
+    v_decays: tuple[float, ...] = ()
+    i_decays: tuple[float, ...] = ()
+    bias_lasts: bool = False
+    difference: bool = False
 
     fires: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        _forget_single_decays(self)
         if self.reset not in ("zero", "subtract", "none") or self.max_spikes < 1:
             raise InvalidNetwork(
                 f"a neuron resets to {self.reset!r} and sends {self.max_spikes} spikes a step; it may reset as zero,"
@@ -119,6 +132,11 @@ class LIF(Neuron):
         if self.withholds and (self.reset != "subtract" or self.reset_delay or self.max_spikes > 1):
             raise InvalidNetwork(
                 f"a neuron that {self.reset_in_words} withholds no spikes: only one that subtracts one at once does"
+            )
+        if self.difference and (self.reset == "subtract" or self.max_spikes > 1):
+            raise InvalidNetwork(
+                f"a neuron whose potential is the difference of two traces {self.reset_in_words}; there is nothing to"
+                " subtract from: it resets to zero, or never"
             )
 
     @property
@@ -132,8 +150,15 @@ class LIF(Neuron):
 
         They are also where nothing resets v, but nothing of it is left in the next step either.
         """
-        forgets = self.reset == "none" and self.v_decay == 1.0
+        forgets = self.reset == "none" and self.v_decay == 1.0 and not self.difference
         return not self.reset_delay and self.max_spikes == 1 and (self.reset == "zero" or forgets)
+
+    @property
+    def beyond_one_leak(self) -> str | None:
+        """What sets it apart from neurons that share one leak, as a verb phrase for messages; None: nothing does."""
+        if self.difference:
+            return "has a potential that is the difference of two traces"
+        return _several_decays(self)
 
     @property
     def reset_in_words(self) -> str:
@@ -152,11 +177,18 @@ class LIF(Neuron):
 class Accumulator(Neuron):
     """A readout: sums its input over the run of one sample and never fires; its potential after the last step counts.
 
-    u ← (1 − i_decay)·u + x;  v ← (1 − v_decay)·v + u + bias. Without decays that is the plain sum.
+    u ← (1 − i_decay)·u + x;  v ← (1 − v_decay)·v + u + bias. Without decays that is the plain sum. `v_decays`,
+    `i_decays` and `bias_lasts` are those of `LIF`.
     """
 
     v_decay: float = 0.0
     i_decay: float = 1.0
+    v_decays: tuple[float, ...] = ()
+    i_decays: tuple[float, ...] = ()
+    bias_lasts: bool = False
+
+    def __post_init__(self) -> None:
+        _forget_single_decays(self)
 
     @property
     def most_sent(self) -> int:
@@ -167,6 +199,27 @@ class Accumulator(Neuron):
     def leaks(self) -> bool:
         """Whether it is more than a sum."""
         return self.v_decay != 0.0 or self.i_decay != 1.0
+
+    @property
+    def beyond_one_leak(self) -> str | None:
+        """As a `LIF`'s."""
+        return _several_decays(self)
+
+
+def _forget_single_decays(neuron: LIF | Accumulator) -> None:
+    """NaN for the one decay of neurons that have several."""
+    for several, single in (("v_decays", "v_decay"), ("i_decays", "i_decay")):
+        if values := getattr(neuron, several):
+            if not all(isfinite(value) for value in values):
+                raise InvalidNetwork(f"a neuron's {several} are not all finite: {values}")
+            object.__setattr__(neuron, single, nan)
+
+
+def _several_decays(neuron: LIF | Accumulator) -> str | None:
+    for values, of in ((neuron.v_decays, "potential"), (neuron.i_decays, "current")):
+        if values:
+            return f"has neurons whose {of} decays by {min(values):.4g} … {max(values):.4g} a step"
+    return None
 
 
 class ChipNeuron(Neuron):

@@ -78,6 +78,8 @@ class _Layer:
             or neuron.unit
             or neuron.v_threshold <= 0
             or not 0 <= neuron.v_decay <= 1
+            or neuron.beyond_one_leak
+            or neuron.bias_lasts
         ):
             return None
         rows, units = {len(s.op.weight) for s in incoming}, population.shape[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
@@ -16,10 +16,16 @@ class UnsupportedNeuron(ValueError):
 
 @dataclass(frozen=True)
 class Recurrent:
-    """A block of neurons that hear their own spikes one step later: s[t] = neuron(input(x[t]) + feedback(s[t − 1]))."""
+    """Neurons that hear their own spikes one step later: s[t] = neuron(input(x[t]) + feedback(s[t − 1])).
 
-    input: nn.Linear
-    feedback: nn.Linear
+    Attributes:
+        input: a layer before the neurons that belongs to them; None: there is none.
+        feedback: a layer, or, where each neuron hears itself alone, the weights, which broadcast to one step.
+        neuron: the neurons, which may be the recurrent module itself.
+    """
+
+    input: nn.Linear | None
+    feedback: nn.Module | Tensor
     neuron: nn.Module
 
 
@@ -39,6 +45,10 @@ class NeuronEquation:
         withholds: a neuron whose potential is above the threshold after its reset fires in the next step only above
             twice the threshold.
         unit: the integer that stands for a potential of 1.0 where the framework itself computes in integers.
+        difference: v is the difference of two traces instead: u ← (1 − i_decay)·u + input_gain·x;
+            w ← (1 − v_decay)·w + input_gain·x;  v = u − w. A reset clears both.
+        v_thresholds, v_decays, i_decays, input_gains: each neuron's own, where they differ; they broadcast to one step
+            of the input, (N, *shape), and the single one is NaN.
     """
 
     v_threshold: float
@@ -50,6 +60,11 @@ class NeuronEquation:
     reset_delay: bool = False
     withholds: bool = False
     unit: int | None = None
+    difference: bool = False
+    v_thresholds: Tensor | None = field(default=None, compare=False)
+    v_decays: Tensor | None = field(default=None, compare=False)
+    i_decays: Tensor | None = field(default=None, compare=False)
+    input_gains: Tensor | None = field(default=None, compare=False)
 
 
 class Framework(Protocol):
@@ -84,7 +99,7 @@ class Framework(Protocol):
         ...
 
     def recurrent(self, module: nn.Module) -> Recurrent | None:
-        """The parts of a recurrent block; None for anything else."""
+        """The parts of a recurrent block, or of neurons that are one by themselves; None for anything else."""
         ...
 
     def equation(self, module: nn.Module) -> NeuronEquation:

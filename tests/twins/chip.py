@@ -5,7 +5,7 @@ Only the data classes that describe a network are shared with the package; every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,13 +96,23 @@ def loihi_step(u: int, v: int, a: int, bias: int, neuron: CubaLIF) -> tuple[int,
 
 def real_neuron(neuron: LIF, bias: float, currents: list[float]) -> list[tuple[float, int]]:
     """(v, spikes) of one real-valued neuron after each of the steps in which these currents arrive."""
-    theta, u, v, sent = neuron.v_threshold, 0.0, 0.0, 0
+    theta, u, v, w, sent = neuron.v_threshold, 0.0, 0.0, 0.0, 0
+    into_current, into_potential = (bias, 0.0) if neuron.bias_lasts or neuron.difference else (0.0, bias)
     found = []
     for x in currents:
         late = sent if neuron.reset_delay else 0
         level = 2 * theta if neuron.withholds and v > theta else theta
-        u = (1.0 - neuron.i_decay) * u + x
-        v = (1.0 - neuron.v_decay) * v + u + bias
+        u = (1.0 - neuron.i_decay) * u + x + into_current
+        if neuron.difference:
+            w = (1.0 - neuron.v_decay) * w + x + into_current
+            if late and neuron.reset == "zero":
+                u = w = 0.0
+            sent = int(u - w > theta if neuron.strict else u - w >= theta)
+            found.append((u - w, sent))
+            if sent and neuron.reset == "zero" and not neuron.reset_delay:
+                u = w = 0.0
+            continue
+        v = (1.0 - neuron.v_decay) * v + u + into_potential
         if late and neuron.reset != "none":
             v = 0.0 if neuron.reset == "zero" else v - theta * late
         sent = 0
@@ -175,6 +185,17 @@ def _currents(network: ChipNetwork | Network, population: Population, spikes: di
     return result
 
 
+def neuron_of(neuron: Any, index: int, size: int) -> LIF:
+    """The index-th of `size` neurons, or of readouts as neurons that never fire, with its own decays."""
+    decays = {}
+    for single, several in (("v_decay", "v_decays"), ("i_decay", "i_decays")):
+        values = getattr(neuron, several, ())
+        decays[single] = values[index * len(values) // size] if values else getattr(neuron, single)
+    if isinstance(neuron, LIF):
+        return replace(neuron, **decays, v_decays=(), i_decays=())
+    return LIF(float("inf"), **decays, reset="none", bias_lasts=neuron.bias_lasts)
+
+
 def _neurons(population: Population, current: Array, network: ChipNetwork | Network) -> tuple[Array, Array, int]:
     """(v after every step, spikes, losses) of a population, one neuron after the other."""
     steps, samples, size = current.shape
@@ -186,10 +207,7 @@ def _neurons(population: Population, current: Array, network: ChipNetwork | Netw
     for n in range(samples):
         for i in range(size):
             if not isinstance(network, ChipNetwork):
-                silent = LIF(
-                    float("inf"), getattr(neuron, "v_decay", 0.0), getattr(neuron, "i_decay", 1.0), reset="none"
-                )
-                kind_real = neuron if isinstance(neuron, LIF) else silent
+                kind_real = neuron_of(neuron, i, size)
                 for t, (v, sent) in enumerate(real_neuron(kind_real, float(bias[i]), current[:, n, i].tolist())):
                     trace[t, n, i], fired[t, n, i] = v, sent
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -184,18 +184,20 @@ class _Reader:
         if len(shapes) != 1:
             raise UnsupportedModel(f"adds signals of shapes {sorted(shapes)}; they must be equal")
         signals_in = [weighted(f, found.gain) for f in apart]
-        incoming = _total([s.bias for s in signals_in])
-        if incoming is not None and found.neuron.i_decay != 1.0:
-            raise UnsupportedModel(
-                "gets a bias through a synaptic current that lasts over steps, but a chip adds biases to the potential;"
-                " export a layer without bias before it"
-            )
+        incoming, neuron = _total([s.bias for s in signals_in]), found.neuron
+        if incoming is not None and incoming.any() and neuron.i_decay != 1.0:
+            if found.bias is not None and found.bias.any():
+                raise UnsupportedModel(
+                    "gets a bias through a synaptic current that lasts over steps, and another through its leak"
+                    " (v_leak); export a layer without bias before it, or v_leak = v_reset"
+                )
+            neuron = replace(neuron, bias_lasts=True)
         called = self._called(name)
         for signal, flow in zip(signals_in, apart, strict=True):
             if flow.delay is not None and any(t.source == called for t in signal.terms):
                 raise UnsupportedModel("feeds itself through a Delay; recurrent spikes come one step later, no more")
             self.synapses += [Synapses(t.source, called, signals.as_op(t), flow.delay) for t in signal.terms]
-        self._append(name, shapes.pop(), found.neuron, _total([incoming, found.bias]))
+        self._append(name, shapes.pop(), neuron, _total([incoming, found.bias]))
 
     def _append(self, name: str, shape: Shape, neuron: Neuron, bias: Floats | None) -> None:
         self.populations.append(Population(self._called(name), shape, neuron, bias))

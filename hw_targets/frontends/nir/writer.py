@@ -18,7 +18,7 @@ import numpy as np
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.files.atomic import write_new
 from hw_targets.frontends.nir.lists import listed
-from hw_targets.ir.network import LIF, Accumulator, Conv2d, GradedInput, Network, Op, Population, Shape
+from hw_targets.ir.network import LIF, Accumulator, Array, Conv2d, GradedInput, Network, Op, Population, Shape
 from hw_targets.ir.units import ungrouped
 from neuroprune._require import require
 
@@ -50,7 +50,7 @@ def to_nir(network: Network) -> Any:
         for index, (op, sources) in enumerate(network.shared_ops(name)):
             key = _free(f"{node_of[name]}_in{index}", taken)
             # The bias enters once per step, however many groups of synapses there are, or through the leak.
-            biased = population if index == 0 and not _is_lasting(population) else None
+            biased = population if index == 0 and not _biases_potential(population) else None
             nodes[key] = _synapses(nir, op, network[sources[0]], biased)
             edges.append((key, node_of[name]))
             starts = [node_of[s] for s in sources]
@@ -147,44 +147,67 @@ def _is_lasting(population: Population) -> bool:
     return isinstance(population.neuron, (LIF, Accumulator)) and population.neuron.i_decay != 1.0
 
 
+def _biases_potential(population: Population) -> bool:
+    """Whether its bias does not come with the synapses, whose current lasts."""
+    neuron = population.neuron
+    return _is_lasting(population) and not (isinstance(neuron, (LIF, Accumulator)) and neuron.bias_lasts)
+
+
+def _decays(population: Population, neuron: LIF | Accumulator) -> tuple[Array, Array]:
+    """(v_decay, i_decay) of each neuron, of the population's shape."""
+    found = []
+    for single, several in ((neuron.v_decay, neuron.v_decays), (neuron.i_decay, neuron.i_decays)):
+        values = np.asarray(several or (single,))
+        found.append(np.repeat(values, population.size // len(values)).reshape(population.shape))
+    return found[0], found[1]
+
+
+def _leak(population: Population, v_decay: Array) -> Array:
+    """A bias that goes to the potential, which in NIR only the leak reaches."""
+    if population.bias is None or not _biases_potential(population):
+        return np.zeros(population.shape)
+    leak: Array = population.bias.reshape(-1, *[1] * (len(population.shape) - 1)) / v_decay
+    return leak
+
+
 def _neurons(nir: Any, population: Population, metadata: dict[str, Any]) -> Any:
     shape, neuron = population.shape, population.neuron
     if isinstance(neuron, Accumulator):
         return _readout(nir, population, neuron, metadata)
     assert isinstance(neuron, LIF)
+    if neuron.difference:
+        raise UnsupportedModel(f"to_nir: {population.name} {neuron.beyond_one_leak}, which NIR has no node for")
     threshold, zero = np.full(shape, neuron.v_threshold), np.zeros(shape)
+    v_decay, i_decay = _decays(population, neuron)
     common = {"v_threshold": threshold, "v_reset": zero, "metadata": metadata}
     if _is_lasting(population):
-        if not (neuron.i_decay and neuron.v_decay):
-            raise UnsupportedModel(
-                f"to_nir: {population.name} has a current (i_decay {neuron.i_decay:g}) or a potential (v_decay"
-                f" {neuron.v_decay:g}) that never decays; NIR's CubaLIF has time constants for both: export netx"
-            )
-        tau_syn, tau_mem = np.full(shape, 1.0 / neuron.i_decay), np.full(shape, 1.0 / neuron.v_decay)
-        # A bias goes to the potential, which in NIR only the leak reaches.
-        bias = np.zeros(shape[0]) if population.bias is None else population.bias
-        leak = zero + bias.reshape(-1, *[1] * (len(shape) - 1)) / neuron.v_decay
+        _refuse_endless(population, v_decay, i_decay, "has", "CubaLIF")
+        tau_syn, tau_mem, leak = 1.0 / i_decay, 1.0 / v_decay, _leak(population, v_decay)
         return nir.CubaLIF(tau_syn=tau_syn, tau_mem=tau_mem, r=tau_mem, v_leak=leak, w_in=tau_syn, **common)
-    if neuron.v_decay == 0:
+    if not v_decay.any():
         return nir.IF(r=np.ones(shape), **common)
-    tau = np.full(shape, 1.0 / neuron.v_decay)
-    return nir.LIF(tau=tau, r=tau, v_leak=zero, **common)
+    _refuse_endless(population, v_decay, i_decay, "has", "LIF")
+    return nir.LIF(tau=1.0 / v_decay, r=1.0 / v_decay, v_leak=zero, **common)
+
+
+def _refuse_endless(population: Population, v_decay: Array, i_decay: Array, verb: str, node: str) -> None:
+    if not (v_decay.all() and i_decay.all()):
+        raise UnsupportedModel(
+            f"to_nir: {population.name} {verb} a current (i_decay {i_decay.min():g}) or a potential (v_decay"
+            f" {v_decay.min():g}) that never decays; NIR's {node} has time constants for both: export netx"
+        )
 
 
 def _readout(nir: Any, population: Population, neuron: Accumulator, metadata: dict[str, Any]) -> Any:
     shape, zero = population.shape, np.zeros(population.shape)
     if not neuron.leaks:
         return nir.I(r=np.ones(shape), metadata=metadata)
-    if not (neuron.v_decay and neuron.i_decay):
-        raise UnsupportedModel(
-            f"to_nir: {population.name} reads out a current (i_decay {neuron.i_decay:g}) or a potential (v_decay"
-            f" {neuron.v_decay:g}) that never decays; NIR's CubaLI has time constants for both"
-        )
-    tau = np.full(shape, 1.0 / neuron.v_decay)
-    if neuron.i_decay == 1.0:
+    v_decay, i_decay = _decays(population, neuron)
+    _refuse_endless(population, v_decay, i_decay, "reads out", "CubaLI")
+    tau = 1.0 / v_decay
+    if not _is_lasting(population):
         return nir.LI(tau=tau, r=tau, v_leak=zero, metadata=metadata)
-    tau_syn, bias = np.full(shape, 1.0 / neuron.i_decay), population.bias
-    leak = zero + (0.0 if bias is None else bias.reshape(-1, *[1] * (len(shape) - 1)) / neuron.v_decay)
+    tau_syn, leak = 1.0 / i_decay, _leak(population, v_decay)
     return nir.CubaLI(tau_syn=tau_syn, tau_mem=tau, r=tau, v_leak=leak, w_in=tau_syn, metadata=metadata)
 
 

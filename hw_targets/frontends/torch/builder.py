@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.signals import Floats, Signal, Term
-from hw_targets.frontends.torch.marks import ALL, EVERY, Moment, Traced, merged, same
-from hw_targets.ir.network import LIF, Accumulator, Dense, GradedInput, Population, Shape, SpikeInput, Synapses
+from hw_targets.frontends.torch import layers, per_neuron
+from hw_targets.frontends.torch.marks import ALL, EVERY, Moment, State, Traced, merged, same
+from hw_targets.ir.network import LIF, Accumulator, GradedInput, Population, Shape, SpikeInput, Synapses
 from neuroprune.frameworks import NeuronEquation
 
 
-def as_lif(equation: NeuronEquation) -> LIF:
-    """A framework's neuron as it is."""
+def as_lif(equation: NeuronEquation, shape: Shape) -> LIF:
+    """A framework's neurons of one layer; where each has a threshold of its own, that of `per_neuron.gains`, 1."""
     return LIF(
-        equation.v_threshold,
+        equation.v_threshold if equation.v_thresholds is None else 1.0,
         v_decay=equation.v_decay,
         i_decay=equation.i_decay,
         strict=equation.strict,
@@ -25,19 +27,22 @@ def as_lif(equation: NeuronEquation) -> LIF:
         reset=equation.reset,
         reset_delay=equation.reset_delay,
         withholds=equation.withholds,
+        v_decays=per_neuron.by_unit(equation.v_decays, shape, "decay of the potential"),
+        i_decays=per_neuron.by_unit(equation.i_decays, shape, "decay of the current"),
+        difference=equation.difference,
     )
 
 
 class Builder:
     """Collects a network. A loop over time visits a population once a step, always with the same signal."""
 
-    def __init__(self, entry: str, *, approximate: bool) -> None:
+    def __init__(self, entry: str) -> None:
         self.entry = entry
         self.populations: list[Population] = []
         self.synapses: list[Synapses] = []
         self.notes: list[str] = []
         self.calls: dict[str, int] = {}
-        self._approximate = approximate
+        self._folded: set[str] = set()
         self._driven_by: dict[str, Signal] = {}
         self._products: dict[tuple[str, Moment], Traced] = {}
 
@@ -60,17 +65,16 @@ class Builder:
         """A framework's neurons, driven by a current.
 
         Raises:
-            UnsupportedModel: what `add` says, or a bias that enters a lasting current.
+            UnsupportedModel: what `add` says, or values of each neuron's own that have no place in the network.
         """
-        neuron = as_lif(equation)
-        gain = np.full(mark.signal.shape[0], equation.input_gain)
-        driven = mark.signal if equation.input_gain == 1.0 else signals.scale(mark.signal, gain)
-        notes: list[str] = []
+        neuron, driven = as_lif(equation, mark.signal.shape), mark.signal
+        gains = per_neuron.gains(equation, driven.shape)
+        if (gains != 1.0).any():
+            driven = signals.scale(driven, gains)
         if neuron.i_decay != 1.0 and driven.bias is not None and driven.bias.any():
-            driven, note = self._biased_current(driven, neuron.i_decay)
-            notes.append(note)
-        if name not in self.calls:
-            self.notes += [f"{name} {text}" for text in notes]
+            neuron = replace(neuron, bias_lasts=True)
+        if equation.v_thresholds is not None:
+            self._folded.add(name)
         return self.add(name, replace(mark, signal=driven), neuron)
 
     def add(self, name: str, mark: Traced, neuron: LIF | Accumulator) -> Traced:
@@ -94,9 +98,55 @@ class Builder:
         sent = Signal(mark.signal.shape, (Term(name, mark.signal.shape),))
         return Traced(sent, ALL if mark.moment == ALL else Moment("step", call))
 
-    def add_feedback(self, name: str, weight: Floats) -> None:
-        """Synapses (out, in) of a population to itself, one step later."""
-        self.synapses.append(Synapses(name, name, Dense(weight)))
+    def add_feedback(self, name: str, feedback: nn.Module | Tensor, gains: Floats) -> None:
+        """Synapses of a population to itself, one step later: a layer's weights, or each neuron's own weight.
+
+        Raises:
+            UnsupportedModel: a layer of another kind, or weights to itself that differ between a channel's positions.
+        """
+        if any(s.source == s.target == name for s in self.synapses):
+            return
+        shape = next(p.shape for p in self.populations if p.name == name)
+        op = layers.recurrent_op(feedback, shape)
+        self.synapses.append(Synapses(name, name, signals.scaled(op, gains)))
+
+    def read_potential(self, state: State, steps: int) -> None:
+        """Make neurons that never reset a readout: the model returns their potential.
+
+        Raises:
+            UnsupportedModel: neurons that reset, hear themselves or are heard, or a state that is no potential.
+        """
+        name = state.neuron
+        index = next(i for i, p in enumerate(self.populations) if p.name == name)
+        neuron, population = self.populations[index].lif, self.populations[index]
+        assert neuron is not None
+        instead = 'end in neurons that never reset (snnTorch: reset_mechanism="none"), or return spikes'
+        if not state.is_potential or neuron.difference:
+            raise UnsupportedModel(
+                f"from_torch: the model returns a state of {name} that is no potential, such as a current; {instead}"
+            )
+        if neuron.reset != "none":
+            raise UnsupportedModel(
+                f"from_torch: the model returns the potential of {name}, which {neuron.reset_in_words}, but only spikes"
+                f" leave neurons that reset; {instead}"
+            )
+        if any(s.source == name for s in self.synapses):
+            raise UnsupportedModel(
+                f"from_torch: the model returns the potential of {name}, whose spikes it uses as well; {instead}"
+            )
+        if name in self._folded:
+            raise UnsupportedModel(
+                f"from_torch: the model returns the potential of {name}, whose neurons have a threshold each, by which"
+                " they never reset; give them one threshold"
+            )
+        if state.call + 1 != steps:
+            raise UnsupportedModel(
+                f"from_torch: the model returns the potential of {name} after step {state.call} of {steps}; return"
+                " that after the last"
+            )
+        readout = Accumulator(neuron.v_decay, neuron.i_decay, neuron.v_decays, neuron.i_decays, neuron.bias_lasts)
+        self.populations[index] = replace(population, neuron=readout)
+        self.keep_only(name)
 
     def product(self, a: Traced, b: Traced) -> Traced:
         """Spikes times spikes (SEW AND), or times one minus spikes (SEW IAND), by neurons that forget in every step.
@@ -145,17 +195,6 @@ class Builder:
                 heard |= {s.source for s in self.synapses if s.target == population.name}
         self.populations = [p for p in self.populations if p.name in heard]
         self.synapses = [s for s in self.synapses if s.target in heard]
-
-    def _biased_current(self, driven: Signal, i_decay: float) -> tuple[Signal, str]:
-        assert driven.bias is not None
-        if not self._approximate or i_decay == 0.0:
-            raise UnsupportedModel(
-                "adds a bias to a synaptic current that lasts over steps, but the chip adds biases to the potential;"
-                " train the layer before with bias=False and no batch-norm, or pass approximate=True to add the value"
-                " that the current of the bias settles at"
-            )
-        note = "gets its bias at the value its current settles at, from the first step on"
-        return replace(driven, bias=driven.bias / i_decay), note
 
     def _append(self, name: str, signal: Signal, neuron: LIF | Accumulator) -> None:
         if any(p.name == name for p in self.populations):

@@ -16,6 +16,7 @@ from hw_targets.frontends.torch.tracer import Tracer
 from hw_targets.frontends.torch.watch import like, watch
 from hw_targets.ir.network import Network
 from hw_targets.passes.hard_reset import hard_reset
+from hw_targets.passes.settled_bias import settled_bias
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
 
 
@@ -63,7 +64,7 @@ def from_torch(
     for lead in _leads(example_input.dim(), axis, per_call):
         try:
             layout = Layout.of(example_input, lead, per_call)
-            tracer = Tracer(model, framework, layout, approximate=approximate)
+            tracer = Tracer(model, framework, layout)
             tracer.run(example_input)
             steps = _steps(layout, tracer.network.steps, axis, time_steps)
         except UnsupportedModel as error:
@@ -79,7 +80,7 @@ def from_torch(
                 watch(model, framework, layout, example_input, network, calls, "the example").check(network)
             other = "a second input (the example's values in another order)"
             watch(model, framework, layout, like(example_input), network, calls, other).check(network)
-            return hard_reset(network) if approximate else network
+            return hard_reset(settled_bias(network)) if approximate else network
     assert first is not None
     raise first
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.torch import layers
 from hw_targets.frontends.torch.layout import Layout
-from hw_targets.frontends.torch.marks import ALL, Mark, Moment, State, Traced, accumulated, merged, stacked
+from hw_targets.frontends.torch.marks import ALL, Mark, Moment, State, Traced, accumulated, in_steps, merged, stacked
 
 #: Operations that leave every value as it is; whether they did is checked on the example.
 SAME = frozenset({"clone", "contiguous", "detach", "to", "float", "double", "data", "dropout"})
@@ -85,10 +86,25 @@ def unsupported(name: str) -> UnsupportedModel:
     )
 
 
-def of_state(name: str, mark: State) -> Mark:
-    """A neuron's state may be kept, and nothing else."""
+def of_state(name: str, mark: State, args: tuple[Any, ...], kwargs: dict[str, Any], marks: list[Mark]) -> Mark:
+    """A neuron's state may be kept, recorded in every step, and picked from the record again; nothing else.
+
+    Raises:
+        UnsupportedModel: the model computes with it.
+    """
     if name in SAME:
         return mark
+    states = [m for m in marks if isinstance(m, State)]
+    if (
+        name == "stack"
+        and (args[1:], kwargs) in (((), {}), ((0,), {}), ((), {"dim": 0}))
+        and len(args[0]) == len(states)
+    ):
+        whole = in_steps(states)
+        if whole is not None:
+            return whole
+    if name == "__getitem__" and mark.steps and (step := _index(args[1], 0)) is not None:
+        return replace(mark, call=range(mark.steps)[step], steps=0)
     raise UnsupportedModel(
         f"from_torch: the model computes with the state of {mark.neuron} (torch's `{name}`), but only spikes leave a"
         " neuron on the chip; use its spikes, or end in a linear layer without neurons"

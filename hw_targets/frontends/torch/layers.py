@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.signals import AvgPool, Floats, Signal
-from hw_targets.ir.network import Conv2d, Op, Pair, Shape
+from hw_targets.frontends.torch.per_neuron import spread
+from hw_targets.ir.network import Conv2d, Dense, Op, Pair, Shape
 from hw_targets.ir.transposed import transposed_convolution
 
 
@@ -40,12 +41,15 @@ def refuse(module: nn.Module, _signal: Signal, _output: Output) -> Signal:
 
 
 def convolution(module: Any, signal: Signal, output: Output) -> Signal:
+    return signals.conv(signal, _convolution(module), optional(module.bias), grid_shape(module, output))
+
+
+def _convolution(module: Any) -> Conv2d:
     if module.padding_mode != "zeros":
         raise UnsupportedModel(f"pads with {module.padding_mode}; only zero padding exists on the chip")
     weight = array(module.weight)
     kernel = weight.reshape(*weight.shape[:2], *[1] * (4 - weight.ndim), *weight.shape[2:])
-    op = Conv2d(kernel, pair(module.stride, 1), padding(module), pair(module.dilation, 1), module.groups)
-    return signals.conv(signal, op, optional(module.bias), grid_shape(module, output))
+    return Conv2d(kernel, pair(module.stride, 1), padding(module), pair(module.dilation, 1), module.groups)
 
 
 def transposed(module: Any, signal: Signal, output: Output) -> Signal:
@@ -129,6 +133,29 @@ LAYERS: tuple[tuple[type[nn.Module], Callable[[Any, Signal, Output], Signal]], .
 MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 #: Layers with weights, which name a readout.
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
+
+
+def recurrent_op(feedback: nn.Module | Tensor, shape: Shape) -> Op:
+    """The op by which neurons of `shape` hear their own spikes: a layer's, or one weight for each neuron's own.
+
+    Raises:
+        UnsupportedModel: a layer of another kind, or weights that differ between the positions of a channel.
+    """
+    if isinstance(feedback, nn.Linear):
+        return Dense(array(feedback.weight))
+    if isinstance(feedback, nn.Conv2d):
+        return _convolution(feedback)
+    if isinstance(feedback, nn.Module):
+        raise UnsupportedModel(f"hears its own spikes through a {type(feedback).__name__}; use a Linear or Conv2d")
+    own = spread(feedback, shape, "weight to itself").reshape(shape[0], -1)
+    if len(shape) == 1:
+        return Dense(np.diag(own[:, 0]))
+    if (own == own[:, :1]).all():
+        return Conv2d(own[:, :1].reshape(-1, 1, 1, 1), groups=shape[0])
+    raise UnsupportedModel(
+        f"hears its own spikes by weights that differ between the positions of a channel of {shape}; give each channel"
+        " one, of shape (C, 1, 1)"
+    )
 
 
 def is_plain(module: nn.Module, vouched: bool) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -50,11 +50,17 @@ class Traced:
 
 @dataclass(frozen=True)
 class State:
-    """The `index`-th state that a neuron module returned from its `call`-th call."""
+    """The `index`-th state that a neuron module returned from its `call`-th call.
+
+    `is_potential`: it is the last one it returned, its potential. `steps`: a tensor of it in so many steps, the last of
+    which is `call`'s, along the axis of time; 0: it is of one step.
+    """
 
     neuron: str
     call: int
     index: int
+    is_potential: bool = False
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,13 @@ def stacked(marks: Sequence[Traced]) -> Traced | None:
     """One signal's steps, put together in their order; None where they are something else."""
     in_order = all(m.moment == Moment("step", i) and same(m.signal, marks[0].signal) for i, m in enumerate(marks))
     return Traced(marks[0].signal, ALL) if marks and in_order else None
+
+
+def in_steps(states: Sequence[State]) -> State | None:
+    """One state's steps from the first on, put together in their order; None where they are something else."""
+    first = states[0]
+    in_order = all(s == replace(first, call=i) for i, s in enumerate(states))
+    return replace(states[-1], steps=len(states)) if in_order and not first.steps else None
 
 
 def same(a: Signal, b: Signal) -> bool:

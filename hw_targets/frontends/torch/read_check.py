@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_targets.emulation.currents import through
+from hw_targets.emulation.currents import bias_of, through
 from hw_targets.emulation.reals import RealNeurons
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.network import Network, Population, Synapses
@@ -54,14 +54,13 @@ class Recording:
                 continue
             noted = _spikes(name, torch.cat(self._sent[name]).double().cpu()) if name in self._sent else None
             drive = _drive(network, population, sent if noted is None else {**sent, name: noted})
-            current = drive + _bias(population, drive)
-            if name in self._driven and _is_whole(population):
+            current = drive + bias_of(population, drive)
+            if name in self._driven:
                 model = torch.cat(self._driven[name]).reshape(current.shape)
                 _compare(name, model, current, self._of)
             if noted is not None:
                 sent[name] = noted
-                if _is_whole(population):
-                    _compare_spikes(population, drive, noted, _tolerance(torch.cat(self._sent[name])), self._of)
+                _compare_spikes(population, drive, noted, _tolerance(torch.cat(self._sent[name])), self._of)
             elif (lif := population.lif) is not None:
                 # A product of spikes, which no module computes: its neurons forget in every step.
                 sent[name] = (current >= lif.v_threshold).double()
@@ -83,11 +82,6 @@ def _spikes(name: str, values: Tensor) -> Tensor:
     return values
 
 
-def _is_whole(population: Population) -> bool:
-    """Whether its bias is the one the model adds: to a lasting current it may be approximated."""
-    return population.bias is None or population.lif is None or population.lif.i_decay == 1.0
-
-
 def _drive(network: Network, population: Population, sent: Mapping[str, Tensor]) -> Tensor:
     """Σ op(spikes), (T, *shape); what a population sends itself comes a step later."""
     steps = len(next(iter(sent.values())))
@@ -98,13 +92,6 @@ def _drive(network: Network, population: Population, sent: Mapping[str, Tensor])
             spikes = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
         total += _through(synapses, spikes).reshape(total.shape)
     return total
-
-
-def _bias(population: Population, drive: Tensor) -> Tensor:
-    """In the shape of one step, broadcast over the steps."""
-    if population.bias is None:
-        return torch.zeros((), dtype=drive.dtype)
-    return torch.from_numpy(np.asarray(population.bias, np.float64)).reshape(-1, *[1] * (drive.dim() - 2))
 
 
 def _through(synapses: Synapses, spikes: Tensor) -> Tensor:
@@ -120,10 +107,10 @@ def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, toleran
 
     Where a potential is too near the threshold for the model's precision either answer is right.
     """
-    neuron, bias = population.lif, _bias(population, drive)
+    neuron = population.lif
     if neuron is None or neuron.unit is not None or len(sent) != len(drive):
         return
-    neurons = RealNeurons(neuron, bias)
+    neurons = RealNeurons(population, neuron, drive)
     for step, (current, spikes) in enumerate(zip(drive, sent.reshape(drive.shape), strict=True)):
         v = neurons.charge(current)
         near = tolerance * max(float(v.abs().max()), abs(neuron.v_threshold))

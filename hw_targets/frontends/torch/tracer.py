@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hw_targets.errors import UnsupportedModel
+from hw_targets.frontends import signals
 from hw_targets.frontends.signals import Signal, Term
-from hw_targets.frontends.torch import functions, layers
+from hw_targets.frontends.torch import functions, layers, per_neuron
 from hw_targets.frontends.torch.builder import Builder
 from hw_targets.frontends.torch.evaluation import evaluated
 from hw_targets.frontends.torch.layout import Layout
-from hw_targets.frontends.torch.marks import ALL, EVERY, Mark, Opaque, State, Traced, stacked
+from hw_targets.frontends.torch.marks import ALL, EVERY, Mark, Moment, Opaque, State, Traced, in_steps, stacked
 from hw_targets.frontends.torch.read_check import Recording
 from hw_targets.ir.network import LIF, Accumulator, GradedInput, SpikeInput
 from neuroprune.frameworks import Framework, Recurrent, UnsupportedNeuron
@@ -27,11 +30,11 @@ class Tracer(TorchFunctionMode):
     What is known of a tensor is kept by its identity and version; tensors are kept alive, so that identity holds.
     """
 
-    def __init__(self, model: nn.Module, framework: Framework, layout: Layout, *, approximate: bool) -> None:
+    def __init__(self, model: nn.Module, framework: Framework, layout: Layout) -> None:
         super().__init__()
         self.model, self.framework, self.layout = model, framework, layout
         self._names = {module: name for name, module in model.named_modules()}
-        self.network = Builder("input" if "input" not in self._names.values() else "image", approximate=approximate)
+        self.network = Builder("input" if "input" not in self._names.values() else "image")
         self._marks: dict[int, tuple[Tensor, int, Mark]] = {}
         self._inside: list[nn.Module] = []
         self._last_layer = "output"
@@ -62,7 +65,7 @@ class Tracer(TorchFunctionMode):
             ) from error
         self._read_out(self._output_mark(output))
 
-    def _output_mark(self, output: Any) -> Traced:
+    def _output_mark(self, output: Any) -> Traced | State:
         """Of what the model returns, the one that is no state of a neuron."""
         if isinstance(output, (tuple, list)) and len(output) > 1:
             marks = [self._mark_of(part) for part in output]
@@ -72,6 +75,10 @@ class Tracer(TorchFunctionMode):
                 return known[0]
             if len(known) == len(output) and (whole := stacked(known)) is not None:
                 return whole
+            states = [m for m in marks if isinstance(m, State)]
+            if len(states) == len(output):
+                # One potential in every step, or the states of the last neurons, the potential last.
+                return in_steps(states) or states[-1]
             if not known and opaque:
                 raise UnsupportedModel(opaque[0].reason)
             raise UnsupportedModel(
@@ -81,12 +88,15 @@ class Tracer(TorchFunctionMode):
         mark = self._mark_of(output)
         if isinstance(mark, Opaque):
             raise UnsupportedModel(mark.reason)
-        if not isinstance(mark, Traced):
+        if not isinstance(mark, (Traced, State)):
             raise UnsupportedModel("from_torch: the model must return one tensor computed from its input")
         return mark
 
-    def _read_out(self, mark: Traced) -> None:
+    def _read_out(self, mark: Traced | State) -> None:
         """Turn what the model returns into an accumulator, unless it is the spikes of one population."""
+        if isinstance(mark, State):
+            self.network.read_potential(mark, self.network.calls[mark.neuron])
+            return
         loops = self.layout.per_call is None
         steps = self.network.steps if loops else self.layout.steps
         one_step = loops and self.layout.lead == 1 and steps <= 1
@@ -132,7 +142,7 @@ class Tracer(TorchFunctionMode):
                 if isinstance(mark, Opaque):
                     return mark
                 if isinstance(mark, State):
-                    return functions.of_state(name, mark)
+                    return functions.of_state(name, mark, args, kwargs, marks)
             traced = [m for m in marks if isinstance(m, Traced)]
             if name in functions.PRODUCTS and len(traced) == 2:
                 return self.network.product(*traced)
@@ -233,28 +243,45 @@ class Tracer(TorchFunctionMode):
 
     def _neuron(self, name: str, module: nn.Module, inputs: list[Any], mark: Traced, output: Any) -> None:
         self.layout.check_time(inputs[0], mark)
+        spikes, *states = output if isinstance(output, (tuple, list)) else (output,)
+        block = self.framework.recurrent(module)
+        self._check_states(name, inputs[1:], recurrent=block is not None)
+        call, equation = self.network.calls.get(name, 0), self.framework.equation(module)
+        gains = per_neuron.gains(equation, mark.signal.shape)
+        if block is None:
+            shape = (-1, *[1] * (len(mark.signal.shape) - 1))
+            current = self.layout.first_sample(inputs[0], mark)
+            self.recording.driven(name, current * torch.from_numpy(gains).to(current).reshape(shape))
+        elif (bias := getattr(block.feedback, "bias", None)) is not None:
+            mark = replace(mark, signal=signals.shifted(mark.signal, layers.array(bias)))
+        self._set_spikes(name, spikes, self.network.add_neurons(name, mark, equation))
+        if block is not None:
+            self.network.add_feedback(name, block.feedback, gains)
+        for index, state in enumerate(states):
+            self._set(state, State(name, call, index, is_potential=index == len(states) - 1))
+
+    def _check_states(self, name: str, given: list[Any], *, recurrent: bool) -> None:
+        """Refuse states that are not those of the step before; of recurrent neurons the first are their own spikes."""
         call = self.network.calls.get(name, 0)
-        for index, state in enumerate(inputs[1:]):
-            mark_of_state = self._mark_of(state)
-            starts = call == 0 and mark_of_state is None and isinstance(state, Tensor) and not bool(state.any())
-            if state is not None and mark_of_state != State(name, call - 1, index) and not starts:
+        for index, state in enumerate(given, -1 if recurrent else 0):
+            mark = self._mark_of(state)
+            starts = call == 0 and mark is None and isinstance(state, Tensor) and not bool(state.any())
+            own = isinstance(mark, State) and (mark.neuron, mark.call, mark.index) == (name, call - 1, index)
+            if index < 0:
+                own = isinstance(mark, Traced) and mark.signal.is_only(name) and mark.moment == Moment("step", call - 1)
+            if state is not None and not (own or starts):
                 raise UnsupportedModel(
                     "is given a state that is not the one it returned in the step before; start from zero and pass the"
                     " state on unchanged"
                 )
-        spikes, *states = output if isinstance(output, (tuple, list)) else (output,)
-        equation = self.framework.equation(module)
-        self.recording.driven(name, self.layout.first_sample(inputs[0], mark) * equation.input_gain)
-        self._set_spikes(name, spikes, self.network.add_neurons(name, mark, equation))
-        for index, state in enumerate(states):
-            self._set(state, State(name, call, index))
 
     def _recurrent(self, block: Recurrent, driven: Tensor, mark: Traced, output: Tensor) -> None:
+        assert block.input is not None
         self.layout.check_time(driven, mark)
         current = layers.apply(block.input, True, mark.signal, self.layout.output(output, mark.moment))
-        name = self._names[block.neuron]
-        sent = self.network.add_neurons(name, Traced(current, mark.moment), self.framework.equation(block.neuron))
-        self.network.add_feedback(name, layers.array(block.feedback.weight))
+        name, equation = self._names[block.neuron], self.framework.equation(block.neuron)
+        sent = self.network.add_neurons(name, Traced(current, mark.moment), equation)
+        self.network.add_feedback(name, block.feedback, per_neuron.gains(equation, current.shape))
         self._set_spikes(name, output, sent)
 
     def _set_spikes(self, name: str, tensor: Tensor, mark: Traced) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel
+from hw_targets.frontends.torch import per_neuron
 from hw_targets.frontends.torch.evaluation import evaluated
 from hw_targets.frontends.torch.layers import MAX_POOLS
 from hw_targets.frontends.torch.layout import Layout
@@ -67,15 +68,15 @@ def _recorded(
     blocks = [(m, framework.recurrent(m)) for m in model.modules()]
     inside = {block.neuron: module for module, block in blocks if block is not None}
 
-    def note(name: str, *, driven: float | None) -> Any:
+    def note(name: str, *, driven: Tensor | None) -> Any:
         shape = network[name].shape
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             whole = layout.per_call is not None
             recording.sent(name, layout.sample(spikes_of(output), shape, whole=whole))
             if driven is not None:
-                current = args[0] if args else next(iter(kwargs.values()))
-                recording.driven(name, layout.sample(current, shape, whole=whole) * driven)
+                current = layout.sample(args[0] if args else next(iter(kwargs.values())), shape, whole=whole)
+                recording.driven(name, current * driven.to(current).reshape(-1, *[1] * (len(shape) - 1)))
 
         return hook
 
@@ -86,8 +87,8 @@ def _recorded(
             # Its own spikes are part of what it gets: the block alone knows the steps, and what it was given.
             handles.append(inside[module].register_forward_hook(note(name, driven=None), with_kwargs=True))
         elif framework.is_neuron(module):
-            gain = framework.equation(module).input_gain
-            handles.append(module.register_forward_hook(note(name, driven=gain), with_kwargs=True))
+            gains = torch.from_numpy(per_neuron.gains(framework.equation(module), network[name].shape))
+            handles.append(module.register_forward_hook(note(name, driven=gains), with_kwargs=True))
         elif isinstance(module, MAX_POOLS):
             handles.append(module.register_forward_hook(note(name, driven=None), with_kwargs=True))
     try:

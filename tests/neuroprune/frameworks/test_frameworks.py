@@ -81,6 +81,61 @@ def test_snntorch_neurons_compute_what_their_equation_says(
         assert fired.mean() < 1
 
 
+def each(seed: int, low: float, high: float) -> Tensor:
+    """A value for each neuron, of a few bits."""
+    generator = torch.Generator().manual_seed(seed)
+    return (low + (high - low) * torch.randint(0, 9, (NEURONS,), generator=generator) / 8).double()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    reset=st.sampled_from(RESETS),
+    delay=st.booleans(),
+    synaptic=st.booleans(),
+    several=st.sets(st.sampled_from(["alpha", "beta", "threshold"]), min_size=1),
+)
+def test_decays_and_thresholds_of_each_neuron(
+    seed: int, reset: str, delay: bool, synaptic: bool, several: set[str]
+) -> None:
+    values = {"alpha": torch.tensor(0.25), "beta": torch.tensor(0.5), "threshold": torch.tensor(1.0)}
+    for index, name in enumerate(sorted(several)):
+        values[name] = each(seed + index, *((0.5, 1.0) if name == "threshold" else (0.0, 1.0)))
+    alpha = values.pop("alpha")
+    options: dict[str, Any] = {**values, "reset_mechanism": reset, "reset_delay": delay}
+    module = snn.Synaptic(alpha, **options) if synaptic else snn.Leaky(**options)
+    assert_equation_holds(module.double(), currents(seed, top=0.5))
+
+
+LAPICQUES: tuple[dict[str, Any], ...] = (
+    {"R": 5.1, "C": 5e-3, "time_step": 1e-3},
+    {"R": 5, "C": 10},
+    {"beta": 0.9},
+    {"beta": 0.9, "R": 2.0},
+    {"beta": 0.9, "C": 1.5},
+)
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("circuit", LAPICQUES)
+def test_lapicque(circuit: dict[str, Any], reset: str) -> None:
+    """Currents at which no potential comes near the threshold, so that rounding cannot matter."""
+    module = snn.Lapicque(**circuit, threshold=0.5, reset_mechanism=reset).double()
+    strength = 2.5 if "time_step" in circuit else 4.0 / float(module.R) if "R" in circuit or "C" in circuit else 6.0
+    fired = assert_equation_holds(module, currents(5) * strength)
+    assert 0 < fired.mean() < 1
+
+
+@pytest.mark.parametrize("reset", ["zero", "none"])
+@pytest.mark.parametrize("seed", range(3))
+def test_alpha(seed: int, reset: str) -> None:
+    alpha, beta = 0.5 + each(seed, 0.0, 0.4), each(seed + 1, 0.1, 0.45)
+    for pair in ((torch.tensor(0.9), torch.tensor(0.8)), (alpha, beta)):
+        module = snn.Alpha(*pair, threshold=0.5, reset_mechanism=reset).double()
+        fired = assert_equation_holds(module, currents(seed) * 1.7)
+        assert 0 < fired.mean() < 1
+
+
 def test_a_potential_beyond_two_thresholds_withholds_the_next_spike() -> None:
     """snnTorch never subtracts twice: what is left above the threshold counts against the next spike."""
     module = snn.Leaky(1.0, reset_mechanism="subtract", reset_delay=False).double()
@@ -105,7 +160,7 @@ def test_a_potential_beyond_two_thresholds_withholds_the_next_spike() -> None:
 def test_neurons_with_the_spikes_of_a_reset_to_zero_within_the_step(exact: nn.Module) -> None:
     framework = framework_of(exact)
     assert framework is not None
-    assert as_lif(framework.equation(exact)).resets_to_zero
+    assert as_lif(framework.equation(exact), (1,)).resets_to_zero
 
 
 @pytest.mark.parametrize(
@@ -121,7 +176,7 @@ def test_neurons_with_the_spikes_of_a_reset_to_zero_within_the_step(exact: nn.Mo
 def test_neurons_with_other_spikes_say_so(other: nn.Module) -> None:
     framework = framework_of(other)
     assert framework is not None
-    assert not as_lif(framework.equation(other)).resets_to_zero
+    assert not as_lif(framework.equation(other), (1,)).resets_to_zero
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,13 +216,16 @@ REFUSED = {
     "inhibition": (lambda: snn.Leaky(0.5, inhibition=True), "inhibition=False"),
     "state_quant": (lambda: snn.Leaky(0.5, state_quant=lambda x: x), "state_quant=False"),
     "graded": (lambda: snn.Leaky(0.5, graded_spikes_factor=2.0), "graded_spikes_factor = 2.0"),
-    "beta": (lambda: snn.Leaky(torch.tensor([0.5, 0.6])), "0.5 … 0.6"),
-    "alpha": (lambda: snn.Synaptic(torch.tensor([0.5, 0.6]), 0.5), "alpha"),
-    "threshold": (lambda: snn.Leaky(0.5, threshold=torch.tensor([1.0, 2.0])), "threshold"),
     "no threshold": (lambda: snn.Leaky(0.5, threshold=0.0), "raise it"),
+    "one threshold of zero": (lambda: snn.Leaky(0.5, threshold=torch.tensor([1.0, 0.0])), "raise it"),
     "smooth": (lambda: snn.Leaky(0.5, spike_grad=torch.sigmoid), "snntorch.surrogate"),
-    "Alpha": (lambda: snn.Alpha(alpha=0.9, beta=0.8), "snntorch.Leaky"),
-    "RLeaky": (lambda: snn.RLeaky(beta=0.8, all_to_all=False), "snntorch.Leaky"),
+    "Alpha": (lambda: snn.Alpha(alpha=0.9, beta=0.8, reset_mechanism="subtract"), 'reset_mechanism="zero"'),
+    "RSynaptic": (lambda: snn.RSynaptic(0.5, 0.8, all_to_all=False, reset_delay=False), "reset_delay=True"),
+    "Delta": (lambda: snn.DeltaLeaky(beta=0.5), "use Leaky"),
+    "parallel": (lambda: snn.LeakyParallel(4, 4, beta=0.5), "use Linear and Leaky"),
+    "LSTM": (lambda: snn.SLSTM(4, 4), "use RSynaptic"),
+    "truncated": (lambda: snn.StateLeaky(0.5, channels=4, kernel_truncation_steps=2), "use None"),
+    "potentials": (lambda: snn.StateLeaky(0.5, channels=4, output=False), "output=True"),
     "CUBA around a reset value": (lambda: neuron.CUBALIFNode(v_reset=0.1), "v_reset=0.0"),
     "QIF": (lambda: neuron.QIFNode(), "CUBALIFNode"),
 }
@@ -276,12 +334,20 @@ def test_synops_of_snntorch_models_are_those_of_their_spikes(build: Any) -> None
     assert layer.dense == int(spikes.sum()) * 3
 
 
-def test_neurons_of_two_kinds_in_one_model_are_refused() -> None:
+def test_a_model_that_passes_some_states_on_itself_owns_the_loop() -> None:
     mixed = nn.Sequential(snn.Leaky(0.5), snn.Leaky(0.5, init_hidden=True))
     framework = framework_of(mixed)
     assert framework is not None
-    with pytest.raises(UnsupportedNeuron, match="init_hidden"):
-        framework.time_axis(mixed)
+    assert (framework.time_axis(mixed), framework.neuron_time_axis(mixed)) == (0, None)
+
+
+def test_neurons_of_one_step_and_of_all_steps_do_not_mix() -> None:
+    whole, mixed = snn.StateLeaky(0.5, channels=4), nn.Sequential(snn.StateLeaky(0.5, channels=4), snn.Leaky(0.5))
+    framework = framework_of(mixed)
+    assert framework is not None
+    assert framework.neuron_time_axis(whole) == 0
+    with pytest.raises(UnsupportedNeuron, match="mixes StateLeaky"):
+        framework.neuron_time_axis(mixed)
 
 
 def test_a_model_that_sums_its_spikes_up_is_predicted_as_it_is() -> None:

@@ -197,10 +197,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         graph_of(kernel(), nir.IF(r=np.ones((3, 6, 6)), v_threshold=np.arange(1, 109.0).reshape(3, 6, 6))),
         "n1 .IF. has v_threshold that differs between the neurons of one channel",
     ),
-    "bias through a lasting current": (
+    "a bias through a lasting current, and one through the leak": (
         graph_of(
             nir.Affine(np.ones((3, 3)), np.ones(3)),
-            nir.CubaLIF(tau_mem=np.full(3, 2.0), tau_syn=np.full(3, 2.0), **LEAK, **RESET),
+            nir.CubaLIF(tau_mem=np.full(3, 2.0), tau_syn=np.full(3, 2.0), **{**LEAK, "v_leak": np.ones(3)}, **RESET),
             shape=(3,),
         ),
         r"n1 \(CubaLIF\) gets a bias through a synaptic current that lasts",

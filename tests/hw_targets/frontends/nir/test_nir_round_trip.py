@@ -54,7 +54,7 @@ def networks(draw: st.DrawFn) -> Network:
     grid = first.output_shape((2, 5, 5))
     size = 4 * grid[1] * grid[2]
     last: Neuron = draw(st.one_of(READOUTS, NEURONS))
-    cuba = LIF(0.5, v_decay=0.3, i_decay=draw(st.sampled_from([0.25, 0.6])))
+    cuba = LIF(0.5, v_decay=0.3, i_decay=draw(st.sampled_from([0.25, 0.6])), bias_lasts=draw(st.booleans()))
     flat = draw(st.one_of(st.just(cuba), NEURONS))
     populations = (
         Population("in.put", (2, 5, 5), entry),

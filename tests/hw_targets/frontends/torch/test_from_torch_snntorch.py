@@ -18,16 +18,11 @@ from hw_targets import dequantize, emulate, from_torch, load_chip, quantize, spi
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.network import LIF, ChipNetwork, Network
 from hw_targets.targets.loihi.neuron import CubaLIF
-from neuroprune.frameworks import framework_of
+from tests.builders.snntorch_models import heaviside, own_spikes, tuple_of
 from tests.twins.chip import run_slowly
 
 T = 6
 LOIHI = load_chip("loihi1")
-
-
-def heaviside(x: Tensor) -> Tensor:
-    """In double precision, where snnTorch's own surrogates send float32; so torch's rounding cannot tip a threshold."""
-    return (x > 0).to(x.dtype)
 
 
 def leaky(beta: float = 0.75, threshold: float = 0.4, **options: Any) -> nn.Module:
@@ -71,10 +66,6 @@ class Net(nn.Module):
         return self.finish(self, spikes, potentials)
 
 
-def tuple_of(state: Any) -> tuple[Any, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
 def hidden(make: Callable[..., nn.Module] = leaky, *, bias: bool = True) -> nn.Module:
     """The same layers as a sequence that takes one step per call."""
     return nn.Sequential(
@@ -89,30 +80,6 @@ def hidden(make: Callable[..., nn.Module] = leaky, *, bias: bool = True) -> nn.M
 def pixels(seed: int = 0, *, steps: bool = True, samples: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, ((T,) if steps else ()) + (samples, 2, 6, 6), generator=generator)
-
-
-def own_spikes(model: nn.Module, x: Tensor) -> dict[str, NDArray[np.int64]]:
-    """(T, N, …) of every neuron module, from the model's own run; one step per call where it does not loop."""
-    framework = framework_of(model)
-    assert framework is not None
-    seen: dict[str, list[Tensor]] = {}
-    handles = [
-        m.register_forward_hook(
-            lambda _m, _i, out, name=name: seen.setdefault(name, []).append(out[0] if isinstance(out, tuple) else out)
-        )
-        for name, m in model.named_modules()
-        if isinstance(m, snn.SpikingNeuron)
-    ]
-    framework.reset(model)
-    with torch.no_grad():
-        if framework.time_axis(model) is None:
-            for step in x:
-                model(step)
-        else:
-            model(x)
-    for handle in handles:
-        handle.remove()
-    return {name: torch.stack(spikes).long().numpy() for name, spikes in seen.items()}
 
 
 def assert_spikes(network: Network | ChipNetwork, inputs: Tensor, expected: dict[str, NDArray[np.int64]]) -> None:
@@ -141,8 +108,7 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 def test_every_spike_is_the_models_own(make: Callable[..., nn.Module], layout: str) -> None:
     torch.manual_seed(4)
-    bias = not isinstance(make(), snn.Synaptic)
-    model = hidden(make, bias=bias) if layout == "hidden" else Net(make, static=layout.endswith("image"), bias=bias)
+    model = hidden(make) if layout == "hidden" else Net(make, static=layout.endswith("image"))
     model = model.double().eval()
     integers = pixels(steps=layout == "loop over steps")
     shown = integers.double() / 255
@@ -165,7 +131,7 @@ def test_every_spike_is_the_models_own(make: Callable[..., nn.Module], layout: s
 def test_any_decays_and_thresholds(seed: int, alpha: float, beta: float, threshold: float, lasting: bool) -> None:
     torch.manual_seed(seed)
     make = (lambda: synaptic(alpha, beta, threshold)) if lasting else (lambda: leaky(beta, threshold))
-    model = Net(make, bias=not lasting).double().eval()
+    model = Net(make).double().eval()
     integers = pixels(seed, samples=2)
     network = from_torch(model, integers.double() / 255)
     ours = emulate(network, integers)
@@ -315,10 +281,9 @@ def test_a_readout_of_summed_spikes_would_add_its_bias_once() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
-    "a bias on a lasting current": (lambda: Net(synaptic), ("lif1 ", "bias=False")),
-    "potentials read out": (
+    "potentials of neurons that reset": (
         lambda: Net(finish=lambda _, __, potentials: torch.stack(potentials)),
-        ("state of lif2", "spikes"),
+        ("potential of lif2, which resets to zero", 'reset_mechanism="none"'),
     ),
     "spikes plus potentials": (
         lambda: Net(finish=lambda _, spikes, potentials: spikes[0] + potentials[0]),
