@@ -156,7 +156,7 @@ def first_with_faults() -> Finding:
 def test_the_network_that_shows_a_fault_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     BROKEN["no clipping"](monkeypatch)
     finding = first_with_faults()
-    tape = shrink(finding.tape, lambda values: bool(checked(check_torch, Tape(0, values)).faults), attempts=30)
+    tape = shrink(finding.tape, lambda values: bool(checked(check_torch, Tape(0, values)).faults), attempts=12)
     smaller = checked(check_torch, Tape(0, tape))
     assert smaller.faults
     assert sum(tape) < sum(finding.tape)

@@ -18,7 +18,7 @@ from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints, edges, fan_out
 from hw_targets.ir.network import Array, ChipNetwork, Conv2d, Synapses
 from hw_targets.placement.bounds.copies import Geometry, geometry, least_copies
-from hw_targets.placement.cores.formats import distinct_lists, least_bits_per_synapse, total_bits
+from hw_targets.placement.cores.formats import DELAY_SHIFT, distinct_lists, least_bits_per_synapse, total_bits
 
 FEW_CHANNELS = 4
 """Target channels per source channel below which lists through different taps may well be equal."""
@@ -38,9 +38,8 @@ def totals(network: ChipNetwork, chip: Chip) -> dict[str, int]:
     found["input_axons_per_core"] = sum(axons.values())
     found["output_axons_per_core"] = sum(axons[p.name] for p in on_chip)
     if chip.weight_bits is not None:
-        least = least_bits_per_synapse(chip)
         found["synaptic_bits_per_core"] = sum(
-            max(_bits(network, p.name, chip), int(stored_weights(network, p.name) * least)) for p in on_chip
+            max(_bits(network, p.name, chip), stored_bits(network, p.name, chip)) for p in on_chip
         )
     return {key: need for key, need in found.items() if getattr(chip, key) is not None}
 
@@ -66,18 +65,25 @@ def _axons(network: ChipNetwork, name: str, chip: Chip) -> int:
     return int((-(-reached // chip.neurons_per_core)).sum())
 
 
-def stored_weights(network: ChipNetwork, name: str) -> int:
-    """Weights that the cores of a population store at least, if equal lists come from equal kernels or columns alone.
+def stored_bits(network: ChipNetwork, name: str, chip: Chip) -> int:
+    """Bits of `stored_weights`, each at the fewest that a synapse takes, and its delay's beside it where it has one."""
+    least, delay = least_bits_per_synapse(chip), chip.delay_bits or 0
+    counts = stored_weights(network, name)
+    return int(np.floor(sum(count * (least + delay * (held > 0)) for held, count in counts.items()) + 1e-6))
+
+
+def stored_weights(network: ChipNetwork, name: str) -> dict[int, float]:
+    """Weights that the cores of a population store at least, by their delay, if equal lists come from equal kernels.
 
     A dense layer stores each weight, but equal columns (sources with equal weights to all targets) once. A convolution
     stores each kernel as often as `least_copies` says, equal kernels of different source channels to all target
-    channels once. Synapses with delays are left out, and so are relays, neurons that listen to a single synapse, and
-    equal weights of a kernel whose lists reach few channels: those of a pool, one channel each, are equal throughout.
+    channels once. Left out are synapses of differing delays; relays, neurons that listen to a single synapse; and equal
+    weights of a kernel whose lists reach few channels: those of a pool, one channel each, are equal throughout.
     """
-    found, seen = 0.0, set[tuple[object, ...]]()
+    found, seen = dict[int, float](), set[tuple[object, ...]]()
     for group in network.incoming(name):
-        op = group.op
-        if group.delay is not None:
+        op, delay = group.op, _one_delay(group)
+        if delay is None:
             continue
         # Relays listen to one source with one weight, so that their lists are equal wherever they are.
         relays = np.count_nonzero(op.weight.reshape(len(op.weight), -1), axis=1) <= 1
@@ -93,10 +99,18 @@ def stored_weights(network: ChipNetwork, name: str) -> int:
         for begin in range(0, len(weight), per_group):
             for column in range(weight.shape[1]):
                 kernels = slice(begin, begin + per_group)
-                key = (grid, _stripped(columns[column, kernels]).tobytes())
-                found += 0.0 if key in seen else float(copies[kernels, column].sum())
+                key = (delay, grid, _stripped(columns[column, kernels]).tobytes())
+                if key not in seen:
+                    found[delay] = found.get(delay, 0.0) + float(copies[kernels, column].sum())
                 seen.add(key)
-    return int(np.floor(found + 1e-6))
+    return found
+
+
+def _one_delay(group: Synapses) -> int | None:
+    """The delay that all synapses of a group have; None where they differ."""
+    if group.delay is None:
+        return 0
+    return int(group.delay.flat[0]) if group.delay.size and (group.delay == group.delay.flat[0]).all() else None
 
 
 def _without_ties(weight: Array) -> Array:
@@ -120,7 +134,7 @@ def _bits(network: ChipNetwork, name: str, chip: Chip) -> int:
         which, position, weight = _lists(group, network)
         lists.append(which + base)
         positions.append(position)
-        contents.append(weight)
+        contents.append(weight + ((_one_delay(group) or 0) << DELAY_SHIFT))
         base += network[group.source].size
     which, position, content = np.concatenate(lists), np.concatenate(positions), np.concatenate(contents)
     order = np.lexsort((position, which))
@@ -131,7 +145,8 @@ def _bits(network: ChipNetwork, name: str, chip: Chip) -> int:
 def _lists(group: Synapses, network: ChipNetwork) -> tuple[Ints, Ints, Ints]:
     """(list, position, weight) of a group's synapses; of a convolution one list per source channel.
 
-    Delays are left out: a list that is cut between cores stores their bits only where they are needed.
+    Delays are left out here: a list that is cut between cores stores their bits only where they are needed, unless all
+    of its synapses have one.
     """
     op = group.op
     if not isinstance(op, Conv2d):

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from hw_targets import load_chip
 from hw_targets.chips.chip import Chip
+from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import ChipNetwork, Conv2d, Dense, Population, SpikeInput, Synapses
 from hw_targets.placement import place
-from hw_targets.placement.bounds.bounds import cores_by_resource, lower_bound, stored_weights, totals
+from hw_targets.placement.bounds.bounds import cores_by_resource, lower_bound, stored_bits, totals
 from hw_targets.placement.bounds.copies import least_copies
 from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.target import LOIHI
@@ -58,6 +59,11 @@ def fewest_cores(network: ChipNetwork, chip: Chip) -> int | None:
     return best
 
 
+def delays() -> st.SearchStrategy[Ints | None]:
+    """None, or one delay for all synapses of a group, as those have that pass over layers."""
+    return st.none() | st.integers(0, 2).map(lambda steps: np.full((1, 1), steps, np.int64))
+
+
 @st.composite
 def tiny(draw: st.DrawFn) -> ChipNetwork:
     """in → hidden → out with six or seven neurons on the chip: dense layers, or a convolution before one."""
@@ -74,7 +80,7 @@ def tiny(draw: st.DrawFn) -> ChipNetwork:
         entry, hidden = Population("in", (4,), SpikeInput()), Population("hidden", (4,), CubaLIF(4))
         first = Synapses("in", "hidden", Dense(distinct(rng, (4, 4), density)))
     out = Population("out", (2,), CubaLIF(4))
-    last = Synapses("hidden", "out", Dense(distinct(rng, (2, hidden.size), 1.0) + 100))
+    last = Synapses("hidden", "out", Dense(distinct(rng, (2, hidden.size), 1.0) + 100), delay=draw(delays()))
     return ChipNetwork((entry, hidden, out), (first, last))
 
 
@@ -93,6 +99,7 @@ def test_no_placement_of_a_tiny_network_is_below_the_bound(network: ChipNetwork,
         output_axons_per_core=maybe(2, 8),
         synaptic_bits_per_core=maybe(32, 160),
         weight_bits=8,
+        delay_bits=maybe(2, 8),
     )
     fewest = fewest_cores(network, chip)
     assume(fewest is not None)
@@ -132,16 +139,17 @@ def spread(draw: st.DrawFn) -> tuple[ChipNetwork, list[int]]:
     size = int(np.prod(target))
     by_position = rng.integers(0, cores, size // target[0])
     assigned = np.tile(by_position, target[0]) if draw(st.booleans()) else rng.integers(0, cores, size)
-    return ChipNetwork(populations, (Synapses("in", "a", op),)), np.unique(assigned, return_inverse=True)[1].tolist()
+    network = ChipNetwork(populations, (Synapses("in", "a", op, delay=draw(delays())),))
+    return network, np.unique(assigned, return_inverse=True)[1].tolist()
 
 
 @settings(max_examples=80, deadline=None)
 @given(spread())
 def test_no_placement_stores_fewer_weights(case: tuple[ChipNetwork, list[int]]) -> None:
     network, assigned = case
-    chip = Chip("weights", target=LOIHI, cores_per_chip=9, neurons_per_core=99, weight_bits=1)
+    chip = Chip("weights", target=LOIHI, cores_per_chip=9, neurons_per_core=99, weight_bits=1, delay_bits=3)
     stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": assigned}))
-    assert stored >= stored_weights(network, "a")
+    assert stored >= stored_bits(network, "a", chip)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +240,7 @@ def test_equal_kernels_and_columns_count_once() -> None:
     target = Population("a", (1, 2, 2), CubaLIF(4))
     network = ChipNetwork((*entries, target), tuple(Synapses(entry.name, "a", kernel) for entry in entries))
     chip = Chip("w", target=LOIHI, cores_per_chip=1, neurons_per_core=99, synaptic_bits_per_core=10, weight_bits=1)
-    assert stored_weights(network, "a") == recount(network, chip, {"a": [0] * 4})[0].synaptic_bits == 16
+    assert stored_bits(network, "a", chip) == recount(network, chip, {"a": [0] * 4})[0].synaptic_bits == 16
     assert cores_by_resource(totals(network, chip), chip)["synaptic_bits_per_core"] == ceil(16 / 10)
 
 
@@ -244,7 +252,7 @@ def test_pools_store_what_their_lists_need(cores: list[int]) -> None:
     network = ChipNetwork(populations, (Synapses("in", "a", pool),))
     chip = Chip("w", target=LOIHI, cores_per_chip=32, neurons_per_core=99, weight_bits=1)
     stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": cores * 2}))
-    assert stored_weights(network, "a") <= stored
+    assert stored_bits(network, "a", chip) <= stored
 
 
 @pytest.mark.parametrize("density", [0.0, 1.0])
@@ -258,10 +266,10 @@ def test_relays_are_stored_once(density: float) -> None:
     network = ChipNetwork(populations, (Synapses("in", "a", Conv2d(kernel, padding=(1, 1))),))
     chip = Chip("w", target=LOIHI, cores_per_chip=9, neurons_per_core=99, weight_bits=1)
     stored = sum(core.synaptic_bits or 0 for core in recount(network, chip, {"a": [0] * 12 + [1] * 12}))
-    assert stored_weights(network, "a") <= stored
+    assert stored_bits(network, "a", chip) <= stored
     columns = Dense(9 * np.eye(5, dtype=np.int32))
     populations = (Population("in", (5,), SpikeInput()), Population("h", (5,), CubaLIF(4)))
-    assert stored_weights(ChipNetwork(populations, (Synapses("in", "h", columns),)), "h") <= 1
+    assert stored_bits(ChipNetwork(populations, (Synapses("in", "h", columns),)), "h", chip) <= 1
 
 
 def test_a_delay_of_one_synapse_is_not_charged_to_its_whole_list() -> None:
@@ -277,3 +285,18 @@ def test_a_delay_of_one_synapse_is_not_charged_to_its_whole_list() -> None:
     chip = replace(load_chip("loihi1"), synaptic_bits_per_core=100)
     plain = ChipNetwork(network.populations, (Synapses("in", "out", Dense(weight)),), time_steps=8)
     assert place(network, chip).lower_bound == lower_bound(network, chip) == lower_bound(plain, chip) == 3
+
+
+def test_a_delay_of_all_synapses_is_charged_to_each() -> None:
+    """24 weights of 8 bits, and 6 bits of delay beside each: where memory binds, the bound grows by that."""
+    weight = np.arange(1, 25, dtype=np.int32).reshape(24, 1)
+    populations = (Population("in", (1,), SpikeInput()), Population("out", (24,), CubaLIF(4)))
+    chip = Chip(
+        "bits", target=LOIHI, cores_per_chip=99, neurons_per_core=24, synaptic_bits_per_core=56,
+        weight_bits=8, delay_bits=6, max_delay=9,
+    )  # fmt: skip
+    for delay, cores in ((None, ceil(24 * 8 / 56)), (0, ceil(24 * 8 / 56)), (2, ceil(24 * 14 / 56))):
+        held = None if delay is None else np.full((1, 1), delay, np.int64)
+        network = ChipNetwork(populations, (Synapses("in", "out", Dense(weight), delay=held),), time_steps=8)
+        assert lower_bound(network, chip) == cores
+        assert cores <= place(network, chip).core_count <= cores + 1
