@@ -84,15 +84,9 @@ def scale(signal: Signal, gain: Floats, shift: Floats | None = None) -> Signal:
     """gain·signal + shift, both per channel: what a batch-norm in evaluation mode does.
 
     Raises:
-        UnsupportedModel: a gain for every feature of a flattened convolution.
+        UnsupportedModel: gains that differ within a channel of a flattened convolution.
     """
-    rows = [_outputs(t) for t in signal.terms]
-    if any(n not in (len(gain), prod(signal.shape)) for n in rows):
-        raise UnsupportedModel(
-            f"normalises {len(gain)} flattened features of a convolution; put a BatchNorm2d before the flatten instead"
-        )
-    # A matrix onto a grid has a row for every position of a channel.
-    terms = _each(signal, lambda t: scaled(as_op(t), gain.repeat(_outputs(t) // len(gain))))
+    terms = _each(signal, lambda t: scaled(as_op(t), _by_row(gain, _outputs(t))))
     bias = None if signal.bias is None else signal.bias * gain
     if shift is not None:
         bias = shift if bias is None else bias + shift
@@ -102,6 +96,23 @@ def scale(signal: Signal, gain: Floats, shift: Floats | None = None) -> Signal:
 def shifted(signal: Signal, shift: Floats) -> Signal:
     """signal + shift, per channel."""
     return replace(signal, bias=shift if signal.bias is None else signal.bias + shift)
+
+
+def _by_row(gain: Floats, rows: int) -> Floats:
+    """One gain for each row of an op, which is one of a matrix's neurons, or a convolution's channel.
+
+    A matrix onto a grid has a row for every position of a channel; a channel of a flattened convolution has one gain
+    where all its positions do, as where neurons charge by a fraction of their input.
+    """
+    if rows % len(gain) == 0:
+        return gain.repeat(rows // len(gain))
+    each = gain.reshape(rows, -1)
+    if (each != each[:, :1]).any():
+        raise UnsupportedModel(
+            f"normalises {len(gain)} flattened features of a convolution; put a BatchNorm2d before the flatten instead"
+        )
+    per_channel: Floats = each[:, 0]
+    return per_channel
 
 
 def _each(signal: Signal, op: Callable[[Term], Op]) -> tuple[Term, ...]:

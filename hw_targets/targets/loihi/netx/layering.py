@@ -77,6 +77,11 @@ def each_netx_layer(network: ChipNetwork) -> Iterator[NetxLayer]:
     stacks: list[tuple[Population, ...]] = []
     for number in range(max(numbers.values()) + 1):
         stacks.append(tuple(p for p in network.populations if numbers[p.name] == number))
+    if unfed := [p.name for p in stacks[0] if not p.is_input]:
+        raise UnsupportedModel(
+            f"no synapses lead to {', '.join(unfed)}, and netx has only layers that the one before feeds; leave neurons"
+            " that fire from their bias alone out, or feed them through synapses of weight 0"
+        )
     flat = len(network.inputs[0].shape) == 1
     for before, here in pairwise(stacks):
         layer = _layer(network, before, here, flat=flat)
@@ -87,7 +92,10 @@ def each_netx_layer(network: ChipNetwork) -> Iterator[NetxLayer]:
 def _layer(
     network: ChipNetwork, before: tuple[Population, ...], here: tuple[Population, ...], *, flat: bool
 ) -> NetxLayer:
-    """`flat`: the layer before is a vector in netx, so that a convolution of it is written as its matrix."""
+    """`flat`: the layer before is a vector in netx.
+
+    A convolution of a vector, or beside a matrix, is written as a matrix.
+    """
     names = ", ".join(p.name for p in here)
     neurons = {_netx_neuron(p) for p in here}
     if len(neurons) != 1:
@@ -99,10 +107,7 @@ def _layer(
     incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
     if any(s.immediate for s in incoming):
         return _entry_layer(here, incoming, neurons.pop())
-    convolutions = [s.op.is_spatial for s in incoming]
-    if not incoming or any(convolutions) != all(convolutions):
-        raise UnsupportedModel(f"{names} share a netx layer but are not all convolutions or all dense layers")
-    if flat or not all(convolutions):
+    if flat or not all(s.op.is_spatial for s in incoming):
         weight, recurrent, delay = matrices(network, before, here)
         bias = stacked_bias(tuple(as_vector(p) for p in here))
         return NetxLayer(here, weight, bias, neurons.pop(), (len(weight),), recurrent=recurrent, delay=delay)

@@ -39,12 +39,12 @@ def _weight(network: ChipNetwork, before: tuple[Population, ...], here: tuple[Po
     rows, columns = offsets(here, whole=True), offsets(before, whole=True)
     incoming = [s for p in here for s in network.incoming(p.name) if not s.is_recurrent]
     size = (sum(p.size for p in here), sum(p.size for p in before))
-    if any(s.op.is_spatial for s in incoming) and size[0] * size[1] > LARGEST_MATRIX:
+    if (spatial := [s.target for s in incoming if s.op.is_spatial]) and size[0] * size[1] > LARGEST_MATRIX:
         raise UnsupportedModel(
-            f"{names}: in netx {', '.join(p.name for p in before)} is a vector, since a matrix feeds it (such as that"
-            " of a transposed convolution with a stride), so that a convolution of it must be a matrix, too, which has"
+            f"{', '.join(spatial)}: in netx a convolution beside a dense layer, or of a vector such as a transposed"
+            f" convolution with a stride gives, is a matrix; {names} of {', '.join(p.name for p in before)} has"
             f" {size[0] * size[1]:,} numbers, more than {LARGEST_MATRIX:,}; use fewer channels or a smaller grid, or"
-            " transposed convolutions with a stride of 1"
+            " convolutions alone, transposed ones with a stride of 1"
         )
     weight = zeros(size, [s.op for s in incoming])
     for s in incoming:
@@ -90,9 +90,12 @@ def _check_loaded(weight: Integers, recurrent: Integers | None, delay: Integers 
     if recurrent is None and int(weight.min()) < 0 < int(weight.max()):
         return  # both signs and within 8 bits: shifted left within them, nothing cut, and shifted back
     parts = [part.astype(np.int64) for part in (weight, recurrent) if part is not None]
-    stored = stored_by_netx(*parts)
     keeps_shift = recurrent is not None and delay is not None
-    loaded = [s.mantissa if keeps_shift else s.effective for s in stored]
+    try:
+        stored = stored_by_netx(*parts)
+        loaded = [s.mantissa if keeps_shift else s.effective for s in stored]
+    except QuantizationError as error:
+        raise QuantizationError(f"the dense layer {names}: {error}") from error
     if any((mine != theirs).any() for mine, theirs in zip(parts, loaded, strict=True)):
         raise QuantizationError(
             f"Lava would run the weights of {names} with other values: it "

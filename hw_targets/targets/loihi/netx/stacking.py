@@ -26,7 +26,7 @@ def check_weights(weight: Integers, names: str) -> None:
     if not (small or one_sign or (low >= -256 and high <= 254 and not (weight % 2).any())):
         raise QuantizationError(
             f"the weights of {names} span {low} … {high}, 8 bits hold -128 … 127, or even integers -256 … 254;"
-            " quantize the network with this package's quantize()"
+            ' quantize(..., for_format="netx") keeps to that, parallel synapses together'
         )
 
 

@@ -29,6 +29,9 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "unequal kernel, stride, padding, dilation": lambda: classifier(
         layer.Conv2d(2, 3, (2, 3), stride=(1, 2), padding=(1, 2), dilation=(2, 1)), features=3 * 6 * 4
     ),
+    "a flatten before neurons that charge by a fraction": lambda: nn.Sequential(
+        conv(2, 3), layer.Flatten(), neuron.LIFNode(v_threshold=0.1, step_mode="m"), layer.Linear(108, 3)
+    ),
     "padding same": lambda: classifier(layer.Conv2d(2, 3, 3, padding="same", dilation=2), features=108),
     "padding valid": lambda: classifier(layer.Conv2d(2, 3, 3, padding="valid"), features=48),
     "depthwise then pointwise": lambda: nn.Sequential(

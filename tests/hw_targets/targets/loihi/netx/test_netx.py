@@ -431,26 +431,6 @@ def test_different_grids_in_one_layer_are_refused_by_name(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_a_convolution_beside_a_dense_layer_is_refused_by_name() -> None:
-    rng = np.random.default_rng(0)
-    network = ChipNetwork(
-        (
-            Population("in", (1, 2, 2), SpikeInput()),
-            Population("a", (1, 2, 2), CubaLIF(5)),
-            Population("b", (4,), CubaLIF(5)),
-            Population("out", (2,), Accumulator()),
-        ),
-        (
-            Synapses("in", "a", Conv2d(ints(rng, 1, 1, 1, 1))),
-            Synapses("in", "b", Dense(ints(rng, 4, 4))),
-            Synapses("a", "out", Dense(ints(rng, 2, 4))),
-            Synapses("b", "out", Dense(ints(rng, 2, 4))),
-        ),
-    )
-    with pytest.raises(UnsupportedModel, match="a, b share a netx layer"):
-        netx_layers(network)
-
-
 def test_an_existing_file_is_left_untouched(tmp_path: Path) -> None:
     path = tmp_path / "model.net"
     path.write_bytes(b"somebody's work")
