@@ -5,16 +5,13 @@ A synaptic operation is one spike crossing one non-zero synapse, so a layer with
     SynOps = Σ_p s_p · fan_out_p,    fan_out_p = #{non-zero synapses that leave input position p}
 
 where an integer input s_p = k (the sum of k spikes that a SEW residual makes) is k spikes. ``fan_out`` depends on the
-weight mask and the geometry alone. It is built once per mask, so that counting costs a check that the inputs are
-spikes, one sum over time and batch, and one product: never a second convolution. All sums are sums of integers.
+weight mask and the geometry alone. It is built once per mask, so that counting a layer costs a check that the inputs
+are spikes, one sum over time and batch, and one product: never a second convolution. All sums are sums of integers.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -23,67 +20,36 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.hooks import RemovableHandle
 
-from neuroprune.frameworks import framework_of, spikes_of
-from neuroprune.synops.computed_weight import ComputedWeight, has_own_forward
-from neuroprune.synops.fan_out import FanOut
-from neuroprune.synops.feedback import Feedback
-from neuroprune.synops.spikes import POOL_LIKE, integer_sum, pool_area, version_of
+from neuroprune.frameworks import framework_of
+from neuroprune.synops.fan_out import Geometry
+from neuroprune.synops.known import Data, Weight
+from neuroprune.synops.names import LAYERS
+from neuroprune.synops.products import Pair
+from neuroprune.synops.result import LayerSynOps, SynOps
+from neuroprune.synops.tallies import Tallies
+from neuroprune.synops.watch import Watch
 
 __all__ = ["LayerSynOps", "SynOps", "SynOpsCounter", "count_synops"]
 
-_SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-_POOLS_KEPT = 32  # pool outputs remembered within one forward pass
-_INPUTS_KEPT = 4  # inputs whose counts are remembered for other layers that read them too
+_SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-@dataclass(frozen=True)
-class LayerSynOps:
-    """Operations of one layer, summed over every sample, time step and call.
-
-    Attributes:
-        name: qualified module name (the class name, for a model that is itself one layer).
-        kind: ``'spikes'``; ``'pooled'`` (average-pooled spikes); ``'real'`` (inputs that are negative or not integers,
-            such as a static image: counted in ``macs``); ``'mixed'`` (calls of several kinds); ``'unused'`` (no call).
-        synops: spikes times their non-zero outgoing synapses.
-        dense: the same with every weight taken as non-zero.
-        macs: multiply-accumulates of the real-valued calls: non-zero synapses reached, whatever the input values.
-        dense_macs: the same with every weight taken as non-zero.
-    """
-
-    name: str
-    kind: str
-    synops: int
-    dense: int
-    macs: int
-    dense_macs: int
-
-
-@dataclass(frozen=True)
-class SynOps:
-    """Operations of a model: ``total``, ``dense``, ``macs`` and ``dense_macs`` are the sums over ``layers``.
-
-    ``uncounted`` names the modules that own weights but are neither convolution nor linear layers (transposed
-    convolutions, RNNs, attention, ...), and layers whose own forward does not multiply with one weight of their shape:
-    their operations are in none of the numbers. A layer that computes with another weight than its ``weight``
-    (standardised, quantized) is counted with that one.
-    """
-
-    total: int
-    dense: int
-    macs: int
-    dense_macs: int
-    layers: dict[str, LayerSynOps]
-    uncounted: tuple[str, ...]
-
-
-def count_synops(model: nn.Module, inputs: Any, *, forward: Callable[[nn.Module, Any], object] | None = None) -> SynOps:
+def count_synops(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    forward: Callable[[nn.Module, Any], object] | None = None,
+    analog_input: bool = False,
+) -> SynOps:
     """Run ``model`` once without gradients, in the mode it is in, and count its synaptic operations.
 
     Args:
-        model: any module with Conv1d/2d/3d or Linear layers (subclasses included, single-step or multi-step).
-            Reset the state of its neurons first.
+        model: any module with Conv1d/2d/3d, ConvTranspose1d/2d/3d or Linear layers (subclasses included, single-step or
+            multi-step). Reset the state of its neurons first.
         inputs: handed to ``model`` as it is. Spikes, or a static image: its first layer is then listed as MACs.
         forward: called as ``forward(model, inputs)`` where ``model(inputs)`` is not how the model runs.
+        analog_input: ``inputs`` are real values, even where they happen to be 0 and 1 (black and white frames): layers
+            that read them are MACs.
 
     Returns:
         Counts summed over all samples and time steps; divide by the batch size for operations per sample.
@@ -91,7 +57,8 @@ def count_synops(model: nn.Module, inputs: Any, *, forward: Callable[[nn.Module,
     Raises:
         ValueError: the model has no layer to count, or a layer that runs has NaN weights.
     """
-    with SynOpsCounter(model) as counter, torch.no_grad():
+    with SynOpsCounter(model, analog_input=analog_input) as counter, torch.no_grad():
+        counter.given(inputs)
         if forward is None:
             model(inputs)
         else:
@@ -106,226 +73,136 @@ class SynOpsCounter:
     rebuilt when a weight is replaced or modified in place. Only edits through ``weight.data`` while a counter is in
     use escape PyTorch's version count: use a new counter after those.
 
-    An average pool has no neurons: on a chip it folds into the next layer and each spike is delivered through it, so
-    a layer fed by pool modules counts value · area, an integer. What reaches a layer as a view of a pool's output is
-    known to be pooled. For a copy of it, the areas of the latest pools are tried on inputs that are not integers.
-    ``F.avg_pool2d``, and pools whose windows have different divisors, give MACs.
+    Torch's functions are watched while the block is entered, so that it is known which tensors are spikes, through
+    views, copies, sums, products with constants (they fold into the next layer's weights), max-pools and average pools.
+    An average pool, or a mean, has no neurons: on a chip it folds into the next layer and each spike is delivered
+    through it, so a layer fed by one counts the spikes in each window. Other values are spikes where they are integers
+    ≥ 0, all of them, and real otherwise. Element-wise sums and products with constants cross no synapse.
 
     Raises:
         ValueError: the model has no layer to count.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._names: dict[nn.Module, str] = {
-            module: name or type(module).__name__
-            for name, module in model.named_modules()
-            if isinstance(module, _SYNAPSES)
-        }
+    def __init__(self, model: nn.Module, *, analog_input: bool = False) -> None:
+        """`analog_input`: what the model is given is real, even where it happens to be 0 and 1."""
+        self._model, self._analog_input = model, analog_input
+        self._all_names = {module: name or type(module).__name__ for name, module in model.named_modules()}
+        self._names = {module: name for module, name in self._all_names.items() if isinstance(module, _SYNAPSES)}
         if not self._names:
             raise ValueError(
-                f"{type(model).__name__} has no synapses to count: 0 Conv1d/2d/3d or Linear layers, at least 1 needed; "
-                "pass the module that contains the weighted layers"
+                f"{type(model).__name__} has no synapses to count: 0 Conv1d/2d/3d, ConvTranspose1d/2d/3d or Linear"
+                " layers, at least 1 needed; pass the module that contains the weighted layers"
             )
         framework = framework_of(model)
-        self._neurons = [m for m in model.modules() if framework is not None and framework.sends_spikes(m)]
-        self._pool_modules = [m for m in model.modules() if isinstance(m, POOL_LIKE)]
-        self._feedback = [Feedback(m, self._count_inputs) for m in model.modules() if Feedback.is_in(m)]
-        self._uncounted = tuple(name for name, module in model.named_modules() if _is_uncounted(module))
-        self._own_forward = {m for m in self._names if has_own_forward(m, framework)}
-        self._watching: dict[nn.Module, list[ComputedWeight]] = {m: [] for m in self._own_forward}
-        self._not_understood: set[nn.Module] = set()
-        self._maps: dict[tuple[nn.Module, tuple[int, ...], torch.device], FanOut] = {}
-        self._pools: dict[int, _Pooled] = {}
-        self._counted: deque[_Counted] = deque(maxlen=_INPUTS_KEPT)
-        self._sent: deque[tuple[weakref.ref[Tensor], int]] = deque(maxlen=_INPUTS_KEPT)
+        neurons = frozenset(m for m in model.modules() if framework is not None and framework.sends_spikes(m))
+        self._watch = Watch(neurons, frozenset(self._names), self._count)
+        self._tallies = Tallies(self._watch.known, self._names.values())
         self._handles: list[RemovableHandle] = []
+        self._refresh()
         self.reset()
 
     def reset(self) -> None:
         """Set all counts to zero; fan-out maps stay."""
-        self._tallies = {module: _Tally() for module in self._names}
-        self._spikes: dict[FanOut, tuple[nn.Module, Tensor]] = {}
+        self._tallies.reset()
+        self._watch.missed.clear()
+        self._watch.unseen.clear()
+        self._used: dict[int, Tensor] = {}
 
     def result(self) -> SynOps:
         """Counts so far, with every layer of the model listed in its order."""
-        self._settle()
-        layers = {name: self._tallies[module].layer(name) for module, name in self._names.items()}
+        layers = self._tallies.layers()
         return SynOps(
             total=sum(layer.synops for layer in layers.values()),
             dense=sum(layer.dense for layer in layers.values()),
             macs=sum(layer.macs for layer in layers.values()),
             dense_macs=sum(layer.dense_macs for layer in layers.values()),
             layers=layers,
-            uncounted=(*self._uncounted, *(n for m, n in self._names.items() if m in self._not_understood)),
+            uncounted=self._uncounted(),
         )
 
-    def _settle(self) -> None:
-        for fan_out, (layer, spikes) in self._spikes.items():
-            self._tallies[layer].add_synops(*(fan_out.counts * spikes).sum(1).tolist())
-        self._spikes.clear()
+    def given(self, inputs: Any) -> None:
+        """Say what the model is given, where it is more, or something else, than the arguments of its ``forward``."""
+        self._watch.given(inputs, analog=self._analog_input)
 
     def __enter__(self) -> SynOpsCounter:
-        self._handles.append(self._model.register_forward_pre_hook(lambda *_: self._forget_pass()))
-        plain = [m for m in self._names if m not in self._own_forward]
-        self._handles += [m.register_forward_hook(self._count, with_kwargs=True) for m in plain]
-        for module in self._own_forward:
-            self._handles.append(module.register_forward_pre_hook(self._watch))
-            self._handles.append(module.register_forward_hook(self._count_watched, with_kwargs=True, always_call=True))
-        self._handles += [m.register_forward_hook(self._remember_pool) for m in self._pool_modules]
-        self._handles += [m.register_forward_hook(self._remember_spikes) for m in self._neurons]
-        self._handles += [handle for feedback in self._feedback for handle in feedback.hooks()]
+        self._start()
+        self._refresh()
+        self._handles.append(self._model.register_forward_pre_hook(self._begin, with_kwargs=True))
+        self._handles += self._watch.hooks(self._model)
+        self._watch.__enter__()  # type: ignore[no-untyped-call]  # torch's
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watch.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]  # torch's
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._forget_pass()
+        self._start()
 
-    def _forget_pass(self) -> None:
-        self._pools.clear()
-        self._counted.clear()
-        self._sent.clear()
+    def _start(self) -> None:
+        self._watch.known.forget()
+        self._watch.inside.clear()
+        self._tallies.forget()
 
-    def _count(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-        self._count_inputs(layer, args[0] if args else next(iter(kwargs.values())))
+    def _begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._watch.given((args, kwargs), analog=self._analog_input)
 
-    def _watch(self, layer: nn.Module, _: Any) -> None:
-        mode = ComputedWeight()
-        self._watching[layer].append(mode)
-        mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
+    def _refresh(self) -> None:
+        """Which parameters there are, and whose; somebody may replace them between passes."""
+        self._owners: dict[int, str] = {id(p): "" for p in self._model.parameters()}
+        self._owners |= {id(p): name for module, name in self._names.items() for p in module.parameters()}
 
-    def _count_watched(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        mode = self._watching[layer].pop()
-        mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
-        if output is None:
-            return  # its forward failed
-        weight = mode.weight_of(layer)
-        if weight is None:
-            self._not_understood.add(layer)
-        else:
-            self._count_inputs(layer, args[0] if args else next(iter(kwargs.values())), weight)
-            if weight is not layer.weight:
-                self._settle()  # every call has a weight and a map of its own, none of which is kept
+    def _uncounted(self) -> tuple[str, ...]:
+        def is_left(module: nn.Module) -> bool:
+            own = module.parameters(recurse=False)
+            return not isinstance(module, (*_SYNAPSES, ParametrizationList)) and any(
+                p.dim() >= 2 and id(p) not in self._used for p in own
+            )
+
+        left = [module for module in self._all_names if is_left(module) or module in self._watch.unseen]
+        functions = (f"{self._named(m)} ({name})" for m, name in self._watch.missed if m not in left)
+        return (*(self._all_names[module] for module in left), *dict.fromkeys(functions))
+
+    def _named(self, module: nn.Module | None) -> str:
+        return self._all_names[self._model if module is None else module]
 
     @torch.no_grad()
-    def _count_inputs(self, layer: nn.Module, inputs: Tensor, computed: Tensor | None = None) -> None:
-        fan_out = self._fan_out(layer, inputs, computed)
-        positions = inputs.reshape(-1, fan_out.counts.shape[1])  # (T·N, positions)
-        counts, kind = self._spike_counts_once(inputs, positions)
-        if counts is None:
-            self._tallies[layer].add_macs(*(len(positions) * total for total in fan_out.totals))
+    def _count(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Count one product, under the name of the layer that computes it or owns its weight."""
+        watch, pair = self._watch, Pair.of_call(name, func, args, kwargs)
+        if pair is None:
+            watch.miss(name)
+            return
+        left, right = watch.known.of(pair.left), watch.known.of(pair.right)
+        weight = next((m for m in (right, left) if isinstance(m, Weight)), None)
+        if not watch.inside and not self._is_own(weight):
+            return
+        if isinstance(left, Data) and isinstance(right, Data):
+            self._tallies.add_data(self._owner(name, None), pair)
+        elif name in LAYERS and pair.right.dim() >= 2:
+            geometry = Geometry.of_call(name, pair.right, args, kwargs)
+            self._tallies.add_layer(self._owner(name, weight), pair, geometry)
+        elif name in LAYERS or isinstance(left, Data) or isinstance(right, Data):
+            data_left = name in LAYERS or isinstance(left, Data)
+            self._tallies.add_weighted(self._owner(name, weight), pair, data_left=data_left)
         else:
-            self._tallies[layer].kinds.add(kind)
-            before = self._spikes.get(fan_out)
-            self._spikes[fan_out] = (layer, counts if before is None else before[1] + counts)
+            if weight is not None and (left is None or right is None):
+                watch.miss(name)  # either a weight is made up, or of what meets it nothing is known
+            return
+        self._used |= {} if weight is None else {id(p): p for p in weight.parameters}
 
-    def _spike_counts_once(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor | None, str]:
-        """`_spike_counts`, shared by layers that read the very same tensor, as a block's branches do."""
-        for counted in self._counted:
-            if counted.of() is inputs and counted.version == version_of(inputs):
-                return counted.result
-        result = self._spike_counts(inputs, positions)
-        if not inputs.is_inference():  # those cannot tell whether they were written to
-            self._counted.append(_Counted(weakref.ref(inputs), version_of(inputs), result))
-        return result
+    def _is_own(self, weight: Weight | None) -> bool:
+        """Whether a weight is made of the model's parameters."""
+        if weight is not None and not all(id(p) in self._owners for p in weight.parameters):
+            self._refresh()
+        return weight is not None and any(id(p) in self._owners for p in weight.parameters)
 
-    def _spike_counts(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor | None, str]:
-        """Spikes per position (int64), or None where the inputs are not spikes, and the kind of the layer."""
-        pooled = self._pooled(inputs)
-        if pooled is not None:
-            counts = integer_sum(positions, pooled.area) if pooled.area else None
-            return counts, "real" if counts is None else "pooled"
-        counts = integer_sum(positions, 1, known=self._is_sent(inputs))
-        if counts is not None:
-            return counts, "spikes"
-        for area in dict.fromkeys(pool.area for pool in reversed(self._pools.values()) if pool.area):
-            counts = integer_sum(positions, area)
-            if counts is not None:
-                return counts, "pooled"
-        return None, "real"
-
-    def _is_sent(self, x: Tensor) -> bool:
-        """Whether x is what neurons sent, untouched since: spikes by definition, which need no check."""
-        return any(sent() is x and version == version_of(x) for sent, version in self._sent)
-
-    def _remember_spikes(self, _neuron: nn.Module, _args: Any, output: Any) -> None:
-        spikes = spikes_of(output)
-        if not spikes.is_inference():
-            self._sent.append((weakref.ref(spikes), version_of(spikes)))
-
-    def _pooled(self, x: Tensor) -> _Pooled | None:
-        """The pool whose output x is, or is a view of; a pool output modified in place is one no longer."""
-        pooled = self._pools.get(x.untyped_storage().data_ptr())
-        return pooled if pooled is not None and pooled.version == version_of(x) else None
-
-    def _remember_pool(self, pool: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        before = self._pooled(args[0])
-        area = (before.area if before else 1) * pool_area(pool, args[0], output)
-        if area != 1:
-            self._pools[output.untyped_storage().data_ptr()] = _Pooled(output, version_of(output), area)
-        if len(self._pools) > _POOLS_KEPT:
-            del self._pools[next(iter(self._pools))]
-
-    def _fan_out(self, layer: nn.Module, inputs: Tensor, computed: Tensor | None = None) -> FanOut:
-        own: Any = layer.weight
-        weight: Tensor = own if computed is None else computed
-        shape = inputs.shape[1 - weight.dim() :]
-        if inputs.dim() == 3 and weight.dim() == 5:  # slayer's synapses are Conv3d and take features (N, F, T) too
-            shape = torch.Size((inputs.shape[1], 1, 1, inputs.shape[2]))
-        key = (layer, shape, inputs.device)
-        known = self._maps.get(key)
-        if known is None or not known.holds_for(weight):
-            known = self._maps[key] = FanOut.of(layer, self._names[layer], weight, key[1], inputs.device)
-        return known
-
-
-@dataclass
-class _Tally:
-    """Running counts of one layer."""
-
-    synops: int = 0
-    dense: int = 0
-    macs: int = 0
-    dense_macs: int = 0
-    kinds: set[str] = field(default_factory=set)
-
-    def add_synops(self, synops: int, dense: int) -> None:
-        self.synops += synops
-        self.dense += dense
-
-    def add_macs(self, macs: int, dense: int) -> None:
-        self.macs += macs
-        self.dense_macs += dense
-        self.kinds.add("real")
-
-    def layer(self, name: str) -> LayerSynOps:
-        kind = "mixed" if len(self.kinds) > 1 else next(iter(self.kinds), "unused")
-        return LayerSynOps(name, kind, self.synops, self.dense, self.macs, self.dense_macs)
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """A layer's input (not kept alive), its version then, and what was counted in it."""
-
-    of: weakref.ref[Tensor]
-    version: int
-    result: tuple[Tensor | None, str]
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    """A pool's output, and the number that makes its values integers (0: several divisors). Keeps its storage alive."""
-
-    output: Tensor
-    version: int
-    area: int
-
-
-def _is_uncounted(module: nn.Module) -> bool:
-    if isinstance(module, (*_SYNAPSES, ParametrizationList)):
-        return False
-    return any(p.dim() >= 2 for p in module.parameters(recurse=False))
+    def _owner(self, function: str, weight: Weight | None) -> str:
+        """The layer that runs, or the one that owns the weight; else the module that runs, and the function."""
+        module = self._watch.inside[-1][0] if self._watch.inside else None
+        owners = [self._owners.get(id(p), "") for p in weight.parameters] if weight and self._is_own(weight) else []
+        if module in self._names:
+            return self._names[module]
+        return next(filter(None, owners), "") or f"{self._named(module)} ({function})"

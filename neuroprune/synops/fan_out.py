@@ -1,4 +1,4 @@
-"""How many synapses leave each input position of a layer."""
+"""How many synapses leave each input position of a linear layer or a convolution."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from neuroprune.synops.spikes import BLOCK, version_of
+from neuroprune.synops.known import version_of
+from neuroprune.synops.spikes import BLOCK
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +32,48 @@ class FanOut:
         return same and version_of(weight) == self.version
 
     @classmethod
-    def of(cls, layer: nn.Module, name: str, weight: Tensor, shape: tuple[int, ...], device: torch.device) -> FanOut:
-        """Build from the layer's geometry and its inputs' trailing ``shape``: (C_in, *spatial), or (F_in,)."""
-        taps = _taps(weight.detach(), getattr(layer, "groups", 1), name)
+    def of(cls, geometry: Geometry, name: str, weight: Tensor, shape: tuple[int, ...], device: torch.device) -> FanOut:
+        """Build from a product's geometry and its inputs' trailing ``shape``: (C_in, *spatial), or (F_in,)."""
+        taps = _taps(weight.detach(), geometry.groups, name)
         for axis, size in enumerate(shape[1:]):  # contracts the first kernel axis left, appends its spatial axis
-            taps = torch.tensordot(taps, _axis(layer, axis, size), dims=([2], [0]))
+            taps = torch.tensordot(taps, geometry.reach(axis, size, weight.shape[2 + axis]), dims=([2], [0]))
         counts = taps.reshape(2, -1).round().long()
         return cls(counts.to(device), counts.sum(1).tolist(), weight, weight.detach(), version_of(weight))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution's kernel lies on its input: an entry for each spatial axis, none for a linear layer."""
+
+    stride: tuple[int, ...] = ()
+    padding: tuple[tuple[int, int], ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+
+    @classmethod
+    def of_call(cls, name: str, weight: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Geometry:
+        """That of a call of ``F.linear``, ``F.conv1d``, ``F.conv2d`` or ``F.conv3d``."""
+        if name == "linear":
+            return cls()
+        given = {**dict(zip(("stride", "padding", "dilation", "groups"), args[3:], strict=False)), **kwargs}
+        axes = weight.dim() - 2
+        dilation = _each(given.get("dilation", 1), axes)
+        padding = given.get("padding", 0)
+        if padding == "same":
+            spans = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+            around = tuple((span // 2, span - span // 2) for span in spans)
+        else:
+            around = tuple((p, p) for p in _each(0 if padding == "valid" else padding, axes))
+        return cls(_each(given.get("stride", 1), axes), around, dilation, int(given.get("groups", 1)))
+
+    def reach(self, axis: int, size: int, kernel: int) -> Tensor:
+        """How often tap k of one spatial axis reads input position i, (kernel, size) float64 on the CPU."""
+        return _reach(size, kernel, self.stride[axis], self.dilation[axis], self.padding[axis])
+
+
+def _each(value: Any, axes: int) -> tuple[int, ...]:
+    values = tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else (int(value),)
+    return values * axes if len(values) == 1 else values
 
 
 def _taps(weight: Tensor, groups: int, name: str) -> Tensor:
@@ -57,25 +93,10 @@ def _taps(weight: Tensor, groups: int, name: str) -> Tensor:
     return torch.stack([alive, dense]).flatten(1, 2).cpu().double()
 
 
-def _axis(layer: Any, axis: int, size: int) -> Tensor:
-    """``_reach`` of one spatial axis of a convolution whose input has ``size`` positions along it."""
-    kernel, stride, dilation = (int(v[axis]) for v in (layer.kernel_size, layer.stride, layer.dilation))
-    span = dilation * (kernel - 1)
-    if layer.padding == "same":
-        pad = (span // 2, span - span // 2)
-    else:
-        pad = (0, 0) if layer.padding == "valid" else (int(layer.padding[axis]),) * 2
-    return _reach(size, kernel, stride, dilation, pad, layer.padding_mode)
-
-
 @lru_cache(maxsize=64)
-def _reach(size: int, kernel: int, stride: int, dilation: int, pad: tuple[int, int], mode: str) -> Tensor:
-    """How often kernel tap k reads input position i, (kernel, size) float64 on the CPU.
-
-    Padding with zeros reads no position; the other padding modes read some of them more than once.
-    """
-    index = torch.arange(size, dtype=torch.float64, device="cpu")[None, None]
-    padded = F.pad(index, pad, value=-1.0) if mode == "zeros" else F.pad(index, pad, mode)
-    read = padded[0, 0].unfold(0, dilation * (kernel - 1) + 1, stride)[:, ::dilation].T.long()
+def _reach(size: int, kernel: int, stride: int, dilation: int, pad: tuple[int, int]) -> Tensor:
+    """How often kernel tap k reads input position i, (kernel, size) float64 on the CPU; padding reads none."""
+    index = torch.arange(size, dtype=torch.float64, device="cpu")
+    read = F.pad(index, pad, value=-1.0).unfold(0, dilation * (kernel - 1) + 1, stride)[:, ::dilation].T.long()
     reach = torch.zeros(kernel, size + 1, dtype=torch.float64, device="cpu")  # column 0 collects the zero padding
     return reach.scatter_add_(1, read + 1, torch.ones_like(read, dtype=torch.float64))[:, 1:]

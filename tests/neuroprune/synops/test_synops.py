@@ -7,8 +7,10 @@ from dataclasses import fields
 from math import prod
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spikingjelly.activation_based import neuron, surrogate
@@ -230,12 +232,79 @@ def test_pooled_spikes_are_recognised_in_a_copy() -> None:
     assert count_synops(net, x).total == slow_synops_linear(rows, net.fc.weight.detach().numpy())
 
 
-@pytest.mark.parametrize("pool", [nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.AdaptiveAvgPool2d(3)])
-def test_pools_with_several_divisors_are_macs_and_never_a_guess(pool: nn.Module) -> None:
-    counted = count_synops(CopyThenFc(pool), spikes(2, 1, 5, 5, rate=0.5))
-    assert (counted.total, counted.layers["fc"].kind) == (0, "real")
-    view = nn.Sequential(pool, nn.Flatten(), nn.Linear(9, 4))
-    assert count_synops(view, torch.ones(2, 1, 5, 5)).layers["2"].kind == "real"
+def windows(pool: Any, size: int) -> list[range]:
+    """Positions inside each window of one axis, from the pools' definitions."""
+    if isinstance(pool, nn.AdaptiveAvgPool2d):
+        outputs = int(pool.output_size)  # type: ignore[arg-type]
+        return [range(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
+    inside = []
+    for start in range(-pool.padding, size + pool.padding, pool.stride):
+        last = start + pool.kernel_size
+        if last <= size + pool.padding or (pool.ceil_mode and start < size):
+            inside.append(range(max(start, 0), min(last, size)))
+    return inside
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.AdaptiveAvgPool2d(3),
+        nn.AvgPool2d(3, 2, 1, divisor_override=2),
+    ],
+)
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_windows_with_a_divisor_each_deliver_their_spikes(pool: nn.Module, rate: float) -> None:
+    x, net = spikes(2, 1, 5, 5, rate=rate), CopyThenFc(pool)
+    one = windows(pool, 5)
+    rows = [
+        [sum(float(sample[0, y, c]) for y in rows for c in columns) for rows in one for columns in one] for sample in x
+    ]
+    counted = count_synops(net, x)
+    assert counted.total == slow_synops_linear(np.array(rows), net.fc.weight.detach().numpy()) > 0
+    assert counted.layers["fc"].kind == "pooled"
+
+
+@pytest.mark.parametrize(
+    ("pool", "area"),
+    [
+        (lambda x: F.avg_pool2d(x, 7), 49),
+        (lambda x: F.adaptive_avg_pool2d(x, 3), 49),
+        (lambda x: F.avg_pool1d(x.flatten(2), 49), 49),
+        (lambda x: x.unflatten(3, (3, 7)).mean(4)[:, :, ::7], 7),
+    ],
+)
+def test_pools_by_functions_are_pools(pool: Callable[[Tensor], Tensor], area: int) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = pruned(nn.Linear(9, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.fc(pool(x).flatten(1))
+            return out
+
+    net, x = Pooled(), spikes(2, 1, 21, 21)
+    rows = (pool(x.double()) * area).round().flatten(1).numpy()
+    assert count_synops(net, x).total == slow_synops_linear(rows, net.fc.weight.detach().numpy()) > 0
+
+
+def test_real_frames_are_never_pooled_spikes_of_an_earlier_step() -> None:
+    """A frame of quarters, after a pool of four in the step before."""
+
+    class TwoWays(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.fc = nn.AvgPool2d(2), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.fc((self.pool(x) if x.shape[-1] == 4 else x).flatten(1))
+            return out
+
+    net, frames = TwoWays(), [spikes(2, 1, 4, 4), torch.full((2, 1, 2, 2), 0.75)]
+    counted = count_synops(net, frames, forward=lambda model, steps: [model(x) for x in steps])
+    assert (counted.total, counted.macs) == (3 * int(frames[0].sum()), 3 * 8)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -362,7 +431,7 @@ def test_results_are_python_integers_and_sum_over_layers() -> None:
 
 
 def test_unused_layers_are_zero_and_other_weighted_modules_are_named() -> None:
-    net = nn.ModuleDict({"a": nn.Linear(3, 2), "idle": nn.Linear(3, 2), "up": nn.ConvTranspose1d(1, 1, 3)})
+    net = nn.ModuleDict({"a": nn.Linear(3, 2), "idle": nn.Linear(3, 2), "up": nn.GRU(1, 1)})
     counted = count_synops(net, torch.ones(1, 3), forward=lambda model, x: model["a"](x))  # type: ignore[index]
     assert (counted.layers["idle"].kind, counted.layers["idle"].synops) == ("unused", 0)
     assert counted.total == 6
@@ -379,7 +448,9 @@ def test_layer_called_by_keyword_on_both_spikes_and_reals_is_mixed() -> None:
 
 
 def test_a_model_without_synapses_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Sequential .*: 0 Conv1d/2d/3d or Linear layers, at least 1 needed; pass"):
+    with pytest.raises(
+        ValueError, match=r"Sequential .*: 0 Conv1d/2d/3d, Conv.*or Linear layers, at least 1 needed; pass"
+    ):
         count_synops(nn.Sequential(nn.ReLU()), torch.ones(1))
 
 
@@ -410,7 +481,7 @@ def test_what_neurons_sent_is_trusted_only_while_nobody_wrote_to_it() -> None:
         def forward(self, x: Tensor) -> Tensor:
             spikes: Tensor = self.sn(x)
             if self.write:
-                spikes.mul_(0.5)
+                spikes.sub_(0.5)
             out: Tensor = self.fc(spikes)
             return out
 
@@ -418,6 +489,63 @@ def test_what_neurons_sent_is_trusted_only_while_nobody_wrote_to_it() -> None:
     assert count_synops(Written(write=False), x).total == 3 * 3
     written = count_synops(Written(write=True), x)
     assert (written.total, written.macs) == (0, 4 * 3)
+
+
+@pytest.mark.parametrize("way", range(6))
+def test_spikes_times_a_constant_are_spikes(way: int) -> None:
+    """Whatever the constant, it folds into the weights of the layer behind; where it is zero nothing arrives."""
+    gains = torch.tensor([0.3, -1.5, 0.0, 2.0])
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sn, self.fc = neuron.IFNode(step_mode="m"), pruned(nn.Linear(4, 3))
+            self.gain = nn.Parameter(torch.tensor(0.7))
+
+        def forward(self, x: Tensor) -> Tensor:
+            s: Tensor = self.sn(x)
+            scaled = [
+                lambda: s * 0.7,
+                lambda: s / 3,
+                lambda: self.gain * s,
+                lambda: s.clone().mul_(0.7),
+                lambda: (s + s) * 0.7 + s * 0.1,
+                lambda: torch.cat([s[..., :2] * 0.5, s[..., 2:]], -1),
+            ][way]()
+            out: Tensor = self.fc(scaled * gains)
+            return out
+
+    net, x = Scaled(), torch.rand(6, 5, 4, generator=torch.Generator().manual_seed(3))
+    sent = neuron.IFNode(step_mode="m")(x) * (gains != 0) * (3 if way == 4 else 1)
+    counted = count_synops(net, x)
+    assert counted.total == slow_synops_linear(sent.flatten(0, 1).numpy(), net.fc.weight.detach().numpy()) > 0
+    assert (counted.macs, counted.layers["fc"].kind, counted.uncounted) == (0, "spikes", ())
+
+
+def test_spikes_times_what_depends_on_data_are_real() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sn, self.gate, self.fc = neuron.IFNode(), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.fc(self.sn(x) * torch.sigmoid(self.gate(x)))
+            return out
+
+    counted = count_synops(Gated(), torch.full((2, 4), 1.5))
+    assert (counted.total, counted.layers["fc"].macs) == (0, 2 * 4 * 3)
+
+
+def test_what_a_layer_of_black_and_white_frames_does_is_for_the_user_to_say() -> None:
+    net = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 3), neuron.IFNode(), nn.Linear(3, 2))
+    x = spikes(2, 1, 4, 4)
+    assert count_synops(net, x).layers["2"].kind == "pooled"
+    net[3].reset()  # type: ignore[operator]
+    analog = count_synops(net, x, analog_input=True)
+    assert (analog.layers["2"].kind, analog.layers["4"].kind) == ("real", "spikes")
+    assert analog.layers["2"].macs == 2 * 4 * 3
+    steps = count_synops(net, torch.stack([x, x]), forward=lambda m, xs: [m(y) for y in xs], analog_input=True)
+    assert steps.layers["2"].macs == 2 * 2 * 4 * 3
 
 
 def test_a_surrogate_that_replaces_the_step_sends_no_spikes() -> None:

@@ -1,0 +1,137 @@
+"""What a model does while it runs: its functions, seen one by one, and the modules that call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from neuroprune.frameworks import spikes_of
+from neuroprune.synops.call import Call
+from neuroprune.synops.following import follow, is_missed, together
+from neuroprune.synops.known import Data, Known, Weight
+from neuroprune.synops.names import ATTRIBUTES, LAYERS, PRODUCTS
+from neuroprune.synops.writing import before_writing
+
+#: A module that runs, and how many products had been counted when it started.
+Frame = tuple[nn.Module, int]
+
+
+class Watch(TorchFunctionMode):
+    """Follows spikes through the functions of a model, and reports each product.
+
+    Attributes:
+        known: what is known of its tensors.
+        inside: the modules that run, the innermost last.
+        missed: functions that multiply in a way that is not counted, and the module that called them.
+        unseen: layers that ran, but computed no product that was seen.
+    """
+
+    def __init__(
+        self,
+        neurons: frozenset[nn.Module],
+        layers: frozenset[nn.Module],
+        product: Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None],
+    ) -> None:
+        """Modules, and who is told of every product.
+
+        Args:
+            neurons: whose output is spikes by definition.
+            layers: modules that should compute a product.
+            product: called with the name of a function, the function, and its arguments.
+        """
+        super().__init__()
+        self.known = Known()
+        self.inside: list[Frame] = []
+        self.missed: dict[tuple[nn.Module | None, str], None] = {}
+        self.unseen: dict[nn.Module, None] = {}
+        self._products = 0
+        self._neurons, self._layers, self._product = neurons, layers, product
+        self._sending = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        is_product = name in PRODUCTS
+        if name in ATTRIBUTES or (self._sending and not is_product):
+            return func(*args, **given)
+        marks = [
+            m for t in _tensors((*args, *given.values()) if given else args) if (m := self.known.of(t)) is not None
+        ]
+        if not marks and not is_product:
+            return func(*args, **given)
+        before = before_writing(name, args, self.known)
+        result = func(*args, **given)
+        results = tuple(_tensors((args[0] if name == "__setitem__" else result,)))
+        if is_product:
+            self._products += 1
+            self._product(name, func, args, given)
+            weights = [m for m in marks if isinstance(m, Weight)]
+            for x in results:
+                prepared = len(weights) == len(marks) > 0 and name not in LAYERS
+                self.known.set(x, together(weights) if prepared else Data())
+            return result
+        call = Call(name, func, args, given, results, self.known, before)
+        if is_missed(call, marks):
+            self.miss(name)
+        if results:
+            if name == "__setitem__" or (name[-1] == "_" and name[-2] != "_") or "out" in given:
+                self.known.written(results[0])
+            follow(call, marks)
+        return result
+
+    def hooks(self, model: nn.Module) -> Iterator[RemovableHandle]:
+        """Registers what keeps `inside`, on every module of a model."""
+        for module in model.modules():
+            yield module.register_forward_pre_hook(self._enter)
+            yield module.register_forward_hook(self._leave, always_call=True)
+
+    def miss(self, name: str) -> None:
+        """Note a function that multiplies in a way that is not counted."""
+        self.missed[self.inside[-1][0] if self.inside else None, name] = None
+
+    def given(self, inputs: Any, *, analog: bool) -> None:
+        """Note what a model is given: tensors, in whatever they are packed."""
+        for x in _tensors((inputs,)):
+            mark = self.known.of(x)
+            if not isinstance(mark, Data) or (analog and not mark.is_spikes):
+                self.known.set(x, Data(analog=analog))
+
+    def _enter(self, module: nn.Module, _: Any) -> None:
+        self.inside.append((module, self._products))
+        self._sending += module in self._neurons
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        while self.inside:
+            last, before = self.inside.pop()
+            if last is module:
+                break
+        else:
+            before = -1
+        if module in self._layers and before == self._products and output is not None:
+            self.unseen[module] = None
+        if module in self._neurons:
+            self._sending -= 1
+            if output is not None:
+                self.known.set(spikes_of(output), Data(is_spikes=True))
+        elif not self._sending:
+            for x in _tensors((output,)):
+                if not self.known.has(x) and any(self.known.data(a) is not None for a in _tensors(args)):
+                    self.known.set(x, Data())  # computed where no function of torch was called
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
