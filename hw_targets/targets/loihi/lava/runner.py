@@ -47,7 +47,9 @@ def _run(
     shown = np.zeros((total, *frames.shape[1:]), np.int32)
     shown[: len(frames)] = frames
     resets = {"reset_interval": interval, "reset_offset": offset} if interval else {}
-    net = lava.Network(path, input_message_bits=_message_bits(path), **resets)
+    # Of a file without an input block Lava must be told; a block's shape stands above it.
+    grid = frames.shape[:0:-1] if frames.ndim == 4 else None
+    net = lava.Network(path, input_message_bits=_message_bits(path), input_shape=grid, **resets)
     entry = net.inp
     if hasattr(net.in_layer, "transform"):
         # An input layer's neurons have no input port: the caller scales the input and writes it to their bias, which

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from hw_targets.targets.loihi.lava.check import LavaJob
 from hw_targets.targets.loihi.netx.weights import stored_by_netx
 from hw_targets.targets.loihi.neuron import CubaLIF
 from tests.builders.chains import frames_of, random_chain
-from tests.builders.lava import LavaProcess, lava_module
+from tests.builders.lava import CI, LavaProcess, lava_module
 from tests.builders.quantized import sew
 
 Array = NDArray[Any]
@@ -90,6 +91,11 @@ def unusual(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
             [dense(some(0, 4, 5)), dense(some(3, 3, 4), neuron=None, bias=np.array([3]))],
             {},
         ),
+        "a convolution, no input layer": (
+            [conv(kernel, (2, 3, 2)), dict(FLATTEN), dense(some(3, 4, 12))],
+            {"input_shape": (1, 4, 3)},
+        ),
+        "a matrix of a grid, no input layer": ([dense(some(3, 4, 6, low=-9))], {"input_shape": (1, 2, 3)}),
         "biases per neuron of a grid": ([entry(1, 3, 3), conv(kernel, (2, 2, 2), bias=by_neuron)], {}),
         "flat weights, grid shape, one delay": (
             [
@@ -293,6 +299,62 @@ def test_a_readout_is_read_as_one(tmp_path: Path) -> None:
     assert isinstance(read_netx(tmp_path / "r.net").outputs[0].neuron, Accumulator)
 
 
+# --- parts of a file, and files without an input ----------------------------------------------------------------------
+
+
+def test_lavas_own_recording_of_the_first_layers_of_a_file() -> None:
+    """N-TIDIGITS of lava-dl 0.6.0's own tests, which load it with num_layers=5: its last is of a kind nobody loads."""
+    folder = recorded("ntidigits")
+    with pytest.raises(UnsupportedModel, match=r"layer/5.*'average'.*num_layers=5 reads the layers before"):
+        read_netx(folder / "ntidigits.net", lossy=True)
+    network = read_netx(folder / "ntidigits.net", lossy=True, num_layers=5)
+    shown = np.load(folder / "input.npy").T.reshape(3000, 1, 1, 1, 64).astype(int)
+    expected = np.load(folder / "output.npy")
+    ours = emulate(network, shown, timing="netx", reset=False).chip_steps("dense4").T
+    np.testing.assert_array_equal(ours[:, :2999], expected[:, 1:3000])
+    assert expected.sum() > 20_000
+
+
+def recorded(name: str) -> Path:
+    """A folder of recordings that lava-dl's wheel carries."""
+    try:
+        found = importlib.metadata.distribution("lava-dl").locate_file(f"tests/lava/lib/dl/netx/gts/{name}")
+    except importlib.metadata.PackageNotFoundError:
+        if CI:
+            raise
+        pytest.skip("lava-dl is not installed")
+    return Path(str(found))
+
+
+def test_the_first_layers_are_those_of_the_whole_file() -> None:
+    whole = read_netx(SLAYER / "conv.net", time_steps=5)
+    inputs = frames_of(whole, 3, 0)
+    expected = emulate(whole, inputs)
+    for groups, last in ((2, "conv1"), (3, "conv2"), (4, "conv2"), (5, "dense4"), (6, "dense5")):
+        part = read_netx(SLAYER / "conv.net", time_steps=5, num_layers=groups)
+        assert part.outputs[0].name == last
+        np.testing.assert_array_equal(emulate(part, inputs).spikes[last], expected.spikes[last])
+
+
+@pytest.mark.parametrize("layers", [0, -1, 7, True, "2", 2.0])
+def test_a_number_of_layers_that_the_file_does_not_have_is_refused(layers: Any) -> None:
+    with pytest.raises(InvalidFile, match=r"num_layers is .*holds 6"):
+        read_netx(SLAYER / "conv.net", num_layers=layers)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3), (0, 2, 2), (1.0, 2, 2), (1 << 9, 1 << 9, 1 << 9), (True,)])
+def test_an_input_shape_that_is_none_is_refused(shape: Any) -> None:
+    with pytest.raises(InvalidFile, match="input_shape is"):
+        read_netx(SLAYER / "conv.net", input_shape=shape)
+
+
+def test_an_input_shape_must_be_that_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.net", entry(1, 3, 3), conv(KERNEL, (2, 2, 2)))
+    assert read_netx(path, input_shape=(1, 3, 3))["input"].shape == (1, 3, 3)
+    with pytest.raises(InvalidFile, match=r"layer/0/shape is \(1, 3, 3\), but input_shape is \(1, 4, 3\)"):
+        read_netx(path, input_shape=(1, 4, 3))
+
+
 # --- what netx makes of weights ---------------------------------------------------------------------------------------
 
 
@@ -407,7 +469,8 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], type[HardwareTargetError], str]] 
         InvalidFile,
         "flatten without a grid",
     ),
-    "conv of a vector": ([entry(4), conv(KERNEL, (2, 2, 2))], InvalidFile, "not a flat vector"),
+    "conv of nothing": ([conv(KERNEL, (2, 2, 2))], InvalidFile, r"but has nothing: pass input_shape"),
+    "conv of a vector": ([entry(4), conv(KERNEL, (2, 2, 2))], InvalidFile, "but has a flat vector"),
     "conv without input": ([conv(KERNEL, (2, 2, 2))], InvalidFile, "needs .channels, height, width. before it"),
     "wrong shape": ([entry(1, 3, 3), conv(KERNEL, (2, 3, 3))], InvalidFile, r"gives \(2, 2, 2\)"),
     "no groups": ([entry(1, 3, 3), conv(KERNEL, (2, 2, 2), groups=None)], InvalidFile, "layer/1/groups is missing"),
