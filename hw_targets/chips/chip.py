@@ -47,6 +47,9 @@ class Chip:
     input_neurons: int | None = None
     output_neurons: int | None = None
     hidden_neurons: int | None = None
+    average_fan_out: int | None = None
+    input_projection_neurons: int | None = None
+    output_projection_neurons: int | None = None
     synaptic_states_per_neuron: int | None = None
     kernel_words_per_core: tuple[int, ...] | None = None
     neuron_words_per_core: tuple[int, ...] | None = None

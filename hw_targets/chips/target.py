@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from hw_targets.chips.chip import Chip
+    from hw_targets.ir.activity import Activity
     from hw_targets.ir.dynamics import Dynamics
     from hw_targets.ir.formats import NumberFormats
-    from hw_targets.ir.network import Graph
+    from hw_targets.ir.network import Array, ChipNetwork, Graph, Network
 
 #: Writes a chip network: (network, path, overwrite=...).
 Exporter = Callable[..., Any]
@@ -63,8 +64,31 @@ class Target(Protocol):
     def exporters(self) -> Mapping[str, Exporter]:
         """By the format's name, what writes it."""
 
-    def constraints(self, file_format: str) -> FormatConstraints:
-        """What a file format of `exporters` asks of integers.
+    def integers(self, network: Network, chip: Chip, *, approximate: bool) -> ChipNetwork | None:
+        """A network in the target's integers, where it has a way of its own to find them; None: `quantization` has one.
+
+        Raises:
+            UnsupportedModel: neurons that the chip does not have; the message names them, and what to use instead.
+            QuantizationError: weights or biases that the chip's integers do not hold.
+        """
+
+    def remarks(self, network: ChipNetwork, activity: Activity, chip: Chip) -> tuple[str, ...]:
+        """What else is to be said of an activity on a chip, a sentence each."""
+
+    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> str:
+        """The judge's verdict on a network's integers for inputs as `emulate` takes them, in a sentence that names it.
+
+        Args:
+            network: with integers for the first of `exporters`, where that has constraints.
+            inputs: (N, *shape) or (T, N, *shape).
+            waiting: called now and then while the judge runs.
+
+        Raises:
+            ImportError: the judge is not installed; the message says how.
+        """
+
+    def constraints(self, file_format: str) -> FormatConstraints | None:
+        """What a file format of `exporters` asks of integers; None: nothing beyond what the chip does.
 
         Raises:
             QuantizationError: there is no such format.

@@ -24,7 +24,7 @@ from hw_targets.emulation.products import Facts, facts_of
 from hw_targets.emulation.reals import read_reals, run_reals
 from hw_targets.errors import InvalidNetwork
 from hw_targets.ir.activity import Activity, Overflow
-from hw_targets.ir.dynamics import Clock, Engine
+from hw_targets.ir.dynamics import Clock, Engine, Whole
 from hw_targets.ir.network import ChipNetwork, Network, Op, Population
 
 #: Aligned, or the name of a target's own timing.
@@ -65,6 +65,8 @@ def emulate(
         )
     if dtype not in (torch.float32, torch.float64):
         raise InvalidNetwork(f"emulate: dtype is {dtype}, expected torch.float32 or torch.float64")
+    if isinstance(network, Network) and network.in_integers:
+        network = network.as_integers()
     dynamics = network.dynamics if isinstance(network, ChipNetwork) else None
     known = ("aligned", *(() if dynamics is None else dynamics.timings))
     if timing not in known:
@@ -152,6 +154,10 @@ def _run(
     network: ChipNetwork | Network, entry: Population, shown: Tensor, dtype: torch.dtype, clock: Clock | None
 ) -> Activity:
     """All layers, each over all steps, block of samples after block; without a clock in aligned time."""
+    if isinstance(network, ChipNetwork) and network.dynamics is not None and clock is None:
+        whole = network.dynamics.whole(network)
+        if whole is not None:
+            return _run_whole(network, entry, shown, whole)
     steps_and_samples = len(shown) * shown.shape[1]
     layers = [
         _Layer(network, network[name], dtype, shown.device, clock, steps_and_samples)
@@ -174,6 +180,15 @@ def _run(
     spikes = {entry.name: shown, **{name: _joined([block[name] for block in blocks]) for name in blocks[0]}}
     lost = {layer.population.name: layer.losses.overflow() for layer in layers}
     return _activity(network, spikes, torch.cat(outputs) if outputs else None, lost, clock)
+
+
+def _run_whole(network: ChipNetwork, entry: Population, shown: Tensor, whole: Whole) -> Activity:
+    """All populations together, block of samples after block."""
+    losses = {p.name: Losses() for p in network.populations if not p.is_input}
+    size = _samples_at_once(network, shown)
+    blocks = [whole.run(shown[:, first : first + size], losses) for first in range(0, max(1, shown.shape[1]), size)]
+    spikes = {entry.name: shown, **{name: _joined([block[name] for block in blocks]) for name in blocks[0]}}
+    return _activity(network, spikes, None, {name: lost.overflow() for name, lost in losses.items()}, None)
 
 
 def _samples_at_once(network: ChipNetwork | Network, shown: Tensor) -> int:

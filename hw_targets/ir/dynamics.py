@@ -62,6 +62,18 @@ class Engine(Protocol):
         """Potentials (ends, N, F) of a readout after the steps `ends`, in the weights' unit."""
 
 
+class Whole(Protocol):
+    """All populations of a network together, ready to run any number of blocks of samples."""
+
+    def run(self, shown: Tensor, losses: Mapping[str, Losses]) -> Mapping[str, Tensor]:
+        """Spikes (T, N, *shape), whole numbers, of every population that fires, in aligned time.
+
+        Args:
+            shown: (T, N, *shape) whole numbers that the input sends.
+            losses: by population, told of states that leave their range.
+        """
+
+
 class Clock(Protocol):
     """When things happen on the chip, in a run of several samples one after the other.
 
@@ -97,11 +109,13 @@ class Dynamics(Protocol):
     Attributes:
         name: of the target.
         max_spikes: a neuron sends so many in one step at most.
+        most_input: an input channel takes so many spikes in one step at most.
         timings: names of the ways in which its chips, or what simulates them, run samples one after the other.
     """
 
     name: str
     max_spikes: int
+    most_input: int
     timings: tuple[str, ...]
 
     def refusal(self, neuron: LIF) -> str | None:
@@ -110,8 +124,15 @@ class Dynamics(Protocol):
     def lower(self, neuron: LIF, scale: float, formats: NumberFormats) -> ChipNeuron:
         """The integer neuron for a real one that is not refused; `scale` is the integer that stands for 1.0."""
 
-    def lift(self, neuron: ChipNeuron, scale: float) -> LIF:
-        """The real neuron that an integer one stands for."""
+    def lift(self, neuron: ChipNeuron, scale: float) -> LIF | ChipNeuron:
+        """The real neuron that an integer one stands for; itself where there is none."""
+
+    def whole(self, network: ChipNetwork) -> Whole | None:
+        """What runs all populations together, where a sum depends on more than its terms; None: one after the other.
+
+        Raises:
+            InvalidNetwork: a network that the chip's steps cannot run.
+        """
 
     def engine(
         self,

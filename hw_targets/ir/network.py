@@ -11,7 +11,7 @@ kernel is (out, in/groups, kH, kW) and a dense matrix (out, in), `in` being the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -146,12 +146,47 @@ class Graph:
 class Network(Graph):
     """Real-valued network; neurons are GradedInput, SpikeInput, LIF or Accumulator.
 
+    Where a model was trained in a target's integers its neurons are the target's own, and weights and biases are whole
+    numbers, in the unit of these neurons (`in_integers`).
+
     `time_steps` is T, the steps one sample lasts. `notes` says, a sentence each, where it was made to differ from the
     model it was read from; empty means nowhere.
     """
 
     time_steps: int = 1
     notes: tuple[str, ...] = ()
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether all of its neurons that fire are a target's own."""
+        firing = [p.neuron for p in self.populations if p.neuron.fires]
+        return bool(firing) and all(isinstance(neuron, ChipNeuron) for neuron in firing)
+
+    def as_integers(self) -> ChipNetwork:
+        """The same network with integers for its whole numbers, every scale 1.
+
+        Raises:
+            InvalidNetwork: neurons that are not a target's own, or weights and biases that are no whole numbers.
+        """
+        if not self.in_integers:
+            raise InvalidNetwork("as_integers: the network has real-valued neurons; quantize it for a chip")
+        populations = [replace(p, bias=None if p.bias is None else _whole(p.bias, p.name)) for p in self.populations]
+        synapses = [replace(s, op=replace(s.op, weight=_whole(s.op.weight, s.name))) for s in self.synapses]
+        scales = {p.name: p.neuron.unit_sent if p.is_input else 1.0 for p in self.populations}
+        return ChipNetwork(
+            tuple(populations), tuple(synapses), time_steps=self.time_steps, scales=scales, notes=self.notes
+        )
+
+
+def _whole(values: Array, name: str) -> Array:
+    integers = np.rint(values).astype(np.int32)
+    if not np.array_equal(integers, values):
+        off = float(np.abs(values - integers).max())
+        raise InvalidNetwork(
+            f"{name} lies up to {off:.3g} from whole numbers, but its neurons are a chip's own; read the model that was"
+            " trained in that chip's integers"
+        )
+    return integers
 
 
 @dataclass(frozen=True, eq=False, repr=False)

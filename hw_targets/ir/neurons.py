@@ -71,9 +71,16 @@ class GradedInput(Neuron):
 
 @dataclass(frozen=True)
 class SpikeInput(Neuron):
-    """Binary spikes from outside the chip."""
+    """Spikes from outside the chip, up to `most` of a channel in one step."""
+
+    most: int = 1
 
     is_input: ClassVar[bool] = True
+
+    @property
+    def most_sent(self) -> int:
+        """`most`."""
+        return self.most
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hw_targets.chips.facts import LIMITS
 from hw_targets.ir.connectivity import Ints, fan_in, fan_out
 from hw_targets.ir.network import ChipNetwork, Network
 from hw_targets.ir.ops import taps
+from hw_targets.placement.limits import hidden_synapses, projecting
 
 UNITS = {
     "input_axons_per_core": "source neurons per core",
@@ -24,6 +25,9 @@ UNITS = {
     "input_neurons": "input neurons",
     "output_neurons": "output neurons",
     "hidden_neurons": "hidden neurons in all",
+    "average_fan_out": "synapses for each hidden neuron of the chip",
+    "input_projection_neurons": "hidden neurons that hear inputs",
+    "output_projection_neurons": "hidden neurons that outputs hear",
     "destinations_per_neuron": "cores that one neuron sends to",
     "output_axons_per_core": "output axons of one neuron",
     "core_memory_bits": "bits of weights for one neuron",
@@ -31,7 +35,7 @@ UNITS = {
 """What each limit that can make a layer too large counts."""
 INPUTS = ("input_axons_per_core", "inputs_per_neuron", "synaptic_bits_per_core", "core_memory_bits")
 """Limits that a neuron's inputs fill."""
-PRUNABLE = (*INPUTS, "synapses_out_per_neuron", "destinations_per_neuron", "output_axons_per_core")
+PRUNABLE = (*INPUTS, "synapses_out_per_neuron", "average_fan_out", "destinations_per_neuron", "output_axons_per_core")
 
 
 @dataclass(frozen=True)
@@ -166,9 +170,25 @@ def _demands(
     else:
         hidden = [p for p in network.populations if not p.is_input and network.outgoing(p.name)]
         found.append(("hidden_neurons", sum(p.size for p in hidden), chip.hidden_neurons))
+        found += _shared_among_hidden(network, name, chip)
         cores = _destinations(network, name, out, chip)
         found.append(("destinations_per_neuron", cores, chip.destinations_per_neuron))
         found.append(("output_axons_per_core", cores, chip.output_axons_per_core))
+    return found
+
+
+def _shared_among_hidden(network: Network | ChipNetwork, name: str, chip: Chip) -> list[tuple[str, int, int | None]]:
+    """What all hidden neurons share, all weights non-zero."""
+    found: list[tuple[str, int, int | None]] = []
+    if chip.hidden_neurons is not None:
+        average = -(-hidden_synapses(network, count_zeros=True) // chip.hidden_neurons)
+        found.append(("average_fan_out", average, chip.average_fan_out))
+    if any(network[s.source].is_input for s in network.incoming(name)):
+        count = projecting(network, at_input=True, count_zeros=True)
+        found.append(("input_projection_neurons", count, chip.input_projection_neurons))
+    if any(network[s.target] in network.outputs for s in network.outgoing(name)):
+        count = projecting(network, at_input=False, count_zeros=True)
+        found.append(("output_projection_neurons", count, chip.output_projection_neurons))
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from hw_targets.chips.chip import Chip
 from hw_targets.errors import DoesNotFit, InvalidChip, InvalidNetwork
 from hw_targets.ir.connectivity import Ints, fan_in, fan_out
-from hw_targets.ir.network import ChipNetwork
+from hw_targets.ir.network import ChipNetwork, Graph, Population
 
 
 def check_chip(network: ChipNetwork, chip: Chip) -> None:
@@ -50,7 +50,7 @@ def check_neurons(network: ChipNetwork, chip: Chip) -> None:
         _check(chip, name, "inputs_per_neuron", heard, "prune it to a fan-in cap of {limit}")
         if not population.is_input:
             _check(chip, name, "synapses_out_per_neuron", sent, "prune the synapses it sends to {limit}")
-    hidden = [p for p in network.populations if not p.is_input and p not in network.outputs]
+    hidden = _hidden(network)
     for key, populations in (
         ("input_neurons", network.inputs),
         ("output_neurons", network.outputs),
@@ -62,6 +62,54 @@ def check_neurons(network: ChipNetwork, chip: Chip) -> None:
                 f"the network has {count} {key.replace('_', ' ')}, {count - limit} more than the {limit} of {chip.name}"
                 f" ({key}); make them fewer"
             )
+    _check_hidden(network, chip)
+
+
+def _check_hidden(network: ChipNetwork, chip: Chip) -> None:
+    """Refuse hidden neurons that send too much together, or too many that hear inputs or are heard by outputs.
+
+    Raises:
+        DoesNotFit: as `check_neurons`.
+    """
+    synapses, room = hidden_synapses(network), (chip.average_fan_out or 0) * (chip.hidden_neurons or 0)
+    if chip.average_fan_out is not None and chip.hidden_neurons is not None and synapses > room:
+        raise DoesNotFit(
+            f"the hidden neurons send to {synapses} others, {synapses - room} more than the {room} of {chip.name},"
+            f" which has {chip.average_fan_out} for each of its {chip.hidden_neurons} (average_fan_out); prune them"
+        )
+    for key, at_input in (("input_projection_neurons", True), ("output_projection_neurons", False)):
+        limit, count = getattr(chip, key), projecting(network, at_input=at_input)
+        if limit is not None and count > limit:
+            what = "hear inputs" if at_input else "are heard by outputs"
+            raise DoesNotFit(
+                f"{count} hidden neurons {what}, {count - limit} more than the {limit} of {chip.name} ({key}); narrow"
+                " that layer, or prune all such synapses of some of its neurons"
+            )
+
+
+def hidden_synapses(network: Graph, *, count_zeros: bool = False) -> int:
+    """Synapses that leave neurons which are neither inputs nor outputs; `count_zeros` as in `fan_out`."""
+    hidden = {p.name for p in _hidden(network)}
+    groups = [group for group in network.synapses if group.source in hidden]
+    return sum(int(fan_out(group, network, count_zeros=count_zeros).sum()) for group in groups)
+
+
+def projecting(network: Graph, *, at_input: bool, count_zeros: bool = False) -> int:
+    """Hidden neurons with a synapse from an input, or else with one to an output."""
+    ends, counts = network.inputs if at_input else network.outputs, 0
+    names = {p.name for p in ends}
+    for population in _hidden(network):
+        each = np.zeros(population.size, np.int64)
+        for group in network.incoming(population.name) if at_input else network.outgoing(population.name):
+            if (group.source if at_input else group.target) in names:
+                side = fan_in if at_input else fan_out
+                each += side(group, network, count_zeros=count_zeros).reshape(-1)
+        counts += int(np.count_nonzero(each))
+    return counts
+
+
+def _hidden(network: Graph) -> list[Population]:
+    return [p for p in network.populations if not p.is_input and p not in network.outputs]
 
 
 def check_destinations(destinations: Mapping[str, Ints], network: ChipNetwork, chip: Chip) -> None:

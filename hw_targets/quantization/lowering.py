@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.dynamics import Dynamics
-from hw_targets.ir.network import LIF, Accumulator, Network, Population
+from hw_targets.ir.network import LIF, Accumulator, ChipNeuron, Network, Population
 from hw_targets.passes.hard_reset import hard_reset
 from hw_targets.passes.settled_bias import settled_bias
 
@@ -33,6 +33,11 @@ def _first_refusal(network: Network, dynamics: Dynamics) -> str | None:
             return (
                 f"{population.name} reads out a potential that leaks ({_leak(neuron)}), but a chip's readout sums"
                 " without leak; end in a linear layer without neurons"
+            )
+        if isinstance(neuron, ChipNeuron) and neuron.dynamics.name != dynamics.name:
+            return (
+                f"{population.name} was trained in the integers of {neuron.dynamics.name}, and the chip is of the"
+                f" family {dynamics.name}; take a chip of the former, or train with neurons that it has"
             )
         if lif is not None and (reason := _beyond_chips(population, lif)) is not None:
             return f"{population.name} {reason}"

@@ -77,6 +77,8 @@ def quantize(
         )
     target = chip.supported("quantize")
     constraints = None if for_format is None else target.constraints(for_format)
+    if (own := target.integers(network, chip, approximate=approximate)) is not None:
+        return replace(own, chip=chip.name, file_format=for_format or "")
     network = lowered(network, target.dynamics, approximate=approximate)
     found = quantized(network, target.dynamics, target.formats(chip), calibration, scales, constraints)
     return replace(found, chip=chip.name, file_format=for_format or "")

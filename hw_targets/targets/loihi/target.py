@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_targets.chips.chip import Chip
@@ -10,8 +12,10 @@ from hw_targets.chips.target import Exporter, FormatConstraints
 from hw_targets.errors import QuantizationError
 
 if TYPE_CHECKING:
+    from hw_targets.ir.activity import Activity
     from hw_targets.ir.dynamics import Dynamics
     from hw_targets.ir.formats import NumberFormats
+    from hw_targets.ir.network import Array, ChipNetwork, Network
 
 
 class Loihi:
@@ -39,6 +43,28 @@ class Loihi:
         from hw_targets.targets.loihi.netx.writer import export_netx
 
         return {"netx": export_netx}
+
+    def integers(self, network: Network, chip: Chip, *, approximate: bool) -> ChipNetwork | None:  # noqa: ARG002
+        """None, whatever the arguments: scales are searched for, and real neurons lowered one by one."""
+        return None
+
+    def remarks(self, network: ChipNetwork, activity: Activity, chip: Chip) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing, whatever the arguments."""
+        return ()
+
+    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> str:
+        """Lava's, on a netx file."""
+        from hw_targets.targets.loihi.lava.check import compare_with_lava
+        from hw_targets.targets.loihi.netx.writer import export_netx
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.net")
+            export_netx(network, path)
+            result = compare_with_lava(network, path, inputs, waiting=waiting)
+        return (
+            f"{result.differences} differences from Lava in {result.compared} spikes of all layers,"
+            f" {result.samples} images; {result.readout_differences} in the readout"
+        )
 
     def constraints(self, file_format: str) -> FormatConstraints:
         """netx's."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hw_targets.ir.dynamics import Clock, Engine, Ints, Losses, Mask, RowCounter
+from hw_targets.ir.dynamics import Clock, Engine, Ints, Losses, Mask, RowCounter, Whole
 from hw_targets.ir.formats import NumberFormats
 from hw_targets.ir.network import ChipNetwork, Population
 from hw_targets.ir.neurons import LIF, ChipNeuron
@@ -23,7 +23,7 @@ class LoihiDynamics:
     """`CubaLIF`: one spike a step at most, a reset to zero in the step it is sent."""
 
     name = "loihi"
-    max_spikes = 1
+    max_spikes = most_input = 1
     timings: tuple[str, ...] = ("netx",)
 
     def __init__(self, neuron: type[Cuba]) -> None:
@@ -55,6 +55,10 @@ class LoihiDynamics:
         assert isinstance(neuron, Cuba)
         level = neuron.v_threshold + (0.5 / (1 << FRACTION_BITS) if neuron.has_fractions else 0.5)
         return LIF(level / scale, neuron.v_decay / UNITY, i_decay=neuron.i_decay / UNITY)
+
+    def whole(self, network: ChipNetwork) -> Whole | None:  # noqa: ARG002 - as all of Loihi's networks
+        """None: sums in 24 or 32 bits wrap around, in any order alike."""
+        return None
 
     def engine(
         self,
