@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hw_targets.targets.loihi.sanafe.writer import export_sanafe
     from hw_targets.targets.registry import available_chips, load_chip
     from hw_targets.targets.saved_placements import load_placement
+    from hw_targets.targets.xylo.files import export_xylo, read_xylo
+    from hw_targets.targets.xylo.xylosim.check import compare_with_xylosim
 
 #: Where each public name is defined.
 _HOME = {
@@ -46,11 +48,13 @@ _HOME = {
     "SpikeDifference": "frontends.torch.spike_check",
     "available_chips": "targets.registry",
     "compare_with_lava": "targets.loihi.lava.check",
+    "compare_with_xylosim": "targets.xylo.xylosim.check",
     "dequantize": "quantization.quantize",
     "emulate": "emulation.emulate",
     "estimate": "estimation",
     "export_netx": "targets.loihi.netx.writer",
     "export_sanafe": "targets.loihi.sanafe.writer",
+    "export_xylo": "targets.xylo.files",
     "from_nir": "frontends.nir.reader",
     "from_torch": "frontends.torch.from_torch",
     "insert_relays": "targets.loihi.netx.relays",
@@ -61,6 +65,7 @@ _HOME = {
     "prepare_qat": "quantization.qat",
     "quantize": "quantization.quantize",
     "read_netx": "targets.loihi.netx.reader",
+    "read_xylo": "targets.xylo.files",
     "remove_dead_neurons": "passes.dead_neurons",
     "spike_difference": "frontends.torch.spike_check",
     "to_chip": "quantization.to_chip",
@@ -79,11 +84,13 @@ __all__ = [
     "SpikeDifference",
     "available_chips",
     "compare_with_lava",
+    "compare_with_xylosim",
     "dequantize",
     "emulate",
     "estimate",
     "export_netx",
     "export_sanafe",
+    "export_xylo",
     "from_nir",
     "from_torch",
     "insert_relays",
@@ -94,6 +101,7 @@ __all__ = [
     "prepare_qat",
     "quantize",
     "read_netx",
+    "read_xylo",
     "remove_dead_neurons",
     "spike_difference",
     "to_chip",

@@ -13,6 +13,7 @@ from hw_targets.chips.chip import Chip, parse_chip
 from hw_targets.chips.target import Target
 from hw_targets.errors import InvalidChip
 from hw_targets.targets.loihi.target import LOIHI
+from hw_targets.targets.xylo.target import XYLO
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 #: Families of chips with dynamics, by the name that chip files call them.
-TARGETS: Mapping[str, Target] = {LOIHI.name: LOIHI}
+TARGETS: Mapping[str, Target] = {LOIHI.name: LOIHI, XYLO.name: XYLO}
 #: Folders of this package that hold `facts/*.toml`.
 FAMILIES = (*TARGETS, "limits_only")
 

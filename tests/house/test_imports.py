@@ -148,7 +148,7 @@ def test_torch_in_hw_targets() -> None:
         "hw_targets.targets.loihi.dynamics.",
         "hw_targets.app.",
     )
-    modules = {"hw_targets.quantization.qat"}
+    modules = {"hw_targets.quantization.qat", "hw_targets.targets.xylo.core", "hw_targets.targets.xylo.xylosim.check"}
     found = importers("torch", "hw_targets", typing_too=False)
     assert {m for m in found if not m.startswith(packages)} <= modules
     assert {"hw_targets.frontends.torch.from_torch", "hw_targets.emulation.emulate"} <= found

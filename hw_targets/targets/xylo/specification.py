@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -143,3 +143,31 @@ class Specification:
         to_hidden = np.count_nonzero(self.weights_rec, axis=(1, 2))
         total: Ints = to_hidden + np.count_nonzero(self.weights_out, axis=1)
         return total
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Its parts as rockpool's `config_from_specification` names them.
+
+        Weights are int8 arrays, (source, target, 2) for two synaptic states and (source, target) for one, for which
+        there is no `dash_syn_2` (Xylo IMU).
+        """
+        names = (*WEIGHTS, *HIDDEN, *OUTPUT, *SHIFTS)
+        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for name in WEIGHTS:
+            found[name] = found[name].astype(np.int8)
+        if self.states == 1:
+            del found["dash_syn_2"]
+            for name in WEIGHTS[:2]:
+                found[name] = found[name][:, :, 0]
+        return {**found, "aliases": [list(targets) for targets in self.aliases or [()] * self.hidden]}
+
+    def with_states(self, states: int) -> Specification:
+        """The same with `states` synaptic states of a hidden neuron, no weights leading to those added.
+
+        Raises:
+            InvalidNetwork: fewer than it has.
+        """
+        if states < self.states:
+            raise InvalidNetwork(f"specification: its neurons use {self.states} synaptic states, not {states}")
+        more = [(0, 0), (0, 0), (0, states - self.states)]
+        weights: dict[str, Any] = {name: np.pad(getattr(self, name), more) for name in WEIGHTS[:2]}
+        return replace(self, **weights)

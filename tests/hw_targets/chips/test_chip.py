@@ -12,6 +12,7 @@ from hw_targets.chips.facts import REQUIRED, UNITS
 from hw_targets.errors import InvalidChip
 from hw_targets.targets.registry import available_chips, load_chip
 
+XYLOS = ("xylo-audio2", "xylo-audio3", "xylo-imu")
 MINIMAL = """
 name = "tiny"
 [facts]
@@ -21,7 +22,7 @@ neurons_per_core = { value = 8, source = "a paper" }
 
 
 def test_builtin_chips() -> None:
-    assert available_chips() == ("dynapse2", "loihi1", "loihi2", "speck", "spinnaker2", "truenorth", "xylo")
+    assert available_chips() == ("dynapse2", "loihi1", "loihi2", "speck", "spinnaker2", "truenorth", *XYLOS)
     for name in available_chips():
         assert load_chip(name).name == name
 
@@ -49,6 +50,7 @@ def test_loihi1_limits() -> None:
     assert chip.knows_entry_format
     of_other_chips = {"core_memory_bits", "inputs_per_neuron", "synapses_out_per_neuron", "destinations_per_neuron",
                       "input_neurons", "output_neurons", "hidden_neurons", "synaptic_states_per_neuron",
+                      "average_fan_out", "input_projection_neurons", "output_projection_neurons",
                       "kernel_words_per_core", "neuron_words_per_core"}  # fmt: skip
     assert set(chip.unknown) == of_other_chips
 
@@ -73,7 +75,7 @@ def test_loads_a_path(tmp_path: Path) -> None:
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(InvalidChip, match=r"unknown chip 'loihi9': known are dynapse2, loihi1, .*, xylo; .*\.toml"):
+    with pytest.raises(InvalidChip, match=r"unknown chip 'loihi9': known are dynapse2, loihi1, .*, xylo-imu; .*\.toml"):
         load_chip("loihi9")
 
 

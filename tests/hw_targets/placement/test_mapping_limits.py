@@ -54,7 +54,7 @@ def test_limits_of_one_neuron(key: str) -> None:
         place(network, replace(load_chip("loihi1"), name="odd", **change))
 
 
-@pytest.mark.parametrize("name", ["dynapse2", "speck", "spinnaker2", "truenorth", "xylo"])
+@pytest.mark.parametrize("name", ["dynapse2", "speck", "spinnaker2", "truenorth"])
 def test_chips_known_by_their_limits_place_nothing(name: str) -> None:
     with pytest.raises(InvalidChip, match=f"place: {name} is known by its limits alone.*check_fit"):
         place(dense(3, 4, name), load_chip(name))
@@ -124,10 +124,12 @@ def test_fit_on_every_chip() -> None:
     assert all(row.limit is None for row in check_fit(network, load_chip("spinnaker2")))
     assert cores_needed(network, load_chip("spinnaker2")) is None
     assert cores_needed(network, load_chip("dynapse2")) == 3
-    tight = {name: max(check_fit(network, load_chip(name)), key=lambda r: r.excess) for name in ("dynapse2", "xylo")}
+    tight = {
+        name: max(check_fit(network, load_chip(name)), key=lambda r: r.excess) for name in ("dynapse2", "xylo-imu")
+    }
     assert (tight["dynapse2"].key, tight["dynapse2"].used, tight["dynapse2"].limit) == ("inputs_per_neuron", 512, 64)
-    assert (tight["xylo"].key, tight["xylo"].used, tight["xylo"].limit) == ("input_neurons", 16 * 64, 16)
-    assert "zeros do not lower it" in tight["xylo"].advice(load_chip("xylo"))
+    assert (tight["xylo-imu"].key, tight["xylo-imu"].used, tight["xylo-imu"].limit) == ("input_neurons", 16 * 64, 16)
+    assert "zeros do not lower it" in tight["xylo-imu"].advice(load_chip("xylo-imu"))
 
 
 def test_fit_counts_the_words_of_a_layer() -> None:
