@@ -199,7 +199,8 @@ def test_the_nearest_integers_of_real_neurons_are_near() -> None:
     network = quantize(real, AUDIO2, approximate=True)
     inputs = (rng.random((40, 20, 8)) < 0.3).astype(np.int64)
     a, b = emulate(real, inputs).spikes["h"], emulate(network, inputs).spikes["h"]
-    assert (a != b).sum() / a.sum() < 0.15
+    assert 0 < (a != b).sum() / a.sum() < 0.25, "mostly spikes that come a step early or late"
+    assert abs(a.sum(0, dtype=int) - b.sum(0, dtype=int)).sum() / a.sum() < 0.03
     assert (
         "h resets by subtraction and sends up to 31 spikes a step, its potential decays by 0.0625" in network.notes[0]
     )
