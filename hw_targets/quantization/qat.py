@@ -95,7 +95,8 @@ def prepare_qat(
         return from_torch(one, example_input, time_steps=time_steps, approximate=approximate)
 
     network = read(model)
-    if trained := [p.name for p in network.populations if p.lif is not None and p.lif.unit]:
+    trained = [p.name for p in network.populations if p.neuron.fires and (p.lif is None or p.lif.unit)]
+    if trained:
         raise UnsupportedModel(f"prepare_qat: {trained[0]} was trained on a chip's integers already; quantize it as is")
     family = chip.supported("prepare_qat")
     constraints = None if for_format is None else family.constraints(for_format)

@@ -78,6 +78,10 @@ def quantize(
     target = chip.supported("quantize")
     constraints = None if for_format is None else target.constraints(for_format)
     if (own := target.integers(network, chip, approximate=approximate)) is not None:
+        if scales is not None:
+            raise QuantizationError(
+                f"quantize: got scales, but {chip.name}'s integers are not searched for; leave them out"
+            )
         return replace(own, chip=chip.name, file_format=for_format or "")
     network = lowered(network, target.dynamics, approximate=approximate)
     found = quantized(network, target.dynamics, target.formats(chip), calibration, scales, constraints)

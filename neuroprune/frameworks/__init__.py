@@ -1,7 +1,9 @@
 """Surrogate-gradient frameworks: which of their modules are neurons, what these compute, and how state is reset.
 
 A framework is one file here, named like the package it speaks for, with a class that satisfies `Framework`, plus its
-name in `FRAMEWORKS`. It is imported only for a model that holds modules of that package.
+name in `FRAMEWORKS`. It is imported only for a model that holds modules of that package. Modules of no package
+that is named here, such as neurons that compute a chip's integers, bring theirs: their class has an attribute
+`neuron_framework`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ __all__ = ["FRAMEWORKS", "Framework", "NeuronEquation", "Recurrent", "Unsupporte
 
 
 def framework_of(model: nn.Module) -> Framework | None:
-    """The framework of the framework a model is built with; None for an ordinary network."""
+    """The framework that a model is built with; None for an ordinary network."""
+    for module in model.modules():
+        if (own := getattr(type(module), "neuron_framework", None)) is not None:
+            return cast(Framework, own)
     packages = {cls.__module__.split(".")[0] for m in model.modules() for cls in type(m).__mro__}
     for name in FRAMEWORKS:
         if name in packages:

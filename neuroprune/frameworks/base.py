@@ -20,12 +20,13 @@ class Recurrent:
 
     Attributes:
         input: a layer before the neurons that belongs to them; None: there is none.
-        feedback: a layer, or, where each neuron hears itself alone, the weights, which broadcast to one step.
+        feedback: a layer, or, where each neuron hears itself alone, the weights, which broadcast to one step; None:
+            they do not hear themselves, and the module is but a layer and its neurons.
         neuron: the neurons, which may be the recurrent module itself.
     """
 
     input: nn.Linear | None
-    feedback: nn.Module | Tensor
+    feedback: nn.Module | Tensor | None
     neuron: nn.Module
 
 
@@ -47,6 +48,8 @@ class NeuronEquation:
         unit: the integer that stands for a potential of 1.0 where the framework itself computes in integers.
         difference: v is the difference of two traces instead: u ← (1 − i_decay)·u + input_gain·x;
             w ← (1 − v_decay)·w + input_gain·x;  v = u − w. A reset clears both.
+        exact: the chip's own neuron that it is, integer by integer, its input in whole numbers; the rest says what that
+            is near to.
         v_thresholds, v_decays, i_decays, input_gains: each neuron's own, where they differ; they broadcast to one step
             of the input, (N, *shape), and the single one is NaN.
     """
@@ -61,6 +64,7 @@ class NeuronEquation:
     withholds: bool = False
     unit: int | None = None
     difference: bool = False
+    exact: object | None = field(default=None, compare=False)
     v_thresholds: Tensor | None = field(default=None, compare=False)
     v_decays: Tensor | None = field(default=None, compare=False)
     i_decays: Tensor | None = field(default=None, compare=False)

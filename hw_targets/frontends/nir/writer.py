@@ -73,6 +73,11 @@ def _refuse_extras(network: Network) -> None:
             what = "recurrent on a grid" if on_grid else "delayed" if s.delay is not None else "those of an input layer"
             raise UnsupportedModel(f"to_nir: synapses {s.name} are {what}, which is not written to NIR; export netx")
     for p in network.populations:
+        if not p.is_input and not isinstance(p.neuron, (LIF, Accumulator)):
+            raise UnsupportedModel(
+                f"to_nir: {p.name} was trained in a chip's integers, which no node of NIR computes; quantize it, and"
+                " export it for that chip"
+            )
         if p.has_neuron_biases:
             raise UnsupportedModel(f"to_nir: {p.name} has a bias per neuron, NIR's layers one per channel; export netx")
 

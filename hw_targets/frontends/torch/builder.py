@@ -12,7 +12,7 @@ from hw_targets.frontends import signals
 from hw_targets.frontends.signals import Floats, Signal, Term
 from hw_targets.frontends.torch import layers, per_neuron
 from hw_targets.frontends.torch.marks import ALL, EVERY, Moment, State, Traced, merged, same
-from hw_targets.ir.network import LIF, Accumulator, GradedInput, Population, Shape, SpikeInput, Synapses
+from hw_targets.ir.network import LIF, Accumulator, ChipNeuron, GradedInput, Population, Shape, SpikeInput, Synapses
 from neuroprune.frameworks import NeuronEquation
 
 
@@ -67,6 +67,8 @@ class Builder:
         Raises:
             UnsupportedModel: what `add` says, or values of each neuron's own that have no place in the network.
         """
+        if isinstance(equation.exact, ChipNeuron):
+            return self.add(name, mark, equation.exact)
         neuron, driven = as_lif(equation, mark.signal.shape), mark.signal
         gains = per_neuron.gains(equation, driven.shape)
         if (gains != 1.0).any():
@@ -77,7 +79,7 @@ class Builder:
             self._folded.add(name)
         return self.add(name, replace(mark, signal=driven), neuron)
 
-    def add(self, name: str, mark: Traced, neuron: LIF | Accumulator) -> Traced:
+    def add(self, name: str, mark: Traced, neuron: LIF | Accumulator | ChipNeuron) -> Traced:
         """A population driven by a signal, or the next step of one that was there before.
 
         Raises:
@@ -180,7 +182,7 @@ class Builder:
         """
         plain = signal.is_spikes and len(signal.terms) == 1
         source = next(p for p in self.populations if p.name == signal.terms[0].source)
-        if not plain or source.neuron.is_graded:
+        if not plain or source.neuron.is_graded or source.neuron.most_sent > 1:
             raise UnsupportedModel(
                 "max-pools or multiplies something other than the spikes of one layer (a sum of spikes, currents or an"
                 " image), where neither is a threshold; do it straight after neurons, or use an average pool"
@@ -196,7 +198,7 @@ class Builder:
         self.populations = [p for p in self.populations if p.name in heard]
         self.synapses = [s for s in self.synapses if s.target in heard]
 
-    def _append(self, name: str, signal: Signal, neuron: LIF | Accumulator) -> None:
+    def _append(self, name: str, signal: Signal, neuron: LIF | Accumulator | ChipNeuron) -> None:
         if any(p.name == name for p in self.populations):
             raise UnsupportedModel("is called twice in one pass; give each use its own neurons")
         self._driven_by[name] = signal

@@ -8,13 +8,15 @@ sample, on the example and on other values, and compared with what was read in e
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.tracer import Tracer
 from hw_targets.frontends.torch.watch import like, watch
-from hw_targets.ir.network import Network
+from hw_targets.ir.network import Network, SpikeInput
 from hw_targets.passes.hard_reset import hard_reset
 from hw_targets.passes.settled_bias import settled_bias
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
@@ -74,6 +76,7 @@ def from_torch(
             network = Network(
                 tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes)
             )
+            network = _with_inputs(network)
             tracer.recording.check(network)
             calls = steps if layout.per_call is None and layout.lead == 1 and tracer.network.steps <= 1 else 1
             if calls > 1:
@@ -83,6 +86,35 @@ def from_torch(
             return hard_reset(settled_bias(network)) if approximate else network
     assert first is not None
     raise first
+
+
+def _with_inputs(network: Network) -> Network:
+    """The network with an input that takes all that the chip does whose neurons it has.
+
+    Raises:
+        UnsupportedModel: several spikes of one channel in a step, where no chip is known that takes them, or values
+            between whole numbers, where neurons are a chip's.
+    """
+    entry, most = network.inputs[0], network.inputs[0].neuron.most_sent
+    if entry.neuron.is_graded and network.in_integers:
+        raise UnsupportedModel(
+            "from_torch: the example holds values between whole numbers, but the model's neurons are a chip's and take"
+            " spikes; encode them first (rate, level crossings)"
+        )
+    if entry.neuron.is_graded:
+        return network
+    if network.in_integers:
+        chips = network.as_integers().dynamics
+        assert chips is not None
+        if most <= chips.most_input:
+            changed = replace(entry, neuron=SpikeInput(chips.most_input))
+            return replace(network, populations=tuple(changed if p is entry else p for p in network.populations))
+    if most > 1:
+        raise UnsupportedModel(
+            f"from_torch: the example's values span 0 … {most}, but the chip takes integers 0 … 255 that stand for"
+            " 0 … 1; train on images in 0 … 1 and let the first batch-norm do the normalisation"
+        )
+    return network
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

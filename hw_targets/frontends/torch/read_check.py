@@ -8,12 +8,14 @@ currents that the model's neurons got are compared with those that the network's
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hw_targets.emulation.currents import bias_of, through
+from hw_targets.emulation.emulate import emulate
 from hw_targets.emulation.reals import RealNeurons
 from hw_targets.errors import UnsupportedModel
 from hw_targets.ir.network import Network, Population, Synapses
@@ -52,7 +54,9 @@ class Recording:
             if population.is_input:
                 sent[name] = self._shown(name)
                 continue
-            noted = _spikes(name, torch.cat(self._sent[name]).double().cpu()) if name in self._sent else None
+            noted = None
+            if name in self._sent:
+                noted = _spikes(name, torch.cat(self._sent[name]).double().cpu(), max(1, population.neuron.most_sent))
             drive = _drive(network, population, sent if noted is None else {**sent, name: noted})
             current = drive + bias_of(population, drive)
             if name in self._driven:
@@ -64,6 +68,8 @@ class Recording:
             elif (lif := population.lif) is not None:
                 # A product of spikes, which no module computes: its neurons forget in every step.
                 sent[name] = (current >= lif.v_threshold).double()
+        if network.in_integers:
+            _compare_integers(network, sent, self._of)
 
     def _shown(self, name: str) -> Tensor:
         """The input in every step that any population took."""
@@ -72,8 +78,8 @@ class Recording:
         return values.expand(steps, *values.shape[1:])
 
 
-def _spikes(name: str, values: Tensor) -> Tensor:
-    odd = values[(values != 0) & (values != 1)]
+def _spikes(name: str, values: Tensor, most: int) -> Tensor:
+    odd = values[(values != values.round()) | (values < 0) | (values > most)]
     if len(odd):
         raise UnsupportedModel(
             f"from_torch: {name} sends {float(odd[0]):.4g}, which is no spike; let its neurons send 0 and 1 (with"
@@ -122,6 +128,27 @@ def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, toleran
                 " forward hooks, overridden methods, and writes to their states"
             )
         neurons.settle(v, spikes)
+
+
+def _compare_integers(network: Network, sent: Mapping[str, Tensor], of: str) -> None:
+    """Refuse neurons of a chip that sent another number of spikes than the chip's steps do.
+
+    Biases may charge a layer before its input arrives, which the model knows nothing of: such networks are for
+    `quantize` to refuse.
+    """
+    entry = network.inputs[0].name
+    late = [p for p in network.populations if all(s.source != entry for s in network.incoming(p.name))]
+    if any(p.bias is not None and p.bias.any() for p in late):
+        return
+    here = replace(network, time_steps=len(sent[entry]))
+    for name, spikes in emulate(here, sent[entry].unsqueeze(1).round().long()).spikes.items():
+        wrong = torch.from_numpy(spikes[:, 0]).double() != sent[name].reshape(spikes[:, 0].shape)
+        if bool(wrong.any()):
+            raise UnsupportedModel(
+                f"from_torch: on {of} neurons of {name} answer {int(wrong.any(0).sum())} times in another way than the"
+                " chip's integers do: something changes their states or their spikes unseen; remove forward hooks,"
+                " overridden methods, and writes to their states"
+            )
 
 
 def _compare(name: str, model: Tensor, network: Tensor, of: str) -> None:

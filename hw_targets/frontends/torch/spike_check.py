@@ -110,5 +110,7 @@ def _recorded(model: nn.Module, framework: Framework) -> Iterator[dict[str, list
 def _steps(outputs: list[Tensor], axis: int | None) -> Tensor:
     """(T, N, …) integers."""
     # Neurons of a recurrent block are called once per step, whatever their axis of time.
-    whole = torch.stack(outputs) if axis is None else torch.cat(outputs, axis).movedim(axis, 0)
+    if axis is None or (axis == 0 and len(outputs) > 1):
+        return torch.stack(outputs).to(torch.int64)
+    whole = torch.cat(outputs, axis).movedim(axis, 0)
     return whole.to(torch.int64)

@@ -255,7 +255,7 @@ class Tracer(TorchFunctionMode):
         elif (bias := getattr(block.feedback, "bias", None)) is not None:
             mark = replace(mark, signal=signals.shifted(mark.signal, layers.array(bias)))
         self._set_spikes(name, spikes, self.network.add_neurons(name, mark, equation))
-        if block is not None:
+        if block is not None and block.feedback is not None:
             self.network.add_feedback(name, block.feedback, gains)
         for index, state in enumerate(states):
             self._set(state, State(name, call, index, is_potential=index == len(states) - 1))
@@ -281,7 +281,8 @@ class Tracer(TorchFunctionMode):
         current = layers.apply(block.input, True, mark.signal, self.layout.output(output, mark.moment))
         name, equation = self._names[block.neuron], self.framework.equation(block.neuron)
         sent = self.network.add_neurons(name, Traced(current, mark.moment), equation)
-        self.network.add_feedback(name, block.feedback, per_neuron.gains(equation, current.shape))
+        if block.feedback is not None:
+            self.network.add_feedback(name, block.feedback, per_neuron.gains(equation, current.shape))
         self._set_spikes(name, output, sent)
 
     def _set_spikes(self, name: str, tensor: Tensor, mark: Traced) -> None:
@@ -290,9 +291,9 @@ class Tracer(TorchFunctionMode):
 
 
 def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:
-    if bool(((example == 0) | (example == 1)).all()):
-        return SpikeInput()
     low, high = float(example.min()), float(example.max())
+    if low >= 0.0 and bool((example == example.round()).all()):
+        return SpikeInput(max(1, int(high)))
     if not (low >= 0.0 and high <= 1.0):
         raise UnsupportedModel(
             f"from_torch: the example's values span {low:.3g} … {high:.3g}, but the chip takes integers 0 … 255 that"
