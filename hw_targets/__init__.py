@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hw_targets.targets.registry import available_chips, load_chip
     from hw_targets.targets.saved_placements import load_placement
     from hw_targets.targets.xylo.files import export_xylo, read_xylo
+    from hw_targets.targets.xylo.training.layer import XyloLayer
     from hw_targets.targets.xylo.xylosim.check import compare_with_xylosim
 
 #: Where each public name is defined.
@@ -45,6 +46,7 @@ _HOME = {
     "Network": "ir.network",
     "Placement": "placement",
     "QATGrids": "quantization.qat",
+    "XyloLayer": "targets.xylo.training.layer",
     "SpikeDifference": "frontends.torch.spike_check",
     "available_chips": "targets.registry",
     "compare_with_lava": "targets.loihi.lava.check",
@@ -82,6 +84,7 @@ __all__ = [
     "Placement",
     "QATGrids",
     "SpikeDifference",
+    "XyloLayer",
     "available_chips",
     "compare_with_lava",
     "compare_with_xylosim",

@@ -83,7 +83,10 @@ ARROWS = {
 }
 ON_TOP = {"", "app", "fit", "network", "run_folder", "stages"}
 #: Where the chip side knows the training side. Everything may ask `neuroprune._require` for an extra.
-TRAINING_SIDE = ("hw_targets.app.", "hw_targets.frontends.torch.", "hw_targets.quantization.qat")
+TRAINING_SIDE = (
+    *("hw_targets.app.", "hw_targets.frontends.torch.", "hw_targets.quantization.qat"),
+    "hw_targets.targets.xylo.training.",
+)
 
 
 def room(module: str) -> str:
@@ -130,7 +133,7 @@ def test_a_target_is_named_only_by_the_registry() -> None:
     assert wrong == set()
 
 
-def test_the_chip_side_knows_the_training_side_in_three_places() -> None:
+def test_the_chip_side_knows_the_training_side_in_few_places() -> None:
     wrong = {
         f"{module} → {name}"
         for module in SOURCES
@@ -146,6 +149,7 @@ def test_torch_in_hw_targets() -> None:
         "hw_targets.frontends.torch.",
         "hw_targets.emulation.",
         "hw_targets.targets.loihi.dynamics.",
+        "hw_targets.targets.xylo.training.",
         "hw_targets.app.",
     )
     modules = {"hw_targets.quantization.qat", "hw_targets.targets.xylo.core", "hw_targets.targets.xylo.xylosim.check"}
