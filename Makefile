@@ -12,11 +12,12 @@ OUT ?= runs/demo
 install: $(STAMP)
 
 # The Debian package holds the images; where it cannot be installed, the loader downloads them or says what to do.
-$(STAMP): pyproject.toml constraints.txt requirements-lava.txt requirements-xylosim.txt
+$(STAMP): pyproject.toml constraints.txt requirements-lava.txt requirements-xylosim.txt requirements-sinabs.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
 	    'asteval<0.10' 'networkx<=2.8.7' 'opencv-python-headless<5' ninja
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python -r requirements-lava.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-sinabs.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-xylosim.txt || \
 	    echo "xylosim could not be built (it needs a C++ compiler and cmake): what it judges is skipped"
 	@test -d /usr/share/datasets/fashion-mnist || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \

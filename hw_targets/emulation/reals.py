@@ -89,6 +89,8 @@ class RealNeurons:
             self.v = v.masked_fill_(spikes > 0, 0.0)
         else:
             self.v = v if self._neuron.reset == "none" else v - self._neuron.v_threshold * spikes
+        if self._neuron.v_min is not None and self.v is not None:
+            self.v = self.v.clamp(min=self._neuron.v_min)
 
 
 def run_reals(population: Population, current: Tensor, feedback: Feedback | None) -> Tensor:

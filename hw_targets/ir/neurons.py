@@ -107,10 +107,11 @@ class LIF(Neuron):
         bias_lasts: the bias is a current like any other, u ← (1 − i_decay)·u + x + bias, and lasts as they do.
         difference: v is no trace of u but the difference of two traces, which rises before it decays:
             u ← (1 − i_decay)·u + x + bias;  w ← (1 − v_decay)·w + x + bias;  v = u − w. A reset clears u and w.
+        v_min: the potential never stays below it: v ← max(v, v_min) at the end of a step. None: there is no such bound.
 
     Raises:
-        InvalidNetwork: an unknown reset, no spikes at all, `withholds` for anything but one spike subtracted, or a
-            difference that resets by subtraction.
+        InvalidNetwork: an unknown reset, no spikes at all, `withholds` for anything but one spike subtracted, a
+            difference that resets by subtraction, or a lower bound of a difference or above 0.
     """
 
     v_threshold: float
@@ -126,6 +127,7 @@ class LIF(Neuron):
     i_decays: tuple[float, ...] = ()
     bias_lasts: bool = False
     difference: bool = False
+    v_min: float | None = None
 
     fires: ClassVar[bool] = True
 
@@ -145,6 +147,11 @@ class LIF(Neuron):
                 f"a neuron whose potential is the difference of two traces {self.reset_in_words}; there is nothing to"
                 " subtract from: it resets to zero, or never"
             )
+        if self.v_min is not None and (self.difference or not self.v_min <= 0):
+            raise InvalidNetwork(
+                f"a neuron's potential is cut off below {self.v_min:g}; only one that is no difference of two traces"
+                " is, and at 0 or below, where it starts"
+            )
 
     @property
     def most_sent(self) -> int:
@@ -158,7 +165,8 @@ class LIF(Neuron):
         They are also where nothing resets v, but nothing of it is left in the next step either.
         """
         forgets = self.reset == "none" and self.v_decay == 1.0 and not self.difference
-        return not self.reset_delay and self.max_spikes == 1 and (self.reset == "zero" or forgets)
+        plain = not self.reset_delay and self.max_spikes == 1 and self.v_min is None
+        return plain and (self.reset == "zero" or forgets)
 
     @property
     def beyond_one_leak(self) -> str | None:
@@ -171,8 +179,9 @@ class LIF(Neuron):
     def reset_in_words(self) -> str:
         """A verb phrase, for messages: "resets by subtraction one step late"."""
         how = {"zero": "resets to zero", "subtract": "resets by subtraction", "none": "never resets"}[self.reset]
+        late = " one step late (reset_delay=True)" if self.reset_delay else ""
         several = f" and sends up to {self.max_spikes} spikes a step" if self.max_spikes > 1 else ""
-        return f"{how}{' one step late (reset_delay=True)' if self.reset_delay else ''}{several}"
+        return f"{how}{late}{several}{'' if self.v_min is None else f' and is cut off below {self.v_min:g}'}"
 
     def lasting(self, steps: int) -> float:
         """Σ (1 − i_decay)^t over a sample's steps: what a current of 1 in every step grows to."""

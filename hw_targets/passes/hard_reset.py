@@ -26,4 +26,5 @@ def with_hard_reset(population: Population) -> Population:
     neuron = population.lif
     if neuron is None or neuron.resets_to_zero:
         return population
-    return replace(population, neuron=replace(neuron, reset="zero", reset_delay=False, max_spikes=1, withholds=False))
+    plain = replace(neuron, reset="zero", reset_delay=False, max_spikes=1, withholds=False, v_min=None)
+    return replace(population, neuron=plain)

@@ -11,7 +11,7 @@ import numpy as np
 from hw_targets.chips.chip import Chip
 from hw_targets.chips.facts import LIMITS
 from hw_targets.ir.connectivity import Ints, fan_in, fan_out
-from hw_targets.ir.network import ChipNetwork, Network
+from hw_targets.ir.network import ChipNetwork, Graph, Network
 from hw_targets.ir.ops import taps
 from hw_targets.placement.limits import hidden_synapses, projecting
 
@@ -159,7 +159,7 @@ def _demands(
         ("input_axons_per_core", into, chip.input_axons_per_core),
         ("inputs_per_neuron", into, chip.inputs_per_neuron),
         ("synapses_out_per_neuron", out, chip.synapses_out_per_neuron),
-        *_layer_memory(network, name, chip),
+        *layer_memory(network, name, chip),
     ]
     if chip.weight_bits is not None:
         memory = chip.core_memory_bits if chip.synaptic_bits_per_core is None else chip.synaptic_bits_per_core
@@ -237,7 +237,7 @@ def _tightest(found: list[tuple[str, int, int | None]]) -> tuple[str | None, int
     return max(known)[1:] if known else (None, None, None)
 
 
-def _layer_memory(network: Network | ChipNetwork, name: str, chip: Chip) -> list[tuple[str, int, int | None]]:
+def layer_memory(network: Graph, name: str, chip: Chip) -> list[tuple[str, int, int | None]]:
     """Words of a chip that keeps one layer per core, against its largest core.
 
     Kernel c·2^(⌈log2 k²⌉ + ⌈log2 f⌉), neurons f·2^(⌈log2 h⌉ + ⌈log2 w⌉) for c input and f output channels, kernels of

@@ -18,12 +18,7 @@ def check_chip(network: ChipNetwork, chip: Chip) -> None:
     Raises:
         InvalidChip, InvalidNetwork
     """
-    if chip.kernel_words_per_core is not None:
-        raise InvalidChip(
-            f"place: {chip.name} keeps one convolution layer per core, and its memory follows from the layer's shape"
-            " (kernel_words_per_core); there is no cost per neuron to cut by, so use the vendor's mapper for it"
-        )
-    if chip.neurons_per_core is None:
+    if chip.neurons_per_core is None and chip.kernel_words_per_core is None:
         raise InvalidChip(
             f"place: {chip.name} does not say how many neurons a core holds (neurons_per_core); copy its file, add the"
             " number that your program for its cores reaches, with its source, and pass that file"

@@ -14,6 +14,7 @@ from hw_targets.ir.connectivity import Ints, fan_in
 from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement.cores.cost import Part, core_order
 from hw_targets.placement.cores.formats import total_bits
+from hw_targets.placement.layers import layer_parts
 from hw_targets.placement.limits import check_chip, check_neurons, check_system
 from hw_targets.placement.mesh.traffic import events_sent
 from hw_targets.placement.packing.balance import leaving_room
@@ -52,8 +53,9 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
     of different populations that leave room share cores, convolutions that read inputs (and pools of them) are cut to
     fill what is left, and the lightest cores are dissolved into others. Cores are laid on the mesh, if the chip's is
     published. Inputs stay off chip. A connection that passes over layers is counted as synapses with a delay, which is
-    how the chip holds it (`Placement.assumptions`). `activity` does not influence the cores: it weights the traffic
-    that `positions` keep short, and `Placement.messages` is counted from it.
+    how the chip holds it (`Placement.assumptions`). Where a chip's cores hold one layer each, nothing is cut: every
+    layer gets a core with the memory for it. `activity` does not influence the cores: it weights the traffic that
+    `positions` keep short, and `Placement.messages` is counted from it.
 
     Raises:
         DoesNotFit: a single neuron that exceeds a limit, or a network larger than the largest system of the chip.
@@ -74,6 +76,8 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
             )
     check_neurons(chip_network, chip)
     events = None if activity is None else events_sent(activity, chip_network)
+    if chip.kernel_words_per_core is not None:
+        return assembled(chip_network, chip, layer_parts(chip_network, chip), events)
     held = as_held(chip_network, chip)
     options = _packed(held, _all_cut(held, chip), chip)
     if _memory_keeps_fillers_out(held, options[0], chip):

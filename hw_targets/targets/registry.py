@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hw_targets.chips.chip import Chip, parse_chip
 from hw_targets.chips.target import Target
 from hw_targets.errors import InvalidChip
+from hw_targets.targets.dynapcnn.target import DYNAPCNN
 from hw_targets.targets.loihi.target import LOIHI
 from hw_targets.targets.xylo.target import XYLO
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 #: Families of chips with dynamics, by the name that chip files call them.
-TARGETS: Mapping[str, Target] = {LOIHI.name: LOIHI, XYLO.name: XYLO}
+TARGETS: Mapping[str, Target] = {LOIHI.name: LOIHI, XYLO.name: XYLO, DYNAPCNN.name: DYNAPCNN}
 #: Folders of this package that hold `facts/*.toml`.
 FAMILIES = (*TARGETS, "limits_only")
 

@@ -16,7 +16,7 @@ from torch import nn
 from neuroprune.frameworks.base import Framework, NeuronEquation, Recurrent, UnsupportedNeuron, spikes_of
 
 #: Packages with a framework; each is a module of this package with an attribute `FRAMEWORK`.
-FRAMEWORKS = ("spikingjelly", "snntorch", "lava")
+FRAMEWORKS = ("spikingjelly", "snntorch", "lava", "sinabs")
 
 __all__ = ["FRAMEWORKS", "Framework", "NeuronEquation", "Recurrent", "UnsupportedNeuron", "framework_of", "spikes_of"]
 

@@ -50,6 +50,8 @@ class NeuronEquation:
             w ← (1 − v_decay)·w + input_gain·x;  v = u − w. A reset clears both.
         exact: the chip's own neuron that it is, integer by integer, its input in whole numbers; the rest says what that
             is near to.
+        max_spikes: spikes a neuron may send in one step: s = min(max_spikes, ⌊v / v_threshold⌋).
+        v_min: the potential never stays below it: v ← max(v, v_min) at the end of a step.
         v_thresholds, v_decays, i_decays, input_gains: each neuron's own, where they differ; they broadcast to one step
             of the input, (N, *shape), and the single one is NaN.
     """
@@ -65,6 +67,8 @@ class NeuronEquation:
     unit: int | None = None
     difference: bool = False
     exact: object | None = field(default=None, compare=False)
+    max_spikes: int = 1
+    v_min: float | None = None
     v_thresholds: Tensor | None = field(default=None, compare=False)
     v_decays: Tensor | None = field(default=None, compare=False)
     i_decays: Tensor | None = field(default=None, compare=False)

@@ -150,9 +150,11 @@ def test_torch_in_hw_targets() -> None:
         "hw_targets.emulation.",
         "hw_targets.targets.loihi.dynamics.",
         "hw_targets.targets.xylo.training.",
+        "hw_targets.targets.dynapcnn.dynamics.",
         "hw_targets.app.",
     )
     modules = {"hw_targets.quantization.qat", "hw_targets.targets.xylo.core", "hw_targets.targets.xylo.xylosim.check"}
+    modules |= {"hw_targets.targets.dynapcnn.sinabs.check"}
     found = importers("torch", "hw_targets", typing_too=False)
     assert {m for m in found if not m.startswith(packages)} <= modules
     assert {"hw_targets.frontends.torch.from_torch", "hw_targets.emulation.emulate"} <= found

@@ -116,7 +116,7 @@ def _firing(
             raise UnsupportedModel("has thresholds that differ and are not all above v_reset; give each its own node")
         gain, bias = gain * theta[0] / theta, bias * theta[0] / theta
     strict = bool(node.metadata.get("strict", True)) if step.strict is None else step.strict
-    unit = node.metadata.get("unit")
+    unit, v_min = node.metadata.get("unit"), node.metadata.get("v_min")
     neuron = LIF(
         float(theta[0]),
         v_decay,
@@ -127,6 +127,7 @@ def _firing(
         reset_delay=_is_late(node, step),
         max_spikes=int(node.metadata.get("max_spikes", 1)),
         withholds=bool(node.metadata.get("withholds", False)),
+        v_min=None if v_min is None else float(v_min),
     )
     return Dynamics(neuron, gain, bias if bias.any() else None)
 

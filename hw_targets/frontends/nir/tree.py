@@ -38,7 +38,10 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 #: Those of `METADATA` that are text.
 TEXTS = ("name", "reset")
 #: What this package's own writer leaves with a node or a graph; other metadata are not looked at.
-METADATA = ("dt", "time_steps", "strict", "unit", "bits", "scale", "reset_delay", "max_spikes", "withholds", *TEXTS)
+METADATA = (
+    *("dt", "time_steps", "strict", "unit", "bits", "scale", "reset_delay", "max_spikes", "withholds", "v_min"),
+    *TEXTS,
+)
 MAX_NESTING = 8
 
 

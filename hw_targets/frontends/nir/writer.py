@@ -144,6 +144,7 @@ def _metadata(population: Population, node: str) -> dict[str, Any]:
         plain = LIF(neuron.v_threshold)
         known |= {key: value for key, value in extras.items() if value != getattr(plain, key)}
         known |= {} if neuron.unit is None else {"unit": neuron.unit}
+        known |= {} if neuron.v_min is None else {"v_min": neuron.v_min}
     return known
 
 

@@ -30,6 +30,8 @@ def as_lif(equation: NeuronEquation, shape: Shape) -> LIF:
         v_decays=per_neuron.by_unit(equation.v_decays, shape, "decay of the potential"),
         i_decays=per_neuron.by_unit(equation.i_decays, shape, "decay of the current"),
         difference=equation.difference,
+        max_spikes=equation.max_spikes,
+        v_min=equation.v_min,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from hw_targets.ir.activity import Activity
 from hw_targets.ir.network import LIF, ChipNetwork, Conv2d, Dense, Network, Population, SpikeInput, Synapses
 from hw_targets.placement import place
 from hw_targets.placement.fit import check_fit, cores_needed
+from hw_targets.placement.layers import matched_cores
 from hw_targets.quantization.quantize import quantize
 from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.target import LOIHI
@@ -54,17 +56,42 @@ def test_limits_of_one_neuron(key: str) -> None:
         place(network, replace(load_chip("loihi1"), name="odd", **change))
 
 
-@pytest.mark.parametrize("name", ["dynapse2", "speck", "spinnaker2", "truenorth"])
+@pytest.mark.parametrize("name", ["dynapse2", "spinnaker2", "truenorth"])
 def test_chips_known_by_their_limits_place_nothing(name: str) -> None:
     with pytest.raises(InvalidChip, match=f"place: {name} is known by its limits alone.*check_fit"):
         place(dense(3, 4, name), load_chip(name))
 
 
-@pytest.mark.parametrize("key", ["neurons_per_core", "kernel_words_per_core"])
-def test_chips_without_countable_cores(key: str) -> None:
-    words: dict[str, Any] = {key: None if key == "neurons_per_core" else (1,) * 128}
-    with pytest.raises(InvalidChip, match=f"place: odd .*{key}"):
-        place(dense(3, 4, "odd"), replace(load_chip("loihi1"), name="odd", **words))
+def test_chips_without_countable_cores() -> None:
+    with pytest.raises(InvalidChip, match=r"place: odd .*neurons_per_core"):
+        place(dense(3, 4, "odd"), replace(load_chip("loihi1"), name="odd", neurons_per_core=None))
+
+
+def layered(kernel: tuple[int, ...], neuron: tuple[int, ...]) -> Chip:
+    """Cores that hold one layer each."""
+    words: dict[str, Any] = {"kernel_words_per_core": kernel, "neuron_words_per_core": neuron}
+    return Chip("layered", target=LOIHI, cores_per_chip=len(kernel), largest_system_chips=1, **words)
+
+
+def test_every_layer_gets_a_core_with_the_memory_for_it() -> None:
+    """Layers of 4·2^2 = 16, 4·2^3 = 32 and 8·2^1 = 16 kernel words; by greed the first would take the large core."""
+    shapes = {"in": 4, "a": 4, "b": 8, "out": 2}
+    populations = tuple(Population(n, (k,), SpikeInput() if n == "in" else CubaLIF(4)) for n, k in shapes.items())
+    names = list(shapes)
+    synapses = tuple(
+        Synapses(a, b, Dense(np.ones((shapes[b], shapes[a]), np.int32))) for a, b in itertools.pairwise(names)
+    )
+    network = ChipNetwork(populations, synapses, time_steps=2, chip="layered")
+    assert matched_cores(network, layered((32, 16, 16), (99, 99, 99))) == {"a": 2, "b": 0, "out": 1}
+    placement = place(network, layered((32, 16, 16), (99, 99, 99)))
+    assert (placement.core_count, placement.chips) == (3, 1)
+    assert [core.population for core in placement.usage] == ["b", "out", "a"]
+    with pytest.raises(DoesNotFit, match=r"cannot be dealt out .*kernel_words_per_core.*a 16 and 4, b 32 and 8"):
+        place(network, layered((32, 8, 16), (99, 99, 99)))
+    with pytest.raises(DoesNotFit, match="population 'b' needs 32 kernel_words_per_core of at most 16"):
+        place(network, layered((16, 16, 16), (99, 99, 99)))
+    with pytest.raises(DoesNotFit, match="takes 3 cores"):
+        place(network, layered((32, 16), (99, 99)))
 
 
 def test_integers_of_another_chip() -> None:

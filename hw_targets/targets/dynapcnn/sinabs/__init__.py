@@ -1,0 +1,1 @@
+"""sinabs, SynSense's own simulator, as the judge of DYNAP-CNN's integers."""

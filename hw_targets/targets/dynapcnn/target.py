@@ -1,0 +1,78 @@
+"""DYNAP-CNN and Speck as a target: formats, dynamics, exporters (each is named here), and sinabs as the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from hw_targets.chips.chip import Chip
+from hw_targets.chips.target import Exporter, FormatConstraints
+from hw_targets.errors import QuantizationError
+
+if TYPE_CHECKING:
+    from hw_targets.ir.activity import Activity
+    from hw_targets.ir.dynamics import Dynamics
+    from hw_targets.ir.formats import NumberFormats
+    from hw_targets.ir.network import Array, ChipNetwork, Network
+
+
+class Dynapcnn:
+    """SynSense's chips of one convolution layer per core, whose neuron is `IAF`."""
+
+    name = "dynapcnn"
+    judge = "sinabs 3.1.3, SynSense's own simulator (the chip is asynchronous, sinabs is not)"
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """`dynamics.definition`."""
+        from hw_targets.targets.dynapcnn.neuron import DYNAMICS
+
+        return DYNAMICS
+
+    def formats(self, chip: Chip) -> NumberFormats:
+        """`formats.number_formats`."""
+        from hw_targets.targets.dynapcnn.formats import number_formats
+
+        return number_formats(chip)
+
+    @property
+    def exporters(self) -> Mapping[str, Exporter]:
+        """What sinabs loads, layer by layer."""
+        from hw_targets.targets.dynapcnn.files import export_dynapcnn
+
+        return {"npz": export_dynapcnn}
+
+    def constraints(self, file_format: str) -> FormatConstraints | None:
+        """None: the file holds what the chip does."""
+        if file_format != "npz":
+            raise QuantizationError(f"quantize: for_format is {file_format!r}, {self.name} has npz")
+        return None
+
+    def integers(self, network: Network, chip: Chip, *, approximate: bool) -> ChipNetwork:  # noqa: ARG002 - none is
+        """`lowering.in_integers`, for a chip that states its widths."""
+        from hw_targets.targets.dynapcnn.lowering import in_integers
+
+        return in_integers(network, self.formats(chip))
+
+    def remarks(self, network: ChipNetwork, activity: Activity, chip: Chip) -> tuple[str, ...]:  # noqa: ARG002
+        """Memory words of each layer, and what fewer channels would save."""
+        from hw_targets.targets.dynapcnn.memory import remarks
+
+        return remarks(network)
+
+    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> str:
+        """sinabs', on the network's integers."""
+        from hw_targets.targets.dynapcnn.sinabs.check import compare_with_sinabs
+
+        waiting()
+        result = compare_with_sinabs(network, inputs)
+        return (
+            f"{result.differences} differences from sinabs in {result.compared} neuron-steps of all layers,"
+            f" {result.samples} samples with {result.spikes} spikes"
+        )
+
+    def __repr__(self) -> str:
+        return "DYNAPCNN"
+
+
+DYNAPCNN = Dynapcnn()
