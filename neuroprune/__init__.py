@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuroprune.frameworks.hard_reset import readout_loss, to_hard_reset
     from neuroprune.pruning.at_initialization import prune_at_initialization
     from neuroprune.pruning.fan_in import Cap
     from neuroprune.pruning.maps import Garrote, HardThreshold, ProximalMap, SoftThreshold
@@ -61,7 +62,9 @@ _HOME = {
     "learning_rates": "schedules",
     "prune_at_initialization": "pruning.at_initialization",
     "prune_to": "pruning.recommended",
+    "readout_loss": "frameworks.hard_reset",
     "soft_threshold": "pruning.proximal",
+    "to_hard_reset": "frameworks.hard_reset",
 }
 _ROOMS = ("frameworks", "models", "pruning", "schedules", "synops", "training")
 
@@ -94,7 +97,9 @@ __all__ = [
     "learning_rates",
     "prune_at_initialization",
     "prune_to",
+    "readout_loss",
     "soft_threshold",
+    "to_hard_reset",
 ]
 
 

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "deployment",
     "target_sparsity",
     "optimizers",
+    "hard_reset",
     "chip_truth",
     "chip_accuracy",
     "xylo",

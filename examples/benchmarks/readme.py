@@ -14,7 +14,8 @@ from examples.benchmarks.common import RESULTS, ratio_text
 from hw_targets.app.cli.tables import percent, quantity, ratio
 from hw_targets.files.atomic import new_file
 
-DOCUMENTS = (Path(__file__).parents[2] / "README.md", RESULTS / "README.md")
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "snntorch-to-chip.md")
 DEMO = "demo.json"
 HEAD = ("| measured | median | quartiles | goal | |", "|:--|--:|--:|--:|:--|")
 
@@ -113,6 +114,16 @@ def demo_table(results: Path) -> str:
         raise ReadmeError(f"{path} is no demo summary: it lacks {error}; run `make demo` again") from error
 
 
+def hard_reset_table(results: Path) -> str:
+    """Ways from snnTorch to a chip that resets to zero."""
+    from examples.benchmarks import hard_reset  # needs snnTorch, which the other parts do not
+
+    path = results / "hard_reset.json"
+    if not path.is_file():
+        raise ReadmeError(f"{path} does not exist; run: python -m examples.benchmarks hard_reset")
+    return hard_reset.markdown(_load(path)["values"])
+
+
 def frontier_tables(results: Path) -> str:
     """Accuracy against sparsity, method by method: of the full runs, or of the quick ones where there are none."""
     from examples.benchmarks.frontier import table  # needs SpikingJelly, which the other parts do not
@@ -189,6 +200,7 @@ PARTS: Mapping[str, Callable[[Path], str]] = {
     "goals": goals_table,
     "bench": bench_tables,
     "frontier": frontier_tables,
+    "hard-reset": hard_reset_table,
     "frontier-overview": frontier_overview,
 }
 

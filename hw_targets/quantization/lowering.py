@@ -32,7 +32,8 @@ def _first_refusal(network: Network, dynamics: Dynamics) -> str | None:
         if isinstance(neuron, Accumulator) and neuron.leaks:
             return (
                 f"{population.name} reads out a potential that leaks ({_leak(neuron)}), but a chip's readout sums"
-                " without leak; end in a linear layer without neurons"
+                " without leak; end in a linear layer without neurons, or make these neurons sum before training"
+                f' (neuroprune.to_hard_reset(model, readout="{population.name}"), as docs/snntorch-to-chip.md says)'
             )
         if isinstance(neuron, ChipNeuron) and neuron.dynamics.name != dynamics.name:
             return (

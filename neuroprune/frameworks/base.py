@@ -114,6 +114,17 @@ class Framework(Protocol):
         """What a neuron computes. Raises UnsupportedNeuron when it does not have this form."""
         ...
 
+    def make_hard_reset(self, module: nn.Module) -> bool:
+        """Make a neuron that resets in another way reset to zero in the step it fires; whether that changed it.
+
+        Raises UnsupportedNeuron where it has no such reset. A neuron that never resets stays as it is.
+        """
+        ...
+
+    def make_sum(self, module: nn.Module) -> bool:
+        """Make neurons sum their input and never fire; whether that changed them. Raises UnsupportedNeuron likewise."""
+        ...
+
     def check_alignment(self, model: nn.Module) -> None:
         """Raise UnsupportedNeuron where spikes reach the next layer later than in the step they were sent in."""
         ...

@@ -99,6 +99,14 @@ class Slayer:
             unit=int(node.w_scale),
         )
 
+    def make_hard_reset(self, module: nn.Module) -> bool:  # noqa: ARG002 - asked of every framework
+        """CUBA neurons do so already."""
+        return False
+
+    def make_sum(self, module: nn.Module) -> bool:
+        """Blocks are made of synapses and neurons."""
+        raise UnsupportedNeuron(f"{type(module).__name__} always fires; end in a synapse without neurons instead")
+
     def check_alignment(self, model: nn.Module) -> None:
         """Refuse `delay_shift`, axonal delays, and blocks without a counterpart on the chip."""
         for name, module in model.named_modules():

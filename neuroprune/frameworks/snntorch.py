@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroprune._require import require
-from neuroprune.frameworks import snntorch_equations
+from neuroprune.frameworks import snntorch_equations, snntorch_resets
 from neuroprune.frameworks.base import NeuronEquation, Recurrent, UnsupportedNeuron, spikes_of
 
 snn = require("snntorch", "snntorch")
@@ -53,6 +53,14 @@ class SnnTorch:
     def equation(self, module: nn.Module) -> NeuronEquation:
         """`snntorch_equations.equation`; all fire where v > threshold."""
         return snntorch_equations.equation(module)
+
+    def make_hard_reset(self, module: nn.Module) -> bool:
+        """`snntorch_resets.make_hard_reset`."""
+        return snntorch_resets.make_hard_reset(module)
+
+    def make_sum(self, module: nn.Module) -> bool:
+        """`snntorch_resets.make_sum`."""
+        return snntorch_resets.make_sum(module)
 
     def check_alignment(self, model: nn.Module) -> None:
         """Nothing shifts spikes in time."""

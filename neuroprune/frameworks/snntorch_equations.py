@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import nan
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from neuroprune._require import require
-from neuroprune.frameworks.base import NeuronEquation, UnsupportedNeuron
+from neuroprune.frameworks.base import NeuronEquation, Reset, UnsupportedNeuron
 
 snn = require("snntorch", "snntorch")
 
@@ -56,10 +56,35 @@ def sends_ones(node: Any) -> bool:
     return _is_step(node) and _is_one(node)
 
 
+def said(node: Any) -> str:
+    """The reset that a neuron names."""
+    return ("subtract", "zero", "none")[int(node.reset_mechanism_val)]
+
+
+def computed(node: Any) -> str:
+    """The reset that a neuron computes: it is chosen when the neuron is made."""
+    return {"_base_sub": "subtract", "_base_zero": "zero"}.get(node.state_function.__name__, "none")
+
+
+def _mechanism(node: Any) -> str:
+    """What a neuron's reset does, if what it says is what it computes.
+
+    Raises:
+        UnsupportedNeuron: it was changed after it had been made.
+    """
+    says, computes = said(node), computed(node)
+    if says != computes:
+        raise UnsupportedNeuron(
+            f"{type(node).__name__} says reset_mechanism={says!r} but computes {computes!r}, as snnTorch 1.0 chooses it"
+            f" when a neuron is made; make it with reset_mechanism={says!r}, or call neuroprune.to_hard_reset(model)"
+        )
+    return says
+
+
 def _leaky(node: Any) -> NeuronEquation:
     """v ← βv + x, β clipped to 0 … 1."""
     plain = _with(NeuronEquation(1.0, strict=True), v_decay=1.0 - _clipped(node.beta))
-    return _with_reset(plain, node, prompt=bool(node.reset_delay) and node.reset_mechanism == "zero")
+    return _with_reset(plain, node, prompt=bool(node.reset_delay) and _mechanism(node) == "zero")
 
 
 def _synaptic(node: Any) -> NeuronEquation:
@@ -96,7 +121,8 @@ def _rsynaptic(node: Any) -> NeuronEquation:
 
 def _alpha(node: Any) -> NeuronEquation:
     """e ← αe + x; i ← βi + x; v = τ·(e − i), τ = 1 + ln α/(ln β − ln α); a reset to zero clears all, a step late."""
-    if node.reset_mechanism == "subtract":
+    reset = _mechanism(node)
+    if reset == "subtract":
         raise UnsupportedNeuron(
             'Alpha(reset_mechanism="subtract") takes the threshold off a current, and its inhibition off the potential,'
             ' which is no reset of this form; use reset_mechanism="zero"'
@@ -104,7 +130,7 @@ def _alpha(node: Any) -> NeuronEquation:
     alpha, beta = _clipped(node.alpha), _clipped(node.beta)
     gain = torch.log(alpha) / (torch.log(beta) - torch.log(alpha)) + 1.0
     found = _with(NeuronEquation(1.0, strict=True), i_decay=1.0 - alpha, v_decay=1.0 - beta, input_gain=gain)
-    return replace(found, difference=True, reset=node.reset_mechanism, reset_delay=node.reset_mechanism == "zero")
+    return replace(found, difference=True, reset=cast(Reset, reset), reset_delay=reset == "zero")
 
 
 def _state_leaky(node: Any) -> NeuronEquation:
@@ -137,10 +163,10 @@ def _with_reset(equation: NeuronEquation, node: Any, *, prompt: bool = False) ->
     A reset by subtraction within the step takes the threshold off once a step: where v is above the threshold even
     then, the neuron fires in the next step only above twice the threshold (`withholds`).
     """
-    reset, late = node.reset_mechanism, bool(getattr(node, "reset_delay", True))
+    reset, late = _mechanism(node), bool(getattr(node, "reset_delay", True))
     return replace(
         equation,
-        reset=reset,
+        reset=cast(Reset, reset),
         reset_delay=late and reset != "none" and not prompt,
         withholds=reset == "subtract" and not late,
     )

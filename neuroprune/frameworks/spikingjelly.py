@@ -97,6 +97,18 @@ class SpikingJelly:
             )
         return replace(plain, v_decay=decay, input_gain=decay if node.decay_input else 1.0)
 
+    def make_hard_reset(self, module: nn.Module) -> bool:
+        """`v_reset` 0 where it was None."""
+        node: Any = module
+        if node.v_reset is not None:
+            return False
+        node.v_reset = 0.0
+        return True
+
+    def make_sum(self, module: nn.Module) -> bool:
+        """Neurons return no potential to read."""
+        raise UnsupportedNeuron(f"{type(module).__name__} returns spikes alone; leave the last neurons out instead")
+
     def check_alignment(self, model: nn.Module) -> None:
         """Nothing shifts spikes in time."""
 

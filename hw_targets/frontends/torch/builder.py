@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 from torch import Tensor, nn
@@ -113,6 +114,10 @@ class Builder:
         shape = next(p.shape for p in self.populations if p.name == name)
         op = layers.recurrent_op(feedback, shape)
         self.synapses.append(Synapses(name, name, signals.scaled(op, gains)))
+
+    def is_silent(self, name: str) -> bool:
+        """Whether a population's neurons can never fire."""
+        return any(p.name == name and p.lif is not None and p.lif.v_threshold == inf for p in self.populations)
 
     def read_potential(self, state: State, steps: int) -> None:
         """Make neurons that never reset a readout: the model returns their potential.

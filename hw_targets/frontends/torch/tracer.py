@@ -72,7 +72,7 @@ class Tracer(TorchFunctionMode):
             known = [m for m in marks if isinstance(m, Traced)]
             opaque = [m for m in marks if isinstance(m, Opaque)]
             if len(known) == 1:
-                return known[0]
+                return self._instead_of_silence(known[0], marks)
             if len(known) == len(output) and (whole := stacked(known)) is not None:
                 return whole
             states = [m for m in marks if isinstance(m, State)]
@@ -92,6 +92,11 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedModel("from_torch: the model must return one tensor computed from its input")
         return mark
 
+    def _instead_of_silence(self, spikes: Traced, marks: list[Mark | None]) -> Traced | State:
+        """Of neurons that can never fire, the potential that the model returns beside their spikes."""
+        states = [m for m in marks if isinstance(m, State) and spikes.signal.is_only(m.neuron) and m.is_potential]
+        return states[-1] if states and self.network.is_silent(states[-1].neuron) else spikes
+
     def _read_out(self, mark: Traced | State) -> None:
         """Turn what the model returns into an accumulator, unless it is the spikes of one population."""
         if isinstance(mark, State):
@@ -108,7 +113,12 @@ class Tracer(TorchFunctionMode):
             )
         signal = mark.signal
         if signal.is_spikes and len(signal.terms) == 1 and signal.terms[0].source != self.network.entry:
-            self.network.keep_only(signal.terms[0].source)
+            name = signal.terms[0].source
+            if self.network.is_silent(name):
+                raise UnsupportedModel(
+                    f"from_torch: {name} has an infinite threshold and never fires; return its potential"
+                )
+            self.network.keep_only(name)
             return
         self.network.add(self._last_layer, Traced(signal, ALL), Accumulator())
         self.network.keep_only(self._last_layer)

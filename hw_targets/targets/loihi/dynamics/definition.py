@@ -36,8 +36,9 @@ class LoihiDynamics:
             return None
         return (
             f"{neuron.reset_in_words}, but Loihi's neurons send one spike and reset to zero in the step they fire;"
-            ' train with a hard reset (SpikingJelly: v_reset=0.0; snnTorch: reset_mechanism="zero", reset_delay=False),'
-            " or pass approximate=True, which resets to zero anyway (spike_difference measures what that does)"
+            " train with a hard reset (neuroprune.to_hard_reset(model) before training, as docs/snntorch-to-chip.md"
+            ' says; by hand SpikingJelly: v_reset=0.0; snnTorch: reset_mechanism="zero", reset_delay=False), or pass'
+            " approximate=True, which resets to zero anyway (spike_difference measures what that does)"
         )
 
     def lower(self, neuron: LIF, scale: float, formats: NumberFormats) -> Cuba:
