@@ -86,6 +86,20 @@ class Sinabs:
             v_min=None if node.min_v_mem is None else float(node.min_v_mem),
         )
 
+    def make_hard_reset(self, module: nn.Module) -> bool:
+        """Not in place: only neurons that were made so."""
+        found = self.equation(module)
+        if found.reset == "zero" and found.max_spikes == 1:
+            return False
+        kind = type(module).__name__
+        raise UnsupportedNeuron(
+            f"{kind} is made with its reset; use {kind}(reset_fn=MembraneReset(), spike_fn=SingleSpike)"
+        )
+
+    def make_sum(self, module: nn.Module) -> bool:
+        """Neurons return no potential to read."""
+        raise UnsupportedNeuron(f"{type(module).__name__} returns spikes alone; leave the last neurons out instead")
+
     def check_alignment(self, model: nn.Module) -> None:
         """Nothing shifts spikes in time."""
 

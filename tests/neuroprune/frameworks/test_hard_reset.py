@@ -141,3 +141,19 @@ def test_what_is_advised_works(advised: nn.Module) -> None:
     assert framework is not None
     found = framework.equation(advised)
     assert (found.reset, found.reset_delay) in (("zero", False), ("none", False))
+
+
+def test_sinabs_neurons_are_made_with_their_reset() -> None:
+    layers = pytest.importorskip("sinabs.layers")
+    activation = pytest.importorskip("sinabs.activation")
+    as_made = {"num_timesteps": 1, "reset_fn": activation.MembraneReset(), "spike_fn": activation.SingleSpike}
+    assert neuroprune.to_hard_reset(nn.Sequential(layers.IAFSqueeze(**as_made))) == ()
+    with pytest.raises(UnsupportedNeuron, match=r"0: IAFSqueeze .*reset_fn=MembraneReset\(\), spike_fn=SingleSpike"):
+        neuroprune.to_hard_reset(nn.Sequential(layers.IAFSqueeze(num_timesteps=1)))
+
+
+def test_xylos_own_neurons_stay_as_they_are() -> None:
+    from hw_targets.targets.xylo.training.layer import XyloLayer
+
+    with pytest.raises(UnsupportedNeuron, match="Xylo's own neuron"):
+        neuroprune.to_hard_reset(XyloLayer(2, 3))

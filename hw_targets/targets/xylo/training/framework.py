@@ -66,6 +66,14 @@ class XyloFramework:
             exact=mine,
         )
 
+    def make_hard_reset(self, module: nn.Module) -> bool:
+        """They reset as the chip does, by subtraction."""
+        raise UnsupportedNeuron(f"{type(module).__name__} is Xylo's own neuron; keep it, it runs there as it is")
+
+    def make_sum(self, module: nn.Module) -> bool:
+        """Neurons return no potential to read."""
+        raise UnsupportedNeuron(f"{type(module).__name__} returns spikes alone; count them")
+
     def check_alignment(self, model: nn.Module) -> None:
         """Refuse layers of which some take one step and others all."""
         modes = {str(m.step_mode) for m in model.modules() if _is(m, "XyloLayer")}
