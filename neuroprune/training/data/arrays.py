@@ -28,7 +28,7 @@ class ArraySet:
         labels: int64.
         classes: number of classes.
         has_steps: axis 1 of `samples` is time: the model gets (T, N, …).
-        unit: 255 for grey values, 1 for spikes.
+        unit: 255 for grey values, 1 for spikes, one or several.
     """
 
     samples: Tensor
@@ -47,8 +47,8 @@ class ArraySet:
 
     @property
     def in_unit_range(self) -> bool:
-        """Whether all samples, as the model gets them, lie in 0 … 1."""
-        if not self.samples.numel():
+        """Whether all samples, as the model gets them, lie in 0 … 1, or are whole numbers of spikes."""
+        if not self.samples.numel() or (self.unit == 1 and self.samples.dtype == torch.uint8):
             return True
         low, high = (float(extreme) for extreme in torch.aminmax(self.samples))
         return low >= 0.0 and high <= (self.unit if self.samples.dtype == torch.uint8 else 1.0)

@@ -1,7 +1,8 @@
 """Signals of several channels: arrays (N, C, L) of an .npz file, or the .ts files of the UEA and UCR archives.
 
 A chip takes 0 … 1 in 8 bits. Each channel is therefore mapped from the range it has in the training set to 0 … 1,
-values outside are held there, and the model is given the same 8-bit values as the chip.
+values outside are held there, and the model is given the same 8-bit values as the chip. Chips that take spikes alone,
+several of a channel in one step (Xylo), get so many instead: `counts`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Floats = npt.NDArray[np.float64]
 Labelled = tuple[list[Floats], list[str]]
 
 
-def signals(train: str, test: str | None = None, *, steps: bool = True, length: int | None = None) -> Split[ArraySet]:
+def signals(
+    train: str, test: str | None = None, *, steps: bool = True, length: int | None = None, counts: int | None = None
+) -> Split[ArraySet]:
     """Signals from files.
 
     Args:
@@ -31,6 +34,7 @@ def signals(train: str, test: str | None = None, *, steps: bool = True, length: 
             network gets (N, C, L), the same in every step, for convolutions over L.
         length: L of signals that differ in length: longer ones are cut, shorter ones end in zeros, which stand for the
             smallest value of the training set.
+        counts: spikes for the largest value of the training set, none for the smallest: the model gets whole numbers.
 
     Returns:
         Split: the test signals are the validation set, too.
@@ -41,11 +45,13 @@ def signals(train: str, test: str | None = None, *, steps: bool = True, length: 
     """
     if test is None:
         arrays = _arrays(train, ("x_train", "y_train", "x_test", "y_test"))
-        return signal_split(train, [(arrays[0], arrays[1]), (arrays[2], arrays[3])], steps=steps, length=length)
+        return signal_split(
+            train, [(arrays[0], arrays[1]), (arrays[2], arrays[3])], steps=steps, length=length, counts=counts
+        )
     parts = [_read(path) for path in (train, test)]
     names = sorted({name for _, found in parts for name in found}, key=_as_number)
     labelled = [(x, np.array([names.index(name) for name in found])) for x, found in parts]
-    return signal_split(train, labelled, steps=steps, length=length)
+    return signal_split(train, labelled, steps=steps, length=length, counts=counts)
 
 
 def signal_split(
@@ -54,8 +60,11 @@ def signal_split(
     *,
     steps: bool = True,
     length: int | None = None,
+    counts: int | None = None,
 ) -> Split[ArraySet]:
-    """(signals, labels) for training and for testing, in 8 bits; arguments as for `signals`."""
+    """(signals, labels) for training and for testing, in 8 bits or as counts; arguments as for `signals`."""
+    if counts is not None and not 1 <= counts <= 255:
+        raise DatasetNotFound(f"{where}: counts is {counts}, expected 1 … 255 spikes a step")
     lengths = {signal.shape[-1] for x, _ in parts for signal in x}
     if length is None and len(lengths) > 1:
         raise DatasetNotFound(
@@ -65,10 +74,10 @@ def signal_split(
     if len(channels) != 1:
         raise DatasetNotFound(f"{where}: signals have {sorted(channels)} channels; they need the same number")
     low, high = _range(parts[0][0])
-    scaled = [(_in_bytes(x, low, high, length or max(lengths)), y) for x, y in parts]
+    scaled = [(_in_bytes(x, low, high, length or max(lengths), counts or 255), y) for x, y in parts]
     if steps:
         scaled = [(np.ascontiguousarray(x.swapaxes(1, 2)), y) for x, y in scaled]
-    return split_of(where, scaled, steps=steps)
+    return split_of(where, scaled, steps=steps, unit=255 if counts is None else 1)
 
 
 def _range(signals: Sequence[Floats] | Floats) -> tuple[Floats, Floats]:
@@ -78,12 +87,14 @@ def _range(signals: Sequence[Floats] | Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _in_bytes(signals: Sequence[Floats] | Floats, low: Floats, high: Floats, length: int) -> npt.NDArray[np.uint8]:
-    """(N, C, L): round(255·(x − low)/(high − low)), held in 0 … 255; 0 for a channel that is constant."""
+def _in_bytes(
+    signals: Sequence[Floats] | Floats, low: Floats, high: Floats, length: int, top: int
+) -> npt.NDArray[np.uint8]:
+    """(N, C, L): round(top·(x − low)/(high − low)), held in 0 … top; 0 for a channel that is constant."""
     found = np.zeros((len(signals), len(low), length), np.uint8)
     span = np.where(high > low, high - low, 1.0)
     for row, signal in zip(found, signals, strict=True):
-        values = np.clip(np.rint(255 * (signal[:, :length] - low) / span), 0, 255)
+        values = np.clip(np.rint(top * (signal[:, :length] - low) / span), 0, top)
         row[:, : values.shape[1]] = values
     return found
 

@@ -260,3 +260,14 @@ def test_every_named_data_set_is_there_and_its_paths_are_absolute(tmp_path: Path
     for place in NAMED.values():
         module, function = place.split(":")
         assert callable(getattr(import_module(module), function))
+
+
+def test_signals_as_counts_of_spikes(tmp_path: Path) -> None:
+    x = np.array([[[0.0, 1.0, 2.0]], [[0.0, 4.0, 3.0]]])
+    np.savez(tmp_path / "x.npz", x_train=x, y_train=np.array([0, 1]), x_test=2 * x, y_test=np.array([0, 1]))
+    found = signals(str(tmp_path / "x.npz"), counts=8)
+    assert found.train.in_unit_range
+    assert found.train.as_input(found.train.samples)[:, :, 0].T.tolist() == [[0, 2, 4], [0, 8, 6]]
+    assert found.test.as_input(found.test.samples)[:, 1, 0].tolist() == [0, 8, 8], "held at the largest"
+    with pytest.raises(DatasetNotFound, match="counts is 256, expected 1 … 255 spikes a step"):
+        signals(str(tmp_path / "x.npz"), counts=256)
