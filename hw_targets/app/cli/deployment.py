@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from hw_targets.app.cli.netx_files import is_netx, map_file, verify_file
@@ -22,16 +21,14 @@ from hw_targets.app.stages import (
 )
 from hw_targets.chips.chip import Chip
 from hw_targets.emulation.emulate import emulate
-from hw_targets.errors import DoesNotFit
+from hw_targets.errors import DoesNotFit, InvalidChip
 from hw_targets.files.atomic import check_free
 from hw_targets.frontends.nir.writer import write_nir
 from hw_targets.ir.network import ChipNetwork, Network
 from hw_targets.placement import place
 from hw_targets.placement.fit import check_fit, cores_needed
 from hw_targets.placement.limits import check_system
-from hw_targets.targets.loihi.lava.check import compare_with_lava
 from hw_targets.targets.loihi.netx.relays import insert_relays
-from hw_targets.targets.loihi.netx.writer import export_netx
 from hw_targets.targets.loihi.sanafe.writer import export_sanafe
 from hw_targets.targets.registry import load_chip
 from neuroprune.training.loop import accuracy, predictor, progress_bar
@@ -80,6 +77,8 @@ def map_(options: argparse.Namespace) -> None:
         f" energy per image {energy}"
     )
     count = cost.per_sample
+    for remark in chip.supported("map").remarks(network, mapped.activity, chip):
+        print(remark)
     print(
         f"per image: {quantity(count['synaptic_events'])} synaptic events, {quantity(count['messages'])} messages to"
         f" cores, {quantity(cost.hops)} hops; time {quantity(cost.time, 's')}"
@@ -92,19 +91,23 @@ def map_(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    folder = RunFolder.open(options.folder)
-    out = options.out or folder.path / {"netx": "model.net", "nir": "model.nir", "sanafe": "sanafe"}[options.format]
-    if options.format != "sanafe":  # which is a folder
+    folder, chip = RunFolder.open(options.folder), load_chip(options.chip)
+    exporters = chip.supported("export").exporters
+    kind = options.format or next(iter(exporters))
+    # SANA-FE's files come of netx's integers, in which what passes layers is relayed.
+    for_format = None if kind == "nir" else "netx" if kind == "sanafe" else kind
+    if for_format is not None and for_format not in exporters:
+        raise InvalidChip(f"export: {chip.name} is not written as {kind}; take {', '.join((*exporters, 'nir'))}")
+    out = options.out or folder.path / {"netx": "model.net", "sanafe": "sanafe"}.get(kind, f"model.{kind}")
+    if kind != "sanafe":  # which is a folder
         check_free(out, overwrite=options.overwrite)
-    # SANA-FE's files, too, need what passes layers to be relayed.
-    for_format = None if options.format == "nir" else "netx"
     network, chip_network = _networks(folder, options.chip, for_format)
-    if options.format == "nir":
+    if kind == "nir":
         write_nir(network, out, overwrite=options.overwrite)
-    elif options.format == "sanafe":
-        _export_sanafe(folder, chip_network, load_chip(options.chip), out, overwrite=options.overwrite)
+    elif kind == "sanafe":
+        _export_sanafe(folder, chip_network, chip, out, overwrite=options.overwrite)
     else:
-        export_netx(chip_network, out, overwrite=options.overwrite)
+        exporters[kind](chip_network, out, overwrite=options.overwrite)
     print(f"written to {out}")
 
 
@@ -131,15 +134,12 @@ def verify(options: argparse.Namespace) -> None:
         verify_file(options)
         return
     folder = RunFolder.open(options.folder)
-    _, network = _networks(folder, options.chip, "netx")
+    target = load_chip(options.chip).supported("verify")
+    _, network = _networks(folder, options.chip, next(iter(target.exporters)))
     images = lava_images(chip_images(folder.recipe), options.images)
-    with tempfile.TemporaryDirectory() as temporary, progress_bar(None, "Lava") as bar:
-        export_netx(network, Path(temporary, "model.net"))
-        result = compare_with_lava(network, Path(temporary, "model.net"), images, waiting=bar.update)
-    print(
-        f"{result.differences} differences from Lava in {result.compared} spikes of all layers,"
-        f" {result.samples} images; {result.readout_differences} in the readout"
-    )
+    with progress_bar(None, "verifying") as bar:
+        verdict = target.verify(network, images, bar.update)
+    print(f"{verdict}\njudge: {target.judge}")
 
 
 def _networks(folder: RunFolder, chip: str, for_format: str | None = None) -> tuple[Network, ChipNetwork]:

@@ -68,9 +68,10 @@ def _add_export(subparsers: Any) -> None:
     export = _parser(subparsers, "export", "deployment:export", "write a run's network for other tools")
     _run_argument(export)
     _chip_argument(export)
-    formats = ("netx", "nir", "sanafe")
-    export.add_argument("--format", choices=formats, default="netx", help="default: %(default)s (Lava, Loihi)")
-    names = "model.net, model.nir or the folder sanafe"
+    formats = ("netx", "nir", "sanafe", "json", "npz")
+    text = "default: what the chip's own tools take (Loihi: netx for Lava; Xylo: json)"
+    export.add_argument("--format", choices=formats, help=text)
+    names = "model.net, model.nir, model.json, model.npz or the folder sanafe"
     export.add_argument("--out", type=Path, help=f"file, or folder for sanafe (default: {names} in the run folder)")
     _overwrite_argument(export, "replace an existing file")
 
@@ -83,7 +84,7 @@ def _add_emulate(subparsers: Any) -> None:
 
 
 def _add_verify(subparsers: Any) -> None:
-    title = "compare every spike with Lava's own simulator (Lava installed)"
+    title = "compare every spike with the simulator that judges the chip (Lava, xylosim)"
     verify = _parser(subparsers, "verify", "deployment:verify", title)
     _run_argument(verify, "run folder, or netx file (.net), which gets random inputs")
     _chip_argument(verify)

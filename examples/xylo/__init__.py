@@ -1,0 +1,1 @@
+"""Networks for Xylo on real data, from spikes to xylosim's verdict."""

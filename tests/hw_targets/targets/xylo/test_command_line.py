@@ -1,0 +1,87 @@
+"""The command line on a Xylo chip, from signals in .ts files to xylosim's verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw_targets import read_xylo
+from hw_targets.app.cli import main
+from tests.builders.xylosim import required_in_ci
+
+RECIPE = """
+name = "signals on Xylo"
+[data]
+factory = "signals"
+arguments = {{ train = "{train}", test = "{test}", counts = 15, length = 8 }}
+[model]
+factory = "examples.xylo.networks:two_layers"
+arguments = {{ inputs = 3, hidden = 10, classes = 2 }}
+[training]
+epochs = 2
+batch_size = 10
+lr = 0.01
+[pruning]
+schedule = "LATS"
+l1 = 1e-2
+"""
+
+
+def write_signals(path: Path, samples: int, seed: int) -> None:
+    """Three channels of 5 to 8 values; the classes differ in their mean."""
+    rng = np.random.default_rng(seed)
+    lines = ["@problemName made", "@timeStamps false", "@classLabel true 0 1", "@data"]
+    for index in range(samples):
+        values = rng.normal(index % 2, 1, (3, int(rng.integers(5, 9))))
+        lines.append(":".join([",".join(f"{v:.4f}" for v in channel) for channel in values] + [str(index % 2)]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("xylo")
+    for name, samples in (("train", 20), ("test", 12)):
+        write_signals(folder / f"{name}.ts", samples, samples)
+    (folder / "recipe.toml").write_text(RECIPE.format(train=folder / "train.ts", test=folder / "test.ts"))
+    assert main(["train", str(folder / "recipe.toml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def said(run: Path, capsys: pytest.CaptureFixture[str], *command: str, status: int = 0) -> str:
+    capsys.readouterr()
+    assert main([command[0], str(run), *command[1:], "--chip", "xylo-audio2"]) == status
+    out, error = capsys.readouterr()
+    return out + error
+
+
+def test_every_stage_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "average_fan_out" not in said(run, capsys, "fit")
+    mapped = said(run, capsys, "map")
+    assert "1 cores" in mapped
+    assert "clock cycles a step (SynSense's model)" in mapped
+    assert "model.json" in said(run, capsys, "export")
+    assert "model.npz" in said(run, capsys, "export", "--format", "npz")
+    specs = [read_xylo(run / f"model.{ending}") for ending in ("json", "npz")]
+    assert np.array_equal(specs[0].weights_rec, specs[1].weights_rec)
+    emulated = said(run, capsys, "emulate")
+    model, chip = (part.split("%")[0].split()[-1] for part in emulated.split("integers"))
+    assert model == chip, "trained in the chip's integers: the same accuracy to the last digit"
+
+
+def test_verify_names_its_judge(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with required_in_ci():
+        from hw_targets.targets.xylo.xylosim.runner import _xylosim
+
+        _xylosim()
+    verdict = said(run, capsys, "verify", "--images", "3")
+    assert "0 differences from xylosim in" in verdict
+    assert "judge: xylosim 0.1.3, SynSense's own simulator" in verdict
+
+
+def test_formats_of_other_chips_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = said(run, capsys, "export", "--format", "netx", status=2)
+    assert "export: xylo-audio2 is not written as netx; take json, npz, nir" in refused
+    assert main(["export", str(run), "--chip", "loihi1"]) == 2
+    assert "was trained in the integers of xylo" in capsys.readouterr().err
