@@ -106,6 +106,13 @@ class Framework(Protocol):
         """
         ...
 
+    def advice(self, module: nn.Module) -> str | None:
+        """Why one of the framework's own layers has no counterpart on a chip, and what to use; None: nothing is known.
+
+        A verb phrase: "delays its input by steps of its own; …".
+        """
+        ...
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """The parts of a recurrent block, or of neurons that are one by themselves; None for anything else."""
         ...
@@ -138,7 +145,10 @@ class Framework(Protocol):
         ...
 
     def neuron_time_axis(self, model: nn.Module) -> int | None:
-        """Axis of a neuron module's input that is time; None where it takes one step per call."""
+        """Axis of a neuron module's input that is time; None where it takes one step per call.
+
+        Of a model, that of its neurons; of a neuron module, its own.
+        """
         ...
 
     def time_axis(self, model: nn.Module) -> int | None:

@@ -65,6 +65,10 @@ class Slayer:
         layer.weight = nn.Parameter(kernel, requires_grad=False)
         return layer
 
+    def advice(self, module: nn.Module) -> str | None:  # noqa: ARG002 - asked of every framework
+        """None: all of its layers that are not read are refused by `check_alignment`."""
+        return None
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """A Recurrent block: its matrices, rounded, and its neurons."""
         if not _is(module, "block.cuba", "Recurrent"):

@@ -51,6 +51,10 @@ class Sinabs:
             )
         return nn.AvgPool2d(node.kernel_size, node.stride, divisor_override=1)
 
+    def advice(self, module: nn.Module) -> str | None:  # noqa: ARG002 - asked of every framework
+        """None: nothing is known."""
+        return None
+
     def recurrent(self, module: nn.Module) -> None:
         """Recurrent neurons are not read."""
 

@@ -42,6 +42,10 @@ class SnnTorch:
         """The module itself."""
         return module
 
+    def advice(self, module: nn.Module) -> str | None:  # noqa: ARG002 - as above
+        """None: it has no layers of its own."""
+        return None
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """RLeaky and RSynaptic, which hear their own spikes through a layer, or each neuron itself alone."""
         if type(module) not in (snn.RLeaky, snn.RSynaptic):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,24 @@ _PLAIN_LAYERS = (
     *("AvgPool1d", "AvgPool2d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d"),
     *("Dropout", "Dropout1d", "Dropout2d", "Flatten"),
 )
+#: What these hold stays single-step, whatever `set_step_mode` is asked for.
+_CONTAINERS = tuple(
+    getattr(layer, name)
+    for name in (
+        *("MultiStepContainer", "SeqToANNContainer", "StepModeContainer"),
+        *("TLastMultiStepContainer", "TLastSeqToANNContainer"),
+        *("ElementWiseRecurrentContainer", "LinearRecurrentContainer"),
+    )
+    if hasattr(layer, name)
+)
+_LAYERS = "spikingjelly.activation_based.layer."
+_PER_STEP = (
+    "computes with other numbers in every step, but a chip's weights are the same in all of them; use"
+    " layer.BatchNorm2d or layer.ThresholdDependentBatchNorm2d, and train with it"
+)
+_ADVICE = {
+    **dict.fromkeys((f"BatchNormThroughTime{n}d" for n in (1, 2, 3)), _PER_STEP),
+}
 _NEURONS = (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode)
 
 
@@ -61,6 +80,10 @@ class SpikingJelly:
         for row in range(len(voting.weight)):
             voting.weight[row, row * size : (row + 1) * size] = 1.0 / size
         return voting
+
+    def advice(self, module: nn.Module) -> str | None:
+        """For SpikingJelly's layers that keep a state, change with time or normalise each sample by itself."""
+        return _ADVICE.get(type(module).__name__) if type(module).__module__.startswith(_LAYERS) else None
 
     def recurrent(self, module: nn.Module) -> None:
         """Recurrent neurons are not read."""
@@ -125,18 +148,27 @@ class SpikingJelly:
         return torch.stack([model(images) for _ in range(time_steps)]).mean(0)
 
     def neuron_time_axis(self, model: nn.Module) -> int | None:
-        """That of the model: all modules are in one step mode."""
+        """That of the model; of a neuron module inside a container, its own."""
         return self.time_axis(model)
 
     def time_axis(self, model: nn.Module) -> int | None:
-        """0 for multi-step models, None for single-step ones."""
-        modes = {getattr(m, "step_mode", "m") for m in model.modules() if isinstance(m, base.StepModule)}
+        """0 for multi-step models, None for single-step ones; what containers hold is theirs to step through."""
+        modes = set(_outer_modes(model))
         if len(modes) > 1:
             raise UnsupportedNeuron(
                 "the model mixes single-step and multi-step modules; call"
                 " spikingjelly.activation_based.functional.set_step_mode(model, 'm') first"
             )
         return 0 if modes == {"m"} else None
+
+
+def _outer_modes(module: nn.Module) -> Iterator[str]:
+    """Step modes of a model's modules, without those inside containers, which stay single-step."""
+    if isinstance(module, base.StepModule):
+        yield getattr(module, "step_mode", "m")
+    if not isinstance(module, _CONTAINERS):
+        for child in module.children():
+            yield from _outer_modes(child)
 
 
 def _leak(node: Any) -> float:

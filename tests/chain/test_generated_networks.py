@@ -24,7 +24,7 @@ from examples.benchmarks.truth.torch_path import check_torch
 from hw_targets import export_netx, from_torch
 from hw_targets.emulation import currents as emulate_currents
 from hw_targets.errors import UnsupportedModel
-from hw_targets.frontends import signals
+from hw_targets.frontends import maps
 from hw_targets.ir.network import Accumulator, ChipNetwork, Conv2d, Dense, Population, SpikeInput, Synapses
 from hw_targets.targets.loihi.dynamics import engine as loihi_engine
 from hw_targets.targets.loihi.dynamics import float_states as emulate_floats
@@ -112,11 +112,11 @@ def transposed(apply: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
     return changed
 
 
-def unscaled(through_pool: Callable[..., NDArray[Any]]) -> Callable[..., NDArray[Any]]:
+def unscaled(back: Callable[..., NDArray[Any]]) -> Callable[..., NDArray[Any]]:
     """Average pools before a dense layer that forget to divide."""
 
-    def changed(weight: NDArray[Any], term: Any, pooled: Any) -> NDArray[Any]:
-        return through_pool(weight, term, pooled) * (1.0 if term.via is None else 4.0)
+    def changed(via: Any, weight: NDArray[Any], source: Any) -> NDArray[Any]:
+        return back(via, weight, source) * (4.0 if isinstance(via, maps.AvgPool) else 1.0)
 
     return changed
 
@@ -134,7 +134,7 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "no clipping": lambda m: m.setattr(loihi_engine, "LIMIT", 1 << 40),
     "transposed kernels": lambda m: m.setattr(emulate_currents, "apply", transposed(emulate_currents.apply)),
-    "pools do not divide": lambda m: m.setattr(signals, "_through_pool", unscaled(signals._through_pool)),
+    "pools do not divide": lambda m: m.setattr(maps, "back", unscaled(maps.back)),
 }
 
 

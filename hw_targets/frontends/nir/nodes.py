@@ -85,6 +85,8 @@ def _affine(node: Node, flow: Flow) -> Flow:
             f"takes {weight.shape[1]} features, but gets a signal of shape {flow.signal.shape}; flatten it before, or,"
             f" {ADVICE}"
         )
+    if flow.delay is not None and len(flow.delay) > 1:
+        raise UnsupportedModel("mixes currents of different delays; put neurons between the two linear layers")
     return Flow(signals.dense(flow.signal, weight * flow.gain, _bias(node, len(weight))), delay=flow.delay)
 
 

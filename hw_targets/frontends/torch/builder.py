@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, count
 from math import inf
 
 import numpy as np
 from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel
-from hw_targets.frontends import signals
+from hw_targets.frontends import maps, signals
 from hw_targets.frontends.signals import Floats, Signal, Term
 from hw_targets.frontends.torch import layers, per_neuron
 from hw_targets.frontends.torch.marks import ALL, EVERY, Moment, State, Traced, merged, same
@@ -39,26 +40,31 @@ def as_lif(equation: NeuronEquation, shape: Shape) -> LIF:
 class Builder:
     """Collects a network. A loop over time visits a population once a step, always with the same signal."""
 
+    #: A max-pool of spikes is one neuron per window that fires where any does.
+    pool_neuron = LIF(1.0)
+
     def __init__(self, entry: str) -> None:
         self.entry = entry
         self.populations: list[Population] = []
         self.synapses: list[Synapses] = []
         self.notes: list[str] = []
         self.calls: dict[str, int] = {}
+        self.at_once: set[str] = set()
         self._folded: set[str] = set()
         self._driven_by: dict[str, Signal] = {}
-        self._products: dict[tuple[str, Moment], Traced] = {}
+        self._made: dict[tuple[str, Moment], Traced] = {}
 
     @property
     def steps(self) -> int:
-        """How many steps the model ran its neurons for; 1 where they take all at once, 0 where there are none.
+        """How many steps the model ran its neurons for; 0 where they take all at once, or there are none.
 
         Raises:
             UnsupportedModel: some of them for more than others.
         """
-        if len(set(self.calls.values())) > 1:
-            raise UnsupportedModel(f"from_torch: the model runs its neurons for unequal numbers of steps, {self.calls}")
-        return max(self.calls.values(), default=0)
+        calls = {name: n for name, n in self.calls.items() if name not in self.at_once}
+        if len(set(calls.values())) > 1:
+            raise UnsupportedModel(f"from_torch: the model runs its neurons for unequal numbers of steps, {calls}")
+        return max(calls.values(), default=0)
 
     def add_input(self, shape: Shape, neuron: GradedInput | SpikeInput) -> None:
         """The population that stands for the model's input."""
@@ -100,8 +106,27 @@ class Builder:
             )
         if neuron.fires:
             self.calls[name] = call + 1
+        if mark.moment == ALL:
+            self.at_once.add(name)
         sent = Signal(mark.signal.shape, (Term(name, mark.signal.shape),))
-        return Traced(sent, ALL if mark.moment == ALL else Moment("step", call))
+        return replace(mark, signal=sent, moment=ALL if mark.moment == ALL else Moment("step", call))
+
+    def add_pool(self, counted: Traced) -> Traced:
+        """A max-pool that is no module: neurons named after what they pool.
+
+        Raises:
+            UnsupportedModel: what `add` says.
+        """
+        base = "+".join(dict.fromkeys(t.source for t in counted.signal.terms)) + " max-pooled"
+        for name in chain([base], (f"{base} {n}" for n in count(2))):
+            if (made := self._made.get((name, counted.moment))) is not None:
+                if same(counted.signal, self._driven_by[name]):
+                    return made
+            elif name not in self._driven_by or same(counted.signal, self._driven_by[name]):
+                made = self.add(name, counted, self.pool_neuron)
+                self._made[name, counted.moment] = made
+                return made
+        raise AssertionError("names never end")
 
     def add_feedback(self, name: str, feedback: nn.Module | Tensor, gains: Floats) -> None:
         """Synapses of a population to itself, one step later: a layer's weights, or each neuron's own weight.
@@ -113,7 +138,7 @@ class Builder:
             return
         shape = next(p.shape for p in self.populations if p.name == name)
         op = layers.recurrent_op(feedback, shape)
-        self.synapses.append(Synapses(name, name, signals.scaled(op, gains)))
+        self.synapses.append(Synapses(name, name, maps.scaled(op, shape, gains)))
 
     def is_silent(self, name: str) -> bool:
         """Whether a population's neurons can never fire."""
@@ -175,11 +200,11 @@ class Builder:
         if b.complement:
             right = signals.scale(right, np.full(right.shape[0], -1.0))
         name = f"{left.terms[0].source}{' and not ' if b.complement else ' and '}{right.terms[0].source}"
-        both = Traced(signals.add(left, right), merged(a.moment, b.moment))
-        if (name, both.moment) not in self._products:
+        both = replace(a, signal=signals.add(left, right), moment=merged(a.moment, b.moment), complement=False)
+        if (name, both.moment) not in self._made:
             made = self.add(name, both, LIF(1.0 if b.complement else 2.0, v_decay=1.0))
-            self._products[name, both.moment] = made
-        return self._products[name, both.moment]
+            self._made[name, both.moment] = made
+        return self._made[name, both.moment]
 
     def binary(self, signal: Signal) -> Signal:
         """The signal, if it is the spikes of one population of neurons.
@@ -187,18 +212,27 @@ class Builder:
         Raises:
             UnsupportedModel: it is something else.
         """
-        plain = signal.is_spikes and len(signal.terms) == 1
-        source = next(p for p in self.populations if p.name == signal.terms[0].source)
-        if not plain or source.neuron.is_graded or source.neuron.most_sent > 1:
+        self.check_spikes(signal)
+        if not signal.is_spikes:
+            raise UnsupportedModel("multiplies spikes that were concatenated or chosen; multiply each layer's first")
+        return signal
+
+    def check_spikes(self, signal: Signal) -> None:
+        """Refuse what is not made of single neurons' spikes.
+
+        Raises:
+            UnsupportedModel: it is a sum of spikes, a current or an image.
+        """
+        graded = {p.name for p in self.populations if p.neuron.is_graded or p.neuron.most_sent > 1}
+        if not signal.is_choice or any(t.source in graded for t in signal.terms):
             raise UnsupportedModel(
                 "max-pools or multiplies something other than the spikes of one layer (a sum of spikes, currents or an"
                 " image), where neither is a threshold; do it straight after neurons, or use an average pool"
             )
-        return signal
 
-    def keep_only(self, output: str) -> None:
-        """Drop the populations that the output does not depend on, such as a product nobody uses."""
-        heard = {output}
+    def keep_only(self, *outputs: str) -> None:
+        """Drop the populations that no output depends on, such as a product nobody uses."""
+        heard = set(outputs)
         for population in reversed(self.populations):
             if population.name in heard:
                 heard |= {s.source for s in self.synapses if s.target == population.name}

@@ -9,6 +9,7 @@ sample, on the example and on other values, and compared with what was read in e
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -62,30 +63,38 @@ def from_torch(
         axis, per_call = framework.time_axis(model), framework.neuron_time_axis(model)
     except UnsupportedNeuron as error:
         raise UnsupportedModel(f"from_torch: {error}") from error
-    first: UnsupportedModel | None = None
+    best, furthest = UnsupportedModel("from_torch: example_input has no axes"), -1
     for lead in _leads(example_input.dim(), axis, per_call):
+        seen = 0
         try:
-            layout = Layout.of(example_input, lead, per_call)
+            layout = Layout.of(example_input, lead, time_last=axis == -1)
             tracer = Tracer(model, framework, layout)
-            tracer.run(example_input)
-            steps = _steps(layout, tracer.network.steps, axis, time_steps)
+            try:
+                tracer.run(example_input)
+            finally:
+                seen = tracer.seen
+            network, calls = _network(tracer, axis, time_steps)
         except UnsupportedModel as error:
-            first = first or error
-        else:
-            found = tracer.network
-            network = Network(
-                tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes)
-            )
-            network = _with_inputs(network)
-            tracer.recording.check(network)
-            calls = steps if layout.per_call is None and layout.lead == 1 and tracer.network.steps <= 1 else 1
-            if calls > 1:
-                watch(model, framework, layout, example_input, network, calls, "the example").check(network)
-            other = "a second input (the example's values in another order)"
-            watch(model, framework, layout, like(example_input), network, calls, other).check(network)
-            return hard_reset(settled_bias(network)) if approximate else network
-    assert first is not None
-    raise first
+            # Of several ways to see the input, the one that led furthest tells most.
+            if seen > furthest:
+                best, furthest = error, seen
+            continue
+        tracer.recording.check(network)
+        watched = partial(watch, model, framework, tracer.layout, at_once=tracer.network.at_once)
+        if calls > 1:
+            watched(example_input, network, calls, "the example").check(network)
+        other = "a second input (the example's values in another order)"
+        watched(like(example_input), network, calls, other).check(network)
+        return hard_reset(settled_bias(network)) if approximate else network
+    raise best
+
+
+def _network(tracer: Tracer, axis: int | None, time_steps: int | None) -> tuple[Network, int]:
+    """What was read, and how often the model has to be called for all of a sample's steps."""
+    looped, found = tracer.network.steps, tracer.network
+    steps = _steps(tracer.layout, looped, axis, time_steps)
+    network = Network(tuple(found.populations), tuple(found.synapses), time_steps=steps, notes=tuple(found.notes))
+    return _with_inputs(network), steps if not tracer.layout.steps and looped <= 1 else 1
 
 
 def _with_inputs(network: Network) -> Network:
@@ -128,21 +137,30 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 def _leads(dim: int, axis: int | None, per_call: int | None) -> tuple[int, ...]:
     """How many axes come before a sample's own, likeliest first: the batch, or time and batch.
 
-    A model whose neurons take one step per call may loop over an input (T, N, …) or over one step (N, …) of it.
+    A model whose neurons take one step per call may loop over an input (T, N, …) or over one step (N, …) of it; one
+    whose neurons take all steps may get them, or repeat an image.
     """
-    if per_call is not None:
-        return (2,) if per_call == 0 else (1,)
+    if axis == -1:
+        return (1,)
+    if dim == 4:
+        return (1, 2) if per_call is None else (2, 1)
     if dim == 3:
         return (2, 1) if axis == 0 else (1, 2)
-    return {4: (1, 2), 5: (2,)}.get(dim, (1,))
+    return (2,) if dim == 5 else (1,)
 
 
 def _steps(layout: Layout, looped: int, axis: int | None, asked: int | None) -> int:
-    """T: as many as the input has, the model's own loop took (`looped`), or the caller says."""
-    if layout.per_call is not None:
-        return layout.steps
-    if layout.lead == 1 and looped <= 1:
-        if axis == 0 and asked not in (None, 1):
+    """T: as many as the input has or the model makes of it, its own loop took (`looped`), or the caller says."""
+    if layout.steps:
+        if looped not in (0, layout.steps):
+            raise UnsupportedModel(
+                f"from_torch: the model took {looped} of the {layout.steps} steps of its input; loop over all of them"
+            )
+        if layout.has_all_steps or asked in (None, layout.steps):
+            return layout.steps
+        looped = layout.steps
+    elif looped <= 1:
+        if axis is not None and asked not in (None, 1):
             raise UnsupportedModel(
                 "from_torch: the model's forward takes one step, and its neurons get their states from it, so that no"
                 " second step can follow; loop over time in forward, or use init_hidden=True"
@@ -152,10 +170,6 @@ def _steps(layout: Layout, looped: int, axis: int | None, asked: int | None) -> 
                 "from_torch: the model takes one time step per call; say how many a sample lasts, time_steps=..."
             )
         return asked or 1
-    if layout.lead == 2 and looped != layout.steps:
-        raise UnsupportedModel(
-            f"from_torch: the model took {looped} of the {layout.steps} steps of its input; loop over all of them"
-        )
     if asked not in (None, looped):
         raise UnsupportedModel(
             f"from_torch: the model loops over {looped} steps, but time_steps is {asked}; leave it out"

@@ -1,29 +1,48 @@
-"""What torch's functions between layers do to marks."""
+"""What torch's functions between layers do to marks: arithmetic, and what a model does to its scores at last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import resolve_name
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
-from hw_targets.frontends.torch import layers
-from hw_targets.frontends.torch.layout import Layout
-from hw_targets.frontends.torch.marks import ALL, Mark, Moment, State, Traced, accumulated, in_steps, merged, stacked
+from hw_targets.frontends.maps import Floats
+from hw_targets.frontends.torch import shaping
+from hw_targets.frontends.torch.axes import letters, plain, regrouped
+from hw_targets.frontends.torch.calls import Call
+from hw_targets.frontends.torch.layers import array
+from hw_targets.frontends.torch.marks import ALL, Mark, Moment, Opaque, State, Traced, accumulated, in_steps, merged
+from hw_targets.frontends.torch.shaping import flattened
 
 #: Operations that leave every value as it is; whether they did is checked on the example.
-SAME = frozenset({"clone", "contiguous", "detach", "to", "float", "double", "data", "dropout"})
+SAME = frozenset(
+    {"clone", "contiguous", "detach", "to", "float", "double", "data", "dropout", "type", "type_as", "cpu"}
+)
 ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
 PRODUCTS = frozenset({"mul", "__mul__", "__rmul__", "multiply"})
 #: Results that hold nothing of their arguments but shape and type.
 CONSTANTS = frozenset({"zeros_like", "ones_like", "new_zeros", "new_ones", "full_like", "new_full"})
-_RESHAPES = frozenset({"flatten", "reshape", "view", "unflatten", "squeeze", "unsqueeze"})
-_DIVISIONS = frozenset({"div", "__truediv__", "true_divide"})
+_SUBTRACTIONS = frozenset({"sub", "sub_", "__sub__", "__isub__", "subtract", "rsub", "__rsub__"})
+_SCALINGS = PRODUCTS | {
+    "mul_",
+    "__imul__",
+    "div",
+    "div_",
+    "__truediv__",
+    "__itruediv__",
+    "true_divide",
+    "neg",
+    "__neg__",
+}
+#: What turns scores into others in the same order, or into the place of the largest.
+_AT_LAST = frozenset({"softmax", "log_softmax", "sigmoid", "argmax"})
 
 
 def short_name(func: Callable[..., Any]) -> str:
@@ -33,65 +52,43 @@ def short_name(func: Callable[..., Any]) -> str:
     return parts[-2] if parts[-1] == "__get__" and len(parts) > 1 else parts[-1]
 
 
-def tensors_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+def tensors_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """All tensors among a function's arguments, lists of tensors included."""
     flat = [item for a in (*args, *kwargs.values()) for item in (a if isinstance(a, (list, tuple)) else (a,))]
     return [a for a in flat if isinstance(a, Tensor)]
 
 
-def apply(
-    name: str, marks: list[Traced], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, layout: Layout
-) -> Traced:
-    """The mark of a function's result, computed from tensors that all carry signals.
-
-    Args:
-        name: short name of the function.
-        marks: of the marked tensors among its arguments, in their order.
-        args: its arguments.
-        kwargs: likewise.
-        result: what it returned.
-        layout: where time and batch lie.
+def apply(call: Call) -> Traced:
+    """The mark of a function's result, computed from tensors that carry signals.
 
     Raises:
         UnsupportedModel: the function has no counterpart on the chip.
     """
-    first, tensors, time_axis = marks[0], tensors_of(args, kwargs), layout.time_axis
-    if name in SAME and result.shape == tensors[0].shape and torch.equal(result.to(tensors[0].dtype), tensors[0]):
+    first, tensor = call.marks[0], call.tensors[0]
+    if call.name in SAME and call.result.shape == tensor.shape and torch.equal(call.result.to(tensor.dtype), tensor):
         return first
-    if not any(m.complement for m in marks):
-        if name in ADDITIONS and not kwargs and (sum_ := _added(marks, args)) is not None:
-            return sum_
-        if name == "stack" and (whole := _stacked(marks, args, kwargs, time_axis)) is not None:
-            return whole
-        if name in ("mean", "sum") and first.moment == ALL and _is_over_time(args, kwargs, time_axis):
-            return Traced(first.signal, Moment("mean" if name == "mean" else "sum", tensors[0].shape[time_axis]))
-        if name in _DIVISIONS and first.moment.kind == "sum" and args[1:] == (first.moment.number,) and not kwargs:
-            return Traced(first.signal, Moment("mean", first.moment.number))
-        if name in ("rsub", "__rsub__", "sub") and _is_one_minus(name, args, kwargs):
-            return Traced(first.signal, first.moment, complement=True)
-        if name == "__getitem__" and first.moment == ALL and (step := _index(args[1], time_axis)) is not None:
-            return Traced(first.signal, Moment("step", range(tensors[0].shape[time_axis])[step]))
-        if name in _RESHAPES:
-            output = layout.output(result, first.moment)
-            if name == "flatten" and 0 in (*args[1:2], kwargs.get("start_dim")):
-                output = output._replace(leads=(1,))  # time and batch became one axis, whatever its size
-            return Traced(layers.reshaped(first.signal, output), first.moment)
-    raise unsupported(name)
+    if any(m.after for m in call.marks):
+        raise UnsupportedModel(
+            f"from_torch: the model applies torch's `{call.name}` after `{first.after[-1] if first.after else ''}`,"
+            " which does not exist on the chip; end the model there"
+        )
+    if not any(m.complement for m in call.marks):
+        handler = _HANDLERS.get(call.name)
+        if handler is not None and (made := handler(call)) is not None:
+            return made
+    raise unsupported(call.name)
 
 
 def unsupported(name: str) -> UnsupportedModel:
     return UnsupportedModel(
         f"from_torch: the model applies torch's `{name}` between its layers, which has no counterpart on the chip;"
-        " supported are addition, products of spikes (SEW AND, IAND), flatten and reshape, and the mean over time"
+        " supported are addition, constant factors, products of spikes (SEW AND, IAND), concatenation, pools,"
+        " reshaping, and the sum or mean over time"
     )
 
 
 def of_state(name: str, mark: State, args: tuple[Any, ...], kwargs: dict[str, Any], marks: list[Mark]) -> Mark:
-    """A neuron's state may be kept, recorded in every step, and picked from the record again; nothing else.
-
-    Raises:
-        UnsupportedModel: the model computes with it.
-    """
+    """A neuron's state may be kept, recorded in every step, and picked from the record again; nothing else."""
     if name in SAME:
         return mark
     states = [m for m in marks if isinstance(m, State)]
@@ -103,56 +100,129 @@ def of_state(name: str, mark: State, args: tuple[Any, ...], kwargs: dict[str, An
         whole = in_steps(states)
         if whole is not None:
             return whole
-    if name == "__getitem__" and mark.steps and (step := _index(args[1], 0)) is not None:
-        return replace(mark, call=range(mark.steps)[step], steps=0)
-    raise UnsupportedModel(
+    if name == "__getitem__" and mark.steps and isinstance(args[1], int) and not isinstance(args[1], bool):
+        return replace(mark, call=range(mark.steps)[args[1]], steps=0)
+    return Opaque(
         f"from_torch: the model computes with the state of {mark.neuron} (torch's `{name}`), but only spikes leave a"
-        " neuron on the chip; use its spikes, or end in a linear layer without neurons"
+        " neuron on the chip; use its spikes, or end in a linear layer without neurons",
+        is_state=True,
     )
 
 
-def _added(marks: list[Traced], args: tuple[Any, ...]) -> Traced | None:
-    if len(marks) == 2 and len(args) == 2:
-        running = accumulated(*marks)
-        if running is not None:
-            return running
-        moment = merged(marks[0].moment, marks[1].moment)
-        return Traced(signals.add(marks[0].signal, marks[1].signal), moment)
+def _added(call: Call) -> Traced | None:
+    if call.kwargs or len(call.args) != 2:
+        return None
+    if len(call.marks) == 2:
+        running = accumulated(*call.marks)
+        return running if running is not None else _sum(call.marks[0], call.marks[1], call)
     # The start of a running sum, which may be a number or a tensor of zeros.
-    zero = len(marks) == 1 and len(args) == 2 and any(_is_zero(a) for a in args)
-    return marks[0] if zero and marks[0].moment.kind == "step" else None
+    if call.marks[0].moment.kind == "step" and any(_is_zero(a) for a in call.args):
+        return call.marks[0]
+    return _shifted(call, call.marks[0], next(a for a in call.args if not call.carries(a)))
+
+
+def _subtracted(call: Call) -> Traced | None:
+    if call.kwargs or len(call.args) != 2:
+        return None
+    minuend, subtrahend = call.args[::-1] if call.name in ("rsub", "__rsub__") else call.args
+    if len(call.marks) == 2:
+        left, right = call.mark_of(minuend), call.mark_of(subtrahend)
+        return _sum(left, _times(right, np.full(1, -1.0)), call)
+    mark = call.marks[0]
+    if call.carries(minuend):
+        return _shifted(call, mark, -subtrahend)
+    if isinstance(minuend, (int, float)) and minuend == 1:
+        return replace(mark, complement=True)
+    return _shifted(call, _times(mark, np.full(1, -1.0)), minuend)
+
+
+def _sum(left: Traced, right: Traced, call: Call) -> Traced:
+    if left.signal.shape != right.signal.shape:
+        left, right = flattened(left, call.layout), flattened(right, call.layout)
+        shape = tuple(max(n, m) for n, m in zip(left.signal.shape, right.signal.shape, strict=False))
+        left, right = (replace(m, signal=signals.spread(m.signal, shape)) for m in (left, right))
+    sizes = call.layout.sizes(left.signal.shape)
+    a, b = (plain(m.axes, sizes) for m in (left, right))
+    longer = left if len(a) > len(b) or (len(a) == len(b) and left.moment == ALL) else right
+    # Axes are aligned at their ends; one without time may meet one with it.
+    if any(x not in ("", y) and y for x, y in zip(a[::-1], b[::-1], strict=False)):
+        raise UnsupportedModel(f"adds tensors laid out as {left.axes} and {right.axes}; give them the same axes")
+    moment = merged(left.moment, right.moment)
+    return replace(longer, signal=signals.add(left.signal, right.signal), moment=moment)
 
 
 def _is_zero(value: Any) -> bool:
     return not bool(value.any()) if isinstance(value, Tensor) else isinstance(value, (int, float)) and value == 0
 
 
-def _stacked(marks: list[Traced], args: tuple[Any, ...], kwargs: dict[str, Any], time_axis: int) -> Traced | None:
-    if (args[1:], kwargs) in (((), {}), ((0,), {}), ((), {"dim": 0})) and time_axis == 0 and len(args[0]) == len(marks):
-        return stacked(marks)
-    return None
-
-
-def _is_over_time(args: tuple[Any, ...], kwargs: dict[str, Any], time_axis: int) -> bool:
-    """Whether a reduction's only other argument, positional or called `dim`, is the axis of time."""
-    if len(args) == 2 and not kwargs:
-        axis = args[1]
-    elif len(args) == 1 and set(kwargs) == {"dim"}:
-        axis = kwargs["dim"]
-    else:
-        return False
-    return isinstance(axis, int) and axis in (time_axis, args[0].dim() - 1 if time_axis == -1 else time_axis)
-
-
-def _is_one_minus(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    one = args[0] if name == "sub" else args[-1]
-    return not kwargs and len(args) == 2 and isinstance(one, (int, float)) and one == 1
-
-
-def _index(index: Any, time_axis: int) -> int | None:
-    """The step that an index picks, x[t] or, with time last, x[..., t]."""
-    if time_axis == -1 and isinstance(index, tuple) and len(index) == 2 and index[0] is Ellipsis:
-        index = index[1]
-    elif time_axis == -1:
+def _scaled(call: Call) -> Traced | None:
+    if call.name in ("neg", "__neg__"):
+        return _times(call.marks[0], np.full(1, -1.0))
+    if call.kwargs or len(call.args) != 2 or len(call.marks) != 1:
         return None
-    return index if isinstance(index, int) and not isinstance(index, bool) else None
+    mark, factor = call.marks[0], call.args[1] if call.carries(call.args[0]) else call.args[0]
+    if "div" in call.name and not call.carries(call.args[0]):
+        return None
+    if "div" in call.name and mark.moment.kind == "sum" and factor == mark.moment.number:
+        return replace(mark, moment=Moment("mean", mark.moment.number))
+    numbers = _constant(call, mark, factor)
+    return _times(mark, 1.0 / numbers if "div" in call.name else numbers)
+
+
+def _times(mark: Traced, factor: Floats) -> Traced:
+    gain = factor.repeat(mark.signal.shape[0]) if len(factor) == 1 else factor
+    return replace(mark, signal=signals.scale(mark.signal, gain))
+
+
+def _shifted(call: Call, mark: Traced, shift: Any) -> Traced:
+    """The signal plus a constant, which is a bias of the neurons it drives."""
+    numbers = _constant(call, mark, shift)
+    if not numbers.any():
+        return mark
+    if mark.moment.kind == "sum":
+        raise UnsupportedModel("adds a constant to a sum over steps, once; take the mean, or sum up after it")
+    bias = numbers.repeat(mark.signal.shape[0]) if len(numbers) == 1 else numbers
+    return replace(mark, signal=signals.shifted(mark.signal, bias))
+
+
+def _constant(call: Call, mark: Traced, value: Any) -> Floats:
+    """A constant as one number, one for each channel, or one for each neuron.
+
+    Raises:
+        UnsupportedModel: it differs between steps or samples.
+    """
+    if not isinstance(value, Tensor):
+        return np.full(1, float(value))
+    if value.numel() == 1:
+        return array(value).reshape(1)
+    source = call.tensors[[call.carries(t) for t in call.tensors].index(True)]
+    whole = value + torch.zeros(source.shape, dtype=value.dtype, device=value.device)
+    order = letters(mark.signal.shape)
+    at = {held: i for i, held in enumerate(mark.axes)}
+    if whole.dim() != len(mark.axes) or regrouped(mark.axes, call.layout.sizes(mark.signal.shape), whole.shape) is None:
+        raise unsupported(call.name)
+    own = [i for held, i in at.items() if held and set(held) <= set(order)]
+    if "".join(mark.axes[i] for i in own) not in (order, order.replace("H", "")) or own != sorted(own):
+        raise unsupported(call.name)
+    others = [i for i in range(whole.dim()) if i not in own]
+    numbers = array(whole.permute(*others, *own)).reshape(-1, *[int(whole.shape[i]) for i in own])
+    if not (numbers == numbers[:1]).all():
+        raise UnsupportedModel(
+            f"applies torch's `{call.name}` with numbers that differ from step to step or from sample to sample, which"
+            " no weight does; use one for all"
+        )
+    each = numbers[0].reshape(mark.signal.shape[0], -1)
+    return np.asarray(each[:, 0] if (each == each[:, :1]).all() else each.reshape(-1))
+
+
+def _at_last(call: Call) -> Traced:
+    return replace(call.marks[0], after=(*call.marks[0].after, call.name))
+
+
+_HANDLERS: Mapping[str, Callable[[Call], Traced | None]] = {
+    **dict.fromkeys(ADDITIONS, _added),
+    **dict.fromkeys(_SUBTRACTIONS, _subtracted),
+    **dict.fromkeys(_SCALINGS, _scaled),
+    **dict.fromkeys(_AT_LAST, _at_last),
+    **shaping.HANDLERS,
+}

@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from hw_targets.errors import UnsupportedModel
-from hw_targets.frontends.signals import AvgPool, Signal, Term
+from hw_targets.frontends.maps import AvgPool, Grid
+from hw_targets.frontends.signals import Signal, Term
+from hw_targets.frontends.torch.axes import Axes
 from hw_targets.ir.network import Op
 
 
@@ -41,11 +43,23 @@ ALL = Moment("all")
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A tensor that carries a signal. `complement`: it is 1 − signal."""
+    """A tensor that carries a signal.
+
+    Attributes:
+        signal: of one step.
+        moment: what of a sample's time it holds.
+        axes: how its own axes are laid out.
+        complement: it is 1 − signal.
+        layer: the last layer with weights that it went through, which names a readout.
+        after: functions that were applied to it at last and are left to whoever reads the output.
+    """
 
     signal: Signal
     moment: Moment
+    axes: Axes
     complement: bool = False
+    layer: str = "output"
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,9 +79,13 @@ class State:
 
 @dataclass(frozen=True)
 class Opaque:
-    """Something without a counterpart on the chip, and why; no harm unless the output depends on it."""
+    """Something without a counterpart on the chip, and why; no harm unless the output depends on it.
+
+    `is_state`: it is made of a neuron's states, which a model may return beside its output.
+    """
 
     reason: str
+    is_state: bool = False
 
 
 Mark: TypeAlias = Traced | State | Opaque
@@ -97,13 +115,17 @@ def accumulated(a: Traced, b: Traced) -> Traced | None:
     steps = 1 if first else a.moment.number
     if b.moment != Moment("step", steps) or not (first or a.moment.kind == "sum") or not same(a.signal, b.signal):
         return None
-    return Traced(b.signal, Moment("sum", steps + 1))
+    return replace(b, moment=Moment("sum", steps + 1))
 
 
-def stacked(marks: Sequence[Traced]) -> Traced | None:
-    """One signal's steps, put together in their order; None where they are something else."""
-    in_order = all(m.moment == Moment("step", i) and same(m.signal, marks[0].signal) for i, m in enumerate(marks))
-    return Traced(marks[0].signal, ALL) if marks and in_order else None
+def are_steps(marks: Sequence[Traced]) -> bool:
+    """Whether they are one signal's steps, in their order from the first."""
+    return all(m.moment == Moment("step", i) and same(m.signal, marks[0].signal) for i, m in enumerate(marks))
+
+
+def are_repeats(marks: Sequence[Traced]) -> bool:
+    """Whether they are one thing that never changes, several times."""
+    return all(m.moment == EVERY and same(m.signal, marks[0].signal) for m in marks)
 
 
 def in_steps(states: Sequence[State]) -> State | None:
@@ -128,10 +150,10 @@ def _same_term(s: Term, t: Term) -> bool:
         return False
     if s.via is None or t.via is None or isinstance(s.via, AvgPool) or isinstance(t.via, AvgPool):
         return s.via == t.via
-    return _same_op(s.via, t.via)
+    return _same_map(s.via, t.via)
 
 
-def _same_op(a: Op, b: Op) -> bool:
+def _same_map(a: Op | Grid, b: Op | Grid) -> bool:
     if a is b:
         return True
     return type(a) is type(b) and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))

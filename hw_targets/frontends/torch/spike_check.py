@@ -59,7 +59,8 @@ def spike_difference(model: nn.Module, network: Network | ChipNetwork, inputs: T
     with _recorded(model, framework) as seen:
         _run(model, framework, shown, seen, network.time_steps)
     axis = framework.neuron_time_axis(model)
-    sent = {name: _steps(outputs, axis) for name, outputs in seen.items() if outputs}
+    modules = dict(model.named_modules())
+    sent = {name: _steps(seen[name], framework.neuron_time_axis(modules[name])) for name in seen if seen[name]}
     ours = emulate(network, _as_samples(shown.movedim(-1, 0) if axis == -1 else shown, network)).spikes
     names = [name for name in sent if name in ours]
     if not names or any(len(sent[name]) != network.time_steps for name in names):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -14,14 +15,21 @@ from torch.overrides import TorchFunctionMode
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.signals import Signal, Term
-from hw_targets.frontends.torch import functions, layers, per_neuron
+from hw_targets.frontends.torch import functional, functions, layers, per_neuron, shaping
 from hw_targets.frontends.torch.builder import Builder
+from hw_targets.frontends.torch.calls import Call
 from hw_targets.frontends.torch.evaluation import evaluated
 from hw_targets.frontends.torch.layout import Layout
-from hw_targets.frontends.torch.marks import ALL, EVERY, Mark, Moment, Opaque, State, Traced, in_steps, stacked
+from hw_targets.frontends.torch.marks import Mark, Moment, Opaque, State, Traced
 from hw_targets.frontends.torch.read_check import Recording
-from hw_targets.ir.network import LIF, Accumulator, GradedInput, SpikeInput
+from hw_targets.frontends.torch.readout import Readout
+from hw_targets.frontends.torch.refusals import reason_against
+from hw_targets.frontends.torch.sites import Sites
+from hw_targets.ir.network import GradedInput, SpikeInput
 from neuroprune.frameworks import Framework, Recurrent, UnsupportedNeuron
+
+#: Functions whose results are parts of one tensor along an axis.
+_PARTS = frozenset({"unbind", "chunk", "split", "tensor_split"})
 
 
 class Tracer(TorchFunctionMode):
@@ -37,8 +45,13 @@ class Tracer(TorchFunctionMode):
         self.network = Builder("input" if "input" not in self._names.values() else "image")
         self._marks: dict[int, tuple[Tensor, int, Mark]] = {}
         self._inside: list[nn.Module] = []
-        self._last_layer = "output"
+        self._path: list[nn.Module] = []
         self.recording = Recording()
+
+    @property
+    def seen(self) -> int:
+        """How many tensors were followed: how far into the model reading went."""
+        return len(self._marks)
 
     def run(self, example: Tensor) -> None:
         """Run the model, in evaluation mode and from a fresh state, and read it out.
@@ -50,7 +63,7 @@ class Tracer(TorchFunctionMode):
         entry = Signal(self.layout.core, (Term(self.network.entry, self.layout.core),))
         try:
             with evaluated(self.model, self.framework), self._hooks():
-                shown = Traced(entry, ALL if self.layout.has_all_steps else EVERY)
+                shown = Traced(entry, self.layout.moment, self.layout.input_axes(example))
                 self._set(example, shown)
                 self.recording.sent(self.network.entry, self.layout.first_sample(example, shown))
                 with self:
@@ -63,65 +76,7 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedModel(
                 f"from_torch: the model does not run on an example of shape {tuple(example.shape)}: {error}"
             ) from error
-        self._read_out(self._output_mark(output))
-
-    def _output_mark(self, output: Any) -> Traced | State:
-        """Of what the model returns, the one that is no state of a neuron."""
-        if isinstance(output, (tuple, list)) and len(output) > 1:
-            marks = [self._mark_of(part) for part in output]
-            known = [m for m in marks if isinstance(m, Traced)]
-            opaque = [m for m in marks if isinstance(m, Opaque)]
-            if len(known) == 1:
-                return self._instead_of_silence(known[0], marks)
-            if len(known) == len(output) and (whole := stacked(known)) is not None:
-                return whole
-            states = [m for m in marks if isinstance(m, State)]
-            if len(states) == len(output):
-                # One potential in every step, or the states of the last neurons, the potential last.
-                return in_steps(states) or states[-1]
-            if not known and opaque:
-                raise UnsupportedModel(opaque[0].reason)
-            raise UnsupportedModel(
-                f"from_torch: the model returns {len(output)} things of which {len(known)} are spikes or currents; it"
-                " must return one tensor computed from its input, besides the states of neurons"
-            )
-        mark = self._mark_of(output)
-        if isinstance(mark, Opaque):
-            raise UnsupportedModel(mark.reason)
-        if not isinstance(mark, (Traced, State)):
-            raise UnsupportedModel("from_torch: the model must return one tensor computed from its input")
-        return mark
-
-    def _instead_of_silence(self, spikes: Traced, marks: list[Mark | None]) -> Traced | State:
-        """Of neurons that can never fire, the potential that the model returns beside their spikes."""
-        states = [m for m in marks if isinstance(m, State) and spikes.signal.is_only(m.neuron) and m.is_potential]
-        return states[-1] if states and self.network.is_silent(states[-1].neuron) else spikes
-
-    def _read_out(self, mark: Traced | State) -> None:
-        """Turn what the model returns into an accumulator, unless it is the spikes of one population."""
-        if isinstance(mark, State):
-            self.network.read_potential(mark, self.network.calls[mark.neuron])
-            return
-        loops = self.layout.per_call is None
-        steps = self.network.steps if loops else self.layout.steps
-        one_step = loops and self.layout.lead == 1 and steps <= 1
-        whole = mark.moment == ALL or (mark.moment.is_reduced and mark.moment.number == steps)
-        if mark.complement or not (whole or one_step):
-            raise UnsupportedModel(
-                f"from_torch: the model returns {mark.moment}{' of 1 − spikes' if mark.complement else ''}, not all"
-                " steps; return torch.stack of every step's output, or their sum or mean"
-            )
-        signal = mark.signal
-        if signal.is_spikes and len(signal.terms) == 1 and signal.terms[0].source != self.network.entry:
-            name = signal.terms[0].source
-            if self.network.is_silent(name):
-                raise UnsupportedModel(
-                    f"from_torch: {name} has an infinite threshold and never fires; return its potential"
-                )
-            self.network.keep_only(name)
-            return
-        self.network.add(self._last_layer, Traced(signal, ALL), Accumulator())
-        self.network.keep_only(self._last_layer)
+        Readout(self.network, self.layout).read(output, self._mark_of)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -130,38 +85,82 @@ class Tracer(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         named = {k: v for k, v in (kwargs or {}).items() if v is not None}
         # Before the call, which may write to its arguments.
-        marks = [m for t in functions.tensors_of(args, named) if (m := self._mark_of(t)) is not None]
+        known = [(t, m) for t in functions.tensors_of(args, named) if (m := self._mark_of(t)) is not None]
         result = func(*args, **(kwargs or {}))
-        if marks:
-            name = functions.short_name(func)
-            if isinstance(result, (tuple, list)):
-                for step, part in enumerate(p for p in result if isinstance(p, Tensor)):
-                    index = (args[0], step) if name == "unbind" and args[1:] in ((), (0,)) and not named else ()
-                    self._set(part, self._function("__getitem__" if index else name, marks, index, {}, part))
-            elif name not in functions.CONSTANTS and (isinstance(result, Tensor) or name == "__setitem__"):
-                changed = result if isinstance(result, Tensor) else args[0]
-                self._set(changed, self._function(name, marks, args, named, changed))
+        if not known:
+            return result
+        name = functions.short_name(func)
+        if isinstance(result, (tuple, list)):
+            parts = [p for p in result if isinstance(p, Tensor)]
+            places = _places(name, args, named, parts)
+            for part, place in zip(parts, places, strict=True):
+                whole = name if place is None else "__getitem__"
+                self._set(part, self._function(whole, known, args if place is None else (args[0], place), {}, part))
+        elif name not in functions.CONSTANTS and (isinstance(result, Tensor) or name == "__setitem__"):
+            changed = result if isinstance(result, Tensor) else args[0]
+            self._set(changed, self._function(name, known, args, named, changed))
         return result
 
     def _function(
-        self, name: str, marks: list[Mark], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
+        self,
+        name: str,
+        known: list[tuple[Tensor, Mark]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
     ) -> Mark:
         """What a function's result is; if nothing the chip can do, the reason is kept in case the output needs it."""
         try:
-            for mark in marks:
+            for _, mark in known:
                 if isinstance(mark, Opaque):
                     return mark
                 if isinstance(mark, State):
-                    return functions.of_state(name, mark, args, kwargs, marks)
-            traced = [m for m in marks if isinstance(m, Traced)]
-            if name in functions.PRODUCTS and len(traced) == 2:
-                return self.network.product(*traced)
-            if name in ("mean", "sum") and not self.layout.has_time(args[0], traced[0].moment):
-                raise functions.unsupported(name)
-            return functions.apply(name, traced, args, kwargs, result, self.layout)
+                    return functions.of_state(name, mark, args, kwargs, [m for _, m in known])
+            carried = [(t, m) for t, m in known if isinstance(m, Traced)]
+            if name in functions.PRODUCTS and len(carried) == 2:
+                return self.network.product(carried[0][1], carried[1][1])
+            called = self._called(name, carried, args, kwargs, result)
+            return functions.apply(Call(name, args, kwargs, result, self.layout, carried)) if called is None else called
         except UnsupportedModel as error:
-            text = str(error)
-            return Opaque(text if text.startswith("from_torch: ") else f"from_torch: the model {text}")
+            text = str(error).removeprefix("from_torch: ")
+            where = reason_against(self._path, self._names, self.framework)
+            return Opaque(f"from_torch: {where}" if where else f"from_torch: {self._named(text)}")
+
+    def _named(self, text: str) -> str:
+        """A reason with the module in which it came up."""
+        inner = next((m for m in reversed(self._path) if self._names.get(m)), None)
+        if inner is None:
+            return text if text.startswith("the model ") else f"the model {text}"
+        who = f"{self._names[inner]} ({type(inner).__name__})"
+        return f"{who} {text.removeprefix('the model ')}"
+
+    def _called(
+        self,
+        name: str,
+        carried: list[tuple[Tensor, Traced]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+    ) -> Traced | None:
+        """A layer called as a function; None for any other function."""
+        pool = functional.MAX_POOLS.get(name)
+        function = pool or functional.FUNCTIONS.get(name)
+        if function is None or len(carried) != 1:
+            return None
+        module = functional.as_module(function, args, kwargs)
+        if name == "pad" and module.mode != "constant":
+            raise UnsupportedModel(f"pads with mode {module.mode!r}; only zeros exist between layers")
+        tensor, mark = carried[0]
+        if mark.complement or mark.after:
+            return None
+        sites = Sites(self.layout)
+        if pool is not None:
+            self.network.check_spikes(mark.signal)
+            return self.network.add_pool(sites.through(mark, tensor, pool, module, result))
+        if name in functional.WEIGHTED:
+            inner = next((self._names[m] for m in reversed(self._path) if self._names.get(m)), name)
+            mark = replace(mark, layer=inner)
+        return sites.through(mark, tensor, function, module, result)
 
     def _mark_of(self, value: Any) -> Mark | None:
         if id(value) not in self._marks:
@@ -173,14 +172,15 @@ class Tracer(TorchFunctionMode):
 
     def _set(self, tensor: Tensor, mark: Mark) -> None:
         self._marks[id(tensor)] = (tensor, tensor._version, mark)
+        if self.layout.steps == 0 and isinstance(mark, Traced) and (steps := _steps_in(tensor, mark, self.layout)):
+            self.layout = replace(self.layout, steps=steps)
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:
         handles: list[Any] = []
         for module in self._names:
-            if self._is_read(module):
-                handles.append(module.register_forward_pre_hook(self._enter))
-                handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
+            handles.append(module.register_forward_pre_hook(self._enter))
+            handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
         try:
             yield
         finally:
@@ -188,17 +188,23 @@ class Tracer(TorchFunctionMode):
                 handle.remove()
 
     def _is_read(self, module: nn.Module) -> bool:
-        if self.framework.is_neuron(module) or isinstance(module, layers.MAX_POOLS):
+        """Whether a module is read as a whole; of any other the functions that it calls are."""
+        if self.framework.is_neuron(module) or self.framework.recurrent(module) is not None:
             return True
-        if self.framework.recurrent(module) is not None:
+        if self.framework.is_own_layer(module):
             return True
-        known = tuple(kind for kind, _ in layers.LAYERS)
-        return isinstance(module, known) or self.framework.is_own_layer(module)
+        known = layers.kind_of(module) is not None or isinstance(module, layers.FLATTENS)
+        return known and layers.is_plain(module, self.framework.is_plain_layer(module))
 
     def _enter(self, module: nn.Module, _: Any) -> None:
-        self._inside.append(module)
+        self._path.append(module)
+        if self._inside or self._is_read(module):
+            self._inside.append(module)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self._path.pop()
+        if not self._inside:
+            return
         try:
             if len(self._inside) == 1:
                 self._record(self._names[module], module, [*args, *kwargs.values()], output)
@@ -210,7 +216,7 @@ class Tracer(TorchFunctionMode):
         if isinstance(mark, Opaque):
             raise UnsupportedModel(mark.reason)
         is_neuron = self.framework.is_neuron(module)
-        if not isinstance(mark, Traced) or mark.complement or (len(inputs) != 1 and not is_neuron):
+        if not isinstance(mark, Traced) or mark.complement or mark.after or (len(inputs) != 1 and not is_neuron):
             if is_neuron:
                 self._refuse_unknown(name, module)
             raise UnsupportedModel(
@@ -220,19 +226,12 @@ class Tracer(TorchFunctionMode):
             if is_neuron:
                 self._neuron(name, module, inputs, mark, output)
             elif (block := self.framework.recurrent(module)) is not None:
-                self._recurrent(block, inputs[0], mark, output)
-            elif isinstance(module, layers.MAX_POOLS) and layers.is_plain(
-                module, self.framework.is_plain_layer(module)
-            ):
-                self.layout.check_time(inputs[0], mark)
-                pooled = layers.any_spike(
-                    module, self.network.binary(mark.signal), self.layout.output(output, mark.moment)
-                )
-                self._set_spikes(name, output, self.network.add(name, Traced(pooled, mark.moment), LIF(1.0)))
+                self._recurrent(module, block, mark, inputs[0], output)
             else:
-                self._layer(name, module, mark, output)
+                self._layer(name, module, mark, inputs[0], output)
         except (UnsupportedModel, UnsupportedNeuron) as error:
-            raise UnsupportedModel(f"from_torch: {name} {error}") from error
+            text = str(error).removeprefix("from_torch: ")
+            raise UnsupportedModel(f"from_torch: {name} {text.removeprefix('the model ')}") from error
 
     def _refuse_unknown(self, name: str, module: nn.Module) -> None:
         """Neurons that are not supported may take other things than one current; then that is what to say."""
@@ -241,18 +240,28 @@ class Tracer(TorchFunctionMode):
         except UnsupportedNeuron as error:
             raise UnsupportedModel(f"from_torch: {name} {error}") from error
 
-    def _layer(self, name: str, module: nn.Module, mark: Traced, output: Tensor) -> None:
+    def _layer(self, name: str, module: nn.Module, mark: Traced, tensor: Tensor, output: Tensor) -> None:
+        if isinstance(module, layers.FLATTENS):
+            self._set(output, shaping.through_flatten(mark, module, self.layout, tuple(output.shape)))
+            return
+        mark = shaping.flattened(mark, self.layout)
         plain = self.framework.one_step_layer(module, mark.signal.shape)
-        vouched = plain is not module or self.framework.is_plain_layer(module)
-        signal = layers.apply(plain, vouched, mark.signal, self.layout.output(output, mark.moment))
-        if mark.moment.kind == "sum" and signal.bias is not None:
-            raise UnsupportedModel("adds its bias to a sum over steps, once; take the mean, or sum up after it")
+        kind, sites = layers.kind_of(plain), Sites(self.layout)
+        if kind is None:
+            raise UnsupportedModel(f"is a {type(module).__name__}, which has no counterpart on the chip")
+        if kind in layers.MAX_POOLS:
+            self.network.check_spikes(mark.signal)
+            counted = sites.through(mark, tensor, kind, plain, output)
+            self._set_spikes(name, output, self.network.add(name, counted, self.network.pool_neuron))
+            return
         if isinstance(plain, layers.WEIGHTED):
-            self._last_layer = name
-        self._set(output, Traced(signal, mark.moment))
+            mark = replace(mark, layer=name)
+        self._set(output, sites.through(mark, tensor, kind, plain, output))
 
     def _neuron(self, name: str, module: nn.Module, inputs: list[Any], mark: Traced, output: Any) -> None:
-        self.layout.check_time(inputs[0], mark)
+        mark = Sites(self.layout).driving(mark, inputs[0], self.framework.neuron_time_axis(module))
+        if self.layout.steps == 0 and mark.moment.kind == "all":
+            self.layout = replace(self.layout, steps=1)
         spikes, *states = output if isinstance(output, (tuple, list)) else (output,)
         block = self.framework.recurrent(module)
         self._check_states(name, inputs[1:], recurrent=block is not None)
@@ -285,19 +294,43 @@ class Tracer(TorchFunctionMode):
                     " state on unchanged"
                 )
 
-    def _recurrent(self, block: Recurrent, driven: Tensor, mark: Traced, output: Tensor) -> None:
+    def _recurrent(self, module: nn.Module, block: Recurrent, mark: Traced, driven: Tensor, output: Tensor) -> None:
         assert block.input is not None
-        self.layout.check_time(driven, mark)
-        current = layers.apply(block.input, True, mark.signal, self.layout.output(output, mark.moment))
+        sites = Sites(self.layout)
+        mark = sites.driving(mark, driven, self.framework.neuron_time_axis(module))
+        kind = layers.kind_of(block.input)
+        assert kind is not None
+        current = sites.through(mark, driven, kind, block.input, output)
         name, equation = self._names[block.neuron], self.framework.equation(block.neuron)
-        sent = self.network.add_neurons(name, Traced(current, mark.moment), equation)
+        sent = self.network.add_neurons(name, current, equation)
         if block.feedback is not None:
-            self.network.add_feedback(name, block.feedback, per_neuron.gains(equation, current.shape))
+            self.network.add_feedback(name, block.feedback, per_neuron.gains(equation, current.signal.shape))
         self._set_spikes(name, output, sent)
 
     def _set_spikes(self, name: str, tensor: Tensor, mark: Traced) -> None:
         self.recording.sent(name, self.layout.first_sample(tensor, mark))
         self._set(tensor, mark)
+
+
+def _places(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], parts: list[Tensor]) -> list[Any]:
+    """Indices of the parts that a function divides a tensor into; None for each where it does something else."""
+    if name not in _PARTS:
+        return [None] * len(parts)
+    given = args[1:] if name == "unbind" else args[2:]
+    axis = int(given[0] if given else kwargs.get("dim", 0)) % args[0].dim()
+    before = (slice(None),) * axis
+    if name == "unbind":
+        return [(*before, i) for i in range(len(parts))]
+    ends = list(accumulate(int(p.shape[axis]) for p in parts))
+    return [(*before, slice(end - int(p.shape[axis]), end)) for end, p in zip(ends, parts, strict=True)]
+
+
+def _steps_in(tensor: Tensor, mark: Traced, layout: Layout) -> int:
+    """Size of the axis of time, where the tensor has one."""
+    for place, held in enumerate(mark.axes):
+        if "T" in held:
+            return int(tensor.shape[place]) // (layout.batch if "N" in held else 1)
+    return 0
 
 
 def _input_neuron(example: Tensor) -> GradedInput | SpikeInput:

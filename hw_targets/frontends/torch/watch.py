@@ -7,7 +7,7 @@ example shows on another input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,8 @@ from hw_targets.frontends.torch.read_check import Recording
 from hw_targets.ir.network import Network
 from neuroprune.frameworks import Framework, spikes_of
 
+_MAX_POOLS = tuple(kind.module for kind in MAX_POOLS)
+
 
 def like(example: Tensor) -> Tensor:
     """Another input of an example's kind: its values in another order."""
@@ -31,7 +33,14 @@ def like(example: Tensor) -> Tensor:
 
 
 def watch(
-    model: nn.Module, framework: Framework, layout: Layout, inputs: Tensor, network: Network, calls: int, of: str
+    model: nn.Module,
+    framework: Framework,
+    layout: Layout,
+    inputs: Tensor,
+    network: Network,
+    calls: int,
+    of: str,
+    at_once: Set[str] = frozenset(),
 ) -> Recording:
     """What the neurons of the first sample got and sent while the model, in evaluation mode, ran on `inputs`.
 
@@ -43,6 +52,7 @@ def watch(
         network: what was read from it.
         calls: how often the model is called, with the same inputs, for all steps of a sample.
         of: what messages call the inputs.
+        at_once: populations whose modules take all steps in one call.
 
     Raises:
         UnsupportedModel: the model does not run.
@@ -50,7 +60,7 @@ def watch(
     recording, entry = Recording(of), network.inputs[0]
     recording.sent(entry.name, layout.sample(inputs, entry.shape, whole=layout.has_all_steps))
     try:
-        with evaluated(model, framework), _recorded(model, framework, layout, network, recording):
+        with evaluated(model, framework), _recorded(model, framework, layout, network, recording, at_once):
             for _ in range(calls):
                 model(inputs)
     except (RuntimeError, ValueError, IndexError) as error:
@@ -62,7 +72,12 @@ def watch(
 
 @contextmanager
 def _recorded(
-    model: nn.Module, framework: Framework, layout: Layout, network: Network, recording: Recording
+    model: nn.Module,
+    framework: Framework,
+    layout: Layout,
+    network: Network,
+    recording: Recording,
+    at_once: Set[str],
 ) -> Iterator[None]:
     names, handles = {p.name for p in network.populations}, list[Any]()
     blocks = [(m, framework.recurrent(m)) for m in model.modules()]
@@ -72,7 +87,7 @@ def _recorded(
         shape = network[name].shape
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            whole = layout.per_call is not None
+            whole = name in at_once
             recording.sent(name, layout.sample(spikes_of(output), shape, whole=whole))
             if driven is not None:
                 current = layout.sample(args[0] if args else next(iter(kwargs.values())), shape, whole=whole)
@@ -89,7 +104,7 @@ def _recorded(
         elif framework.is_neuron(module):
             gains = torch.from_numpy(per_neuron.gains(framework.equation(module), network[name].shape))
             handles.append(module.register_forward_hook(note(name, driven=gains), with_kwargs=True))
-        elif isinstance(module, MAX_POOLS):
+        elif isinstance(module, _MAX_POOLS):
             handles.append(module.register_forward_hook(note(name, driven=None), with_kwargs=True))
     try:
         yield

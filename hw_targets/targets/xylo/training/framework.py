@@ -39,6 +39,10 @@ class XyloFramework:
         """The module itself."""
         return module
 
+    def advice(self, module: nn.Module) -> str | None:  # noqa: ARG002 - asked of every framework
+        """None: it has no layers that are not read."""
+        return None
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """A layer: its integer weights, and those of the neurons to each other."""
         if not _is(module, "XyloLayer"):

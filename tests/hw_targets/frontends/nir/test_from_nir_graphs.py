@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from hw_targets import emulate, from_nir, load_chip, quantize
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
@@ -214,17 +215,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
         loop("x", "d", "p", x=integrate(3), d=nir.Delay(np.ones(3)), p=LINEAR),
         "itself through a Delay",
     ),
-    "two layers in a row": (
-        graph_of(LINEAR, LINEAR, integrate(3), shape=(3,)),
-        r"n1 \(Linear\) follows another linear",
+    "two layers in a row with delays between": (
+        graph_of(LINEAR, nir.Delay(np.arange(3.0)), LINEAR, integrate(3), shape=(3,)),
+        r"n2 \(Linear\) mixes currents of different delays",
     ),
     "half a step": (graph_of(nir.Delay(np.full(3, 0.5)), LINEAR, integrate(3), shape=(3,)), "0.5 … 0.5 steps"),
     "delayed convolution": (graph_of(nir.Delay(np.ones(72)), kernel(), integrate(3, 6, 6)), "only dense layers"),
     "partial flatten": (graph_of(nir.Flatten(None, 1, -1), LINEAR, integrate(3)), "flattens axes 1 … -1"),
-    "pooled currents": (
-        graph_of(kernel(), nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([1, 1])), integrate(3, 4, 4)),
-        r"n1 \(AvgPool2d\) pools currents",
-    ),
     "leads nowhere": (
         nir.NIRGraph(
             {"input": nir.Input(np.array([3])), "n": integrate(3), "lost": LINEAR, "output": nir.Output(np.array([3]))},
@@ -249,6 +246,22 @@ REFUSED: dict[str, tuple[Any, str]] = {
 def test_what_has_no_exact_counterpart_is_refused_by_name(graph: Any, message: str) -> None:
     with pytest.raises(UnsupportedModel, match=message):
         read(graph)
+
+
+def test_linear_layers_in_a_row_are_one() -> None:
+    first, second = np.arange(9.0).reshape(3, 3), np.arange(6.0).reshape(2, 3) - 2
+    network = read(graph_of(nir.Affine(first, np.ones(3)), nir.Affine(second, np.ones(2)), integrate(2), shape=(3,)))
+    np.testing.assert_array_equal(network.synapses[0].op.weight, second @ first)
+    assert (network["n2"].bias == second.sum(1) + 1).all()
+
+
+def test_a_padded_pool_of_currents_is_a_matrix() -> None:
+    """A window at the border holds fewer of the convolution's values, which no kernel says."""
+    pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([1, 1]))
+    weight = read(graph_of(kernel(), pool, integrate(3, 4, 4))).synapses[0].op.weight
+    x = torch.rand(1, 2, 6, 6, dtype=torch.float64)
+    expected = F.avg_pool2d(F.conv2d(x, torch.from_numpy(kernel().weight).double(), padding=1), 2, padding=1)
+    np.testing.assert_allclose(weight @ x.numpy().reshape(-1), expected.numpy().reshape(-1))
 
 
 def test_arguments_and_graphs_that_contradict_themselves() -> None:

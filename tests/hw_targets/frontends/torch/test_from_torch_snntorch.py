@@ -292,10 +292,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "the last step alone": (lambda: Net(finish=lambda _, spikes, __: spikes[-1]), ("step 5", "torch.stack")),
     "the first steps alone": (lambda: Net(finish=lambda _, spikes, __: sum(spikes[:4])), ("4 steps", "torch.stack")),
     "steps in another order": (lambda: Net(finish=lambda _, spikes, __: torch.stack(spikes[::-1])), ("stack",)),
-    "two results": (
-        lambda: Net(finish=lambda _, spikes, __: (torch.stack(spikes), sum(spikes))),
-        ("2 things", "one tensor"),
-    ),
 }
 
 
