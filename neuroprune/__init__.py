@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from neuroprune.pruning.at_initialization import prune_at_initialization
     from neuroprune.pruning.fan_in import Cap
     from neuroprune.pruning.maps import Garrote, HardThreshold, ProximalMap, SoftThreshold
+    from neuroprune.pruning.metric import Preconditioner
     from neuroprune.pruning.proximal import garrote, hard_threshold, inverse_soft_threshold, soft_threshold
     from neuroprune.pruning.pruner import SoftThresholdPruner
     from neuroprune.pruning.recommended import prune_to
@@ -45,6 +46,7 @@ _HOME = {
     "Grid": "pruning.rounding",
     "HardThreshold": "pruning.maps",
     "LayerSynOps": "synops.counter",
+    "Preconditioner": "pruning.metric",
     "ProximalMap": "pruning.maps",
     "STDSLinear": "schedules",
     "STDSSine": "schedules",
@@ -80,6 +82,7 @@ __all__ = [
     "Grid",
     "HardThreshold",
     "LayerSynOps",
+    "Preconditioner",
     "ProximalMap",
     "STDSLinear",
     "STDSSine",

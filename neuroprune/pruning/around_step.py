@@ -183,13 +183,20 @@ class AroundStep:
             progress.l1 = [0.0] * len(rates)
             progress.step += 1
             return
+        looked = False
+
+        def quantile(sparsity: float) -> float:
+            nonlocal looked
+            looked = True
+            return self._parameters.quantile(sparsity, progress.step + 1)
+
         view = View(
             progress.step,
             rates,
             tuple(progress.thresholds),
             self._parameters.first_group(),
             self._distance,
-            self._quantile,
+            quantile,
             progress.memory,
         )
         after, memory = self._schedule.advance(view)
@@ -200,14 +207,12 @@ class AroundStep:
                 f"SoftThresholdPruner: {self._schedule} gives the threshold {bad[0]} at step {progress.step}, it must"
                 f" be a finite number >= 0 (learning rates {rates})"
             )
-        moves = zip(after, progress.thresholds, rates, strict=True)
+        before = progress.thresholds
+        moves = zip(after, before, rates, strict=True)
         progress.l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
         progress.thresholds, progress.memory = after, memory
         progress.step += 1
-        self._parameters.put_in_force(progress.thresholds, progress.step)
+        self._parameters.put_in_force(after, progress.step, before, renewed=looked)
 
     def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
         return self._parameters.distance(self.progress.thresholds, sparsity, pace)
-
-    def _quantile(self, sparsity: float) -> float:
-        return self._parameters.quantile(sparsity, self.progress.step + 1)

@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.maps import ProximalMap
+from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules import Learned, Schedule
 
@@ -139,6 +140,19 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object, 
         )
     if not isinstance(fan_in, (Cap, NoneType)):
         raise TypeError(f"SoftThresholdPruner: expected fan_in=Cap(limit), got {type(fan_in).__name__}")
+
+
+def check_precondition(precondition: object, optimizer: Optimizer, schedule: Schedule, fan_in: Cap | None) -> None:
+    """Refuse anything but None or a preconditioner that fits the optimizer, the schedule and the limit on fan-in.
+
+    Raises:
+        TypeError: something else than a preconditioner.
+        ValueError: it does not fit.
+    """
+    if isinstance(precondition, Preconditioner):
+        precondition.check(optimizer, schedule, fan_in)
+    elif precondition is not None:
+        raise TypeError(f"SoftThresholdPruner: expected precondition=Preconditioner(), got {precondition!r}")
 
 
 def check_rounding(rounding: object, optimizer: Optimizer, schedule: Schedule) -> None:

@@ -14,11 +14,12 @@ from torch import Tensor
 class Layer:
     """Latent weights θ of one parameter, their threshold d, its growth per unit of the lead group's, and their cap.
 
-    `pruned` marks weights that stay zero whatever the common threshold does.
+    `pruned` marks weights that stay zero whatever the common threshold does. Thresholds of the single weights are a
+    tensor of the shape of θ.
     """
 
     theta: Tensor
-    threshold: float
+    threshold: float | Tensor
     pace: float
     max_sparsity: float = 1.0
     pruned: Tensor | None = None
@@ -39,12 +40,17 @@ def distance(layers: Sequence[Layer], sparsity: float) -> float:
 
 def _reach(layer: Layer) -> Tensor:
     """(|θ| − d)/pace, flat: the x that prunes each weight."""
-    magnitude = _magnitude(layer.theta)
+    magnitude, threshold = _magnitude(layer.theta), layer.threshold
+    if isinstance(threshold, Tensor):
+        threshold = threshold.flatten().to(magnitude)
     if layer.pace > 0:
-        reach = (magnitude - layer.threshold) / layer.pace
+        reach = (magnitude - threshold) / layer.pace
     else:
-        reach = torch.where(magnitude <= layer.threshold, -math.inf, math.inf)
-    if layer.max_sparsity < 1:
+        reach = torch.where(magnitude <= threshold, -math.inf, math.inf)
+    if layer.max_sparsity < 1 and isinstance(threshold, Tensor):
+        limit = most_growth(layer.theta, threshold, layer.max_sparsity)
+        reach = torch.where(magnitude - threshold <= limit, reach, math.inf)
+    elif layer.max_sparsity < 1:
         limit = capped_threshold(layer.theta, math.inf, layer.max_sparsity)
         reach = torch.where(magnitude <= limit, reach, math.inf)
     if layer.pruned is not None:
@@ -63,6 +69,21 @@ def capped_threshold(theta: Tensor, threshold: float, max_sparsity: float) -> fl
         return threshold
     first_kept = torch.kthvalue(magnitude, room + 1).values
     return float(torch.where(magnitude < first_kept, magnitude, 0.0).max())
+
+
+def most_growth(theta: Tensor, threshold: Tensor, max_sparsity: float) -> float:
+    """An x up to which the thresholds d + x zero no more than `max_sparsity` of θ, d being one for each weight.
+
+    It lies midway between the last weight that they may zero and the first that they may not. ∞ for a
+    `max_sparsity` of 1. Where even x → −∞ would zero more (many equal values of |θ| − d), −∞.
+    """
+    magnitude = _magnitude(theta)
+    reach = magnitude - threshold.flatten().to(magnitude)
+    room = math.floor(max_sparsity * reach.numel())
+    if room >= reach.numel():
+        return math.inf
+    first_kept = torch.kthvalue(reach, room + 1).values
+    return float(torch.where(reach < first_kept, reach, -math.inf).max() + first_kept) / 2
 
 
 def _magnitude(theta: Tensor) -> Tensor:

@@ -24,6 +24,13 @@ class ProximalMap(ABC):
     #: Why a learned threshold (STR) cannot be used, for maps whose weights do not vary smoothly with d.
     no_true_gradient: ClassVar[str | None] = None
 
+    #: q: in a metric h the threshold of a weight is t/hᑫ, if a penalty in units of the loss is to be the same for all.
+    power: ClassVar[float] = 0.5
+
+    def scale_(self, h: Tensor) -> Tensor:
+        """hᑫ, in place: ½h(w − θ)² weighs a penalty ∝ d·|w| by h, and q is 1; of one ∝ d² it is ½."""
+        return h.pow_(self.power)
+
     @abstractmethod
     def write(self, theta: Tensor, threshold: float | Tensor, out: Tensor) -> None:
         """out ← w, in place, without allocating; out is not θ."""
@@ -70,6 +77,8 @@ class ProximalMap(ABC):
 @dataclass(frozen=True)
 class SoftThreshold(ProximalMap):
     """w = sign(θ)·max(|θ| − d, 0), of the penalty d·|w| (Chen et al., ICLR 2023; see `soft_threshold`)."""
+
+    power: ClassVar[float] = 1.0
 
     def write(self, theta: Tensor, threshold: float | Tensor, out: Tensor) -> None:
         """One kernel; two for a tensor d."""

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import check_kind, claim, is_prunable
-from neuroprune.pruning.fan_in import Cap, row_thresholds
+from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.latent import Latent
-from neuroprune.pruning.magnitudes import Layer, capped_threshold, distance
+from neuroprune.pruning.magnitudes import distance
 from neuroprune.pruning.maps import ProximalMap
+from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.owners import check_owners
 from neuroprune.pruning.rounding import Grid
+from neuroprune.pruning.thresholds import Pruned, Thresholds
 from neuroprune.schedules import Learned, Schedule
 
 #: Keys of a parameter group that the pruner reads.
@@ -35,6 +37,7 @@ class PrunedParameters:
         fan_in: limit on the synapses per neuron.
         rounding: grids of those that are rounded. Those among them that are never pruned, such as biases, are `rounded`
             alone: their threshold is 0.
+        precondition: how thresholds are scaled by the optimizer's metric.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class PrunedParameters:
         proximal: ProximalMap,
         fan_in: Cap | None,
         rounding: Mapping[nn.Parameter, Grid],
+        precondition: Preconditioner | None = None,
     ) -> None:
         self.latents: dict[nn.Parameter, Latent] = {}
         self.rounded: dict[nn.Parameter, Latent] = {}
@@ -54,7 +58,8 @@ class PrunedParameters:
         self._schedule = schedule
         self.proximal = proximal
         self._fan_in = fan_in
-        self._fan_in_steps = 0 if fan_in is None else fan_in.planned(schedule)
+        self.precondition = precondition
+        self._thresholds = Thresholds(optimizer, schedule, proximal, fan_in, precondition)
         self._options: dict[nn.Parameter, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
@@ -136,7 +141,7 @@ class PrunedParameters:
             if step > 0 and index < old_groups and latent.learned is None:
                 self._join(index, parameter, latent, thresholds[index])
                 continue
-            self._put_in_force(index, parameter, latent, thresholds[index], step=0)
+            self._thresholds.start(self._pruned(index, parameter, latent), thresholds[index])
             if latent.grid is not None or not isinstance(latent.threshold, float) or latent.threshold > 0:
                 latent.write(parameter)
 
@@ -157,9 +162,12 @@ class PrunedParameters:
 
     def _join(self, index: int, parameter: nn.Parameter, latent: Latent, threshold: float) -> None:
         """Give a parameter the latent value of its present weights; the weights stay as they are."""
+        if self.precondition is not None:  # under the thresholds it has, 0 if it is new
+            latent.adopt(parameter)
+            return
         latent.threshold = threshold
         latent.adopt(parameter)
-        self._put_in_force(index, parameter, latent, threshold, step=0)
+        self._thresholds.start(self._pruned(index, parameter, latent), threshold)
         if latent.threshold != threshold:
             latent.theta = parameter.detach().clone()
             latent.adopt(parameter)
@@ -171,7 +179,7 @@ class PrunedParameters:
             ValueError: as said.
         """
         reason = self._schedule.no_joining
-        if isinstance(self._row_limits(parameter, parameter.detach(), 0.0, step), Tensor):
+        if isinstance(self._thresholds.row_limits(parameter, parameter.detach(), 0.0, step), Tensor):
             reason = "the limit on fan-in would cut its rows"
         if reason is not None:
             raise ValueError(
@@ -179,7 +187,7 @@ class PrunedParameters:
                 f" or as it requires gradients now, and would lose weights at a stroke: {reason}; let it train from the"
                 " first step on, or leave it out with a group that says prune=False"
             )
-        if index < old_groups and not isinstance(self._schedule, Learned):
+        if index < old_groups and not isinstance(self._schedule, Learned) and self.precondition is None:
             self._check_gap(parameter, threshold, step)
 
     def _check_gap(self, parameter: nn.Parameter, threshold: float | Tensor, step: int) -> None:
@@ -209,39 +217,38 @@ class PrunedParameters:
                 f" leaves at most {most:.6g}; raise those or lower the target"
             )
 
-    def put_in_force(self, thresholds: Sequence[float], step: int) -> None:
-        """Set the threshold of every parameter from its group's, before optimizer step number `step`."""
+    def put_in_force(self, thresholds: Sequence[float], step: int, before: Sequence[float], *, renewed: bool) -> None:
+        """Set the threshold of every parameter from its group's, before optimizer step number `step`.
+
+        `before` are the groups' thresholds until now; `renewed` says that the schedule looked at the weights.
+        """
         # Also of those switched off just now: what they become meanwhile is adopted under the threshold of its day.
         for index, parameter, latent in self.known():
             if latent.mask is None:
-                self._put_in_force(index, parameter, latent, thresholds[index], step)
+                self._thresholds.put_in_force(
+                    self._pruned(index, parameter, latent),
+                    thresholds[index],
+                    step,
+                    growth=thresholds[index] - before[index],
+                    renewed=renewed,
+                )
 
     def distance(self, thresholds: Sequence[float], sparsity: float, pace: Sequence[float]) -> float:
         """See `View.distance`."""
         layers = [
-            Layer(
-                latent.theta,
-                thresholds[index],
-                pace[index],
-                self._max_sparsity(index, parameter),
-                latent.theta.abs() <= latent.threshold if isinstance(latent.threshold, Tensor) else None,
-            )
+            self._thresholds.layer(self._pruned(index, parameter, latent), thresholds[index], pace[index])
             for index, parameter, latent in self
             if latent.mask is None
         ]
         return distance(layers, sparsity)
 
     def quantile(self, sparsity: float, step: int) -> float:
-        """See `View.quantile`; `step` is the optimizer step before which the threshold will be in force.
-
-        Weights beyond their row's limit on fan-in are zero in any case, and count.
-        """
-        layers = []
-        for index, parameter, latent in self:
-            if latent.mask is None:
-                rows = self._row_limits(parameter, latent.theta, 0.0, step)
-                pruned = latent.theta.abs() <= rows if isinstance(rows, Tensor) else None
-                layers.append(Layer(latent.theta, 0.0, 1.0, self._max_sparsity(index, parameter), pruned))
+        """See `View.quantile`; `step` is the optimizer step before which the threshold will be in force."""
+        layers = [
+            self._thresholds.ranked_layer(self._pruned(index, parameter, latent), step)
+            for index, parameter, latent in self
+            if latent.mask is None
+        ]
         return max(0.0, distance(layers, sparsity)) if layers else 0.0
 
     def mean_learned(self, index: int) -> float | None:
@@ -249,19 +256,8 @@ class PrunedParameters:
         found = [(p.numel(), latent.learned.threshold) for i, p, latent in self if i == index and latent.learned]
         return sum(n * d for n, d in found) / sum(n for n, _ in found) if found else None
 
-    def _put_in_force(self, index: int, parameter: nn.Parameter, latent: Latent, group: float, step: int) -> None:
-        threshold = group if latent.learned is None else latent.learned.threshold
-        cap = self._max_sparsity(index, parameter)
-        threshold = threshold if cap == 1 else capped_threshold(latent.theta, threshold, cap)
-        latent.threshold = self._row_limits(parameter, latent.theta, threshold, step)
-
-    def _row_limits(self, parameter: nn.Parameter, theta: Tensor, threshold: float, step: int) -> float | Tensor:
-        """The threshold, raised in the rows that the limit on fan-in cuts before optimizer step number `step`."""
-        if self._fan_in is None:
-            return threshold
-        fan_in = parameter[0].numel()
-        allowed = self._fan_in.allowed(fan_in, step, self._fan_in_steps)
-        return row_thresholds(theta, threshold, allowed) if allowed < fan_in else threshold
+    def _pruned(self, index: int, parameter: nn.Parameter, latent: Latent) -> Pruned:
+        return Pruned(index, parameter, latent, self._max_sparsity(index, parameter))
 
     def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
         # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.

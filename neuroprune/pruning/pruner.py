@@ -11,9 +11,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.around_step import AroundStep, Progress
-from neuroprune.pruning.checks import check_arguments, check_rounding, is_attached, release
+from neuroprune.pruning.checks import check_arguments, check_precondition, check_rounding, is_attached, release
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.maps import ProximalMap, SoftThreshold
+from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.resume import Beginning, note_finished
 from neuroprune.pruning.rounding import Grid
@@ -62,12 +63,15 @@ class SoftThresholdPruner:
             here of S_d holds for each, except that μ = Δd/η is an L1 coefficient for the soft threshold alone.
         fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
         rounding: the grids of the parameters to round; all of them must be the optimizer's.
+        precondition: scales the threshold of every weight by what an adaptive optimizer divides its step by, for
+            example `Preconditioner()`; `thresholds` are then in that metric, and `l1` in units of the loss.
 
     Raises:
         TypeError: an argument is something else, or the optimizer re-evaluates the model (LBFGS).
         ValueError: nothing to prune, a cap without planned steps, the optimizer or one of its parameters already has a
             pruner, a sparsity that the groups' `max_sparsity` puts out of reach, or grids that do not fit the
-            optimizer's parameters or a learned threshold, or a learned threshold under a map without a true gradient.
+            optimizer's parameters or a learned threshold, a learned threshold under a map without a true gradient, or
+            an optimizer or schedule that cannot be preconditioned.
     """
 
     def __init__(
@@ -78,15 +82,19 @@ class SoftThresholdPruner:
         proximal: ProximalMap = SoftThreshold(),  # noqa: B008 - frozen and without state
         fan_in: Cap | None = None,
         rounding: Mapping[nn.Parameter, Grid] | None = None,
+        precondition: Preconditioner | None = None,
     ) -> None:
         check_arguments(optimizer, schedule, proximal, fan_in)
+        check_precondition(precondition, optimizer, schedule, fan_in)
         check_rounding({} if rounding is None else rounding, optimizer, schedule)
         if is_attached(optimizer):
             raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
         self._optimizer = optimizer
         self._schedule = schedule
         beginning = Beginning(optimizer)
-        self._parameters = PrunedParameters(optimizer, self, schedule, proximal, fan_in, dict(rounding or {}))
+        self._parameters = PrunedParameters(
+            optimizer, self, schedule, proximal, fan_in, dict(rounding or {}), precondition
+        )
         self._around = AroundStep(optimizer, schedule, self._parameters, beginning)
         try:
             self._around.register()
@@ -109,6 +117,11 @@ class SoftThresholdPruner:
     def proximal(self) -> ProximalMap:
         """How latent values and thresholds become weights."""
         return self._parameters.proximal
+
+    @property
+    def precondition(self) -> Preconditioner | None:
+        """How thresholds are scaled by the optimizer's metric, None if they are not."""
+        return self._parameters.precondition
 
     @property
     def step(self) -> int:
@@ -202,7 +215,12 @@ class SoftThresholdPruner:
         optimizer, (fan_in, rounding) = copy.deepcopy(self._optimizer, memo), self._parameters.given
         grids = {copy.deepcopy(parameter, memo): grid for parameter, grid in rounding.items()}
         new = memo[id(self)] = SoftThresholdPruner(
-            optimizer, self._schedule, proximal=self.proximal, fan_in=fan_in, rounding=grids
+            optimizer,
+            self._schedule,
+            proximal=self.proximal,
+            fan_in=fan_in,
+            rounding=grids,
+            precondition=self.precondition,
         )
         new.load_state_dict(saved)
         return new
@@ -221,7 +239,8 @@ class SoftThresholdPruner:
         `applied` holds the thresholds in force by parameter index (caps and learned ones differ from their group's),
         `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
         masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
-        these, whatever `rounding` it was given. `proximal` names the map.
+        these, whatever `rounding` it was given. `proximal` names the map, `precondition`
+        what scales thresholds.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """

@@ -22,6 +22,7 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
         "applied": {index: latent.threshold for index, latent in latents.items()},
         "learned": {index: (ls.s, ls.velocity) for index, latent in latents.items() if (ls := latent.learned)},
         "proximal": repr(parameters.proximal),
+        "precondition": repr(parameters.precondition),
         "grids": {index: latent.grid.state_dict() for index, latent in latents.items() if latent.grid is not None},
     }
 
@@ -55,6 +56,13 @@ def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int
         raise ValueError(
             f"{where}: the state was saved with proximal={proximal}, this pruner has {parameters.proximal!r}, under"
             " which the same latent values are other weights; give the pruner the saved one; nothing was changed"
+        )
+    precondition = state.get("precondition", "None")
+    if precondition != repr(parameters.precondition):
+        raise ValueError(
+            f"{where}: the state was saved with precondition={precondition}, this pruner has"
+            f" {parameters.precondition!r}, under which the same thresholds mean other weights; give the pruner the"
+            " saved one; nothing was changed"
         )
     position = parameters.positions()
     saved = {int(index): tuple(theta.shape) for index, theta in state["latents"].items()}

@@ -32,11 +32,15 @@ class Watch:
             if index in self._empty or parameter.numel() == 0 or bool(parameter.any()):
                 continue
             self._empty.add(index)
+            other = (
+                ""
+                if self._schedule.ranked
+                else ", or use neuroprune.prune_to, whose threshold survivors do not pay for"
+            )
             warnings.warn(
                 f"SoftThresholdPruner: all {parameter.numel()} weights of pruned parameter {index}, of shape"
                 f" {tuple(parameter.shape)}, are zero at step {step}: nothing passes this layer any more; give its"
-                " parameter group a max_sparsity below 1, ask for a lower sparsity, or use neuroprune.prune_to, whose"
-                " threshold survivors do not pay for",
+                f" parameter group a max_sparsity below 1, ask for a lower sparsity{other}",
                 UserWarning,
                 stacklevel=2,
             )

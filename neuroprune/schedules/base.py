@@ -47,6 +47,9 @@ class Schedule(ABC):
     #: The sparsity this schedule steers to, None if it steers to none.
     target_sparsity: float | None = None
 
+    #: Whether thresholds are ranks of the present weights, and not grown.
+    ranked: ClassVar[bool] = False
+
     #: Whether parameters may join a run in mid-way; where not, why not.
     no_joining: ClassVar[str | None] = None
 

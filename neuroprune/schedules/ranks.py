@@ -38,6 +38,8 @@ class SparsityRamp(Schedule):
         "the threshold is a quantile of all weights, so that their zeros would jump with their number"
     )
 
+    ranked: ClassVar[bool] = True
+
     target_sparsity: float | None = None
     steps: int = 0
     ramp: float = 0.5

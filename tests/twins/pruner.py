@@ -33,7 +33,7 @@ def nearest_latent(weight: float, threshold: float, near: float) -> float:
     return threshold if near > 0 else -threshold
 
 
-def what_is_left(theta: Tensor, threshold: float, proximal: str) -> Tensor:
+def what_is_left(theta: Tensor, threshold: float | Tensor, proximal: str) -> Tensor:
     """What a map leaves of weights of either sign beyond the threshold; what it is elsewhere does not matter."""
     if proximal == "hard":
         return theta
@@ -46,7 +46,7 @@ class StraightThrough(torch.autograd.Function):
     """Forward a proximal map of θ, backward the identity."""
 
     @staticmethod
-    def forward(ctx: Any, theta: Tensor, threshold: float, proximal: str) -> Tensor:  # noqa: ARG004 - autograd's
+    def forward(ctx: Any, theta: Tensor, threshold: float | Tensor, proximal: str) -> Tensor:  # noqa: ARG004 - autograd's
         kept = (theta > threshold) | (theta < -threshold)
         return torch.where(kept, what_is_left(theta, threshold, proximal), torch.zeros_like(theta))
 
@@ -55,7 +55,7 @@ class StraightThrough(torch.autograd.Function):
         return gradients[0], None, None
 
 
-def straight_through(theta: Tensor, threshold: float, proximal: str = "soft") -> Tensor:
+def straight_through(theta: Tensor, threshold: float | Tensor, proximal: str = "soft") -> Tensor:
     """A proximal map of θ ("soft", "hard" or "garrote") with the identity as its gradient."""
     weight: Tensor = StraightThrough.apply(theta, threshold, proximal)  # type: ignore[no-untyped-call]
     return weight
@@ -77,7 +77,7 @@ class ReparameterisedTwin(nn.Module):
         self.groups = [list(names) for names in groups]
         self.l1 = l1
         self.proximal = proximal
-        self.thresholds = [0.0 for _ in self.groups]
+        self.thresholds: list[Any] = [0.0 for _ in self.groups]
 
     def weights(self) -> dict[str, Tensor]:
         """What the forward pass uses for each parameter."""

@@ -26,6 +26,7 @@ from neuroprune import (
     EpochLATS,
     Garrote,
     HardThreshold,
+    Preconditioner,
     ProximalMap,
     SoftThreshold,
     SoftThresholdPruner,
@@ -369,11 +370,13 @@ def test_a_plan_at_its_end_or_cut_by_freezing_says_nothing(end: str) -> None:
     assert not said(pruner.finalize)
 
 
-def test_prune_to_is_what_it_says() -> None:
+@pytest.mark.parametrize("make", [SGD, AdamW])
+def test_prune_to_is_what_it_says(make: type[Any]) -> None:
     net = two_layers()
-    optimizer = SGD(net.parameters(), lr=0.1)
+    optimizer = make(net.parameters(), lr=0.1)
     pruner = prune_to(0.9, optimizer, steps=30, fan_in=Cap(10))
     assert (pruner.schedule, pruner.proximal) == (SparsityRamp(0.9, 30), HardThreshold())
+    assert pruner.precondition == (None if make is SGD else Preconditioner(damping=1.0))
     train(net, optimizer, 30)
     assert pruner.sparsity() == pytest.approx(0.9, abs=1 / 750)
     assert int(torch.count_nonzero(net.get_parameter("0.weight"), dim=1).max()) <= 10

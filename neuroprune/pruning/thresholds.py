@@ -1,0 +1,143 @@
+"""Which thresholds each parameter has in force, given its group's: caps, limits on fan-in, the optimizer's metric."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuroprune.pruning.fan_in import Cap, row_thresholds
+from neuroprune.pruning.latent import Latent
+from neuroprune.pruning.magnitudes import Layer, capped_threshold, most_growth
+from neuroprune.pruning.maps import ProximalMap
+from neuroprune.pruning.metric import Preconditioner, has_stepped
+from neuroprune.schedules import Schedule
+
+
+class Pruned(NamedTuple):
+    """A pruned parameter, the index of its group, its latent value, and its cap."""
+
+    group: int
+    parameter: nn.Parameter
+    latent: Latent
+    max_sparsity: float
+
+
+class Thresholds:
+    """Sets thresholds in force, and says of each parameter what a schedule wants to know.
+
+    Args:
+        optimizer: whose parameters.
+        schedule: rule for the groups' thresholds.
+        proximal: how latent values and thresholds become weights.
+        fan_in: limit on the synapses per neuron.
+        precondition: how thresholds are scaled by the optimizer's metric.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        proximal: ProximalMap,
+        fan_in: Cap | None,
+        precondition: Preconditioner | None,
+    ) -> None:
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._proximal = proximal
+        self._fan_in = fan_in
+        self._fan_in_steps = 0 if fan_in is None else fan_in.planned(schedule)
+        self._precondition = precondition
+
+    def put_in_force(self, pruned: Pruned, threshold: float, step: int, *, growth: float, renewed: bool) -> None:
+        """Set a parameter's threshold before optimizer step number `step`.
+
+        Args:
+            pruned: the parameter.
+            threshold: its group's.
+            step: the number of steps taken.
+            growth: by how much `threshold` is above the one before.
+            renewed: whether the schedule looked at the weights for it.
+        """
+        if self._precondition is None:
+            pruned.latent.threshold = self._capped(pruned, pruned.latent.theta, _own(pruned.latent, threshold), step)
+        elif not self._schedule.ranked:
+            if growth != 0:
+                self._grow(pruned, growth)
+        elif renewed or pruned.max_sparsity < 1 or self._fan_in is not None:
+            scale = self._scale(pruned)
+            score = scale * pruned.latent.theta
+            limit = self._capped(pruned, score, threshold, step)
+            zeros = score.abs_() <= limit
+            pruned.latent.threshold = _apart(scale.reciprocal_().mul_(limit), pruned.latent.theta.abs(), zeros)
+
+    def start(self, pruned: Pruned, threshold: float) -> None:
+        """Set the threshold of a parameter that is new, or back; in a metric it begins at 0 with its first step."""
+        if self._precondition is None:
+            pruned.latent.threshold = self._capped(pruned, pruned.latent.theta, _own(pruned.latent, threshold), step=0)
+
+    def layer(self, pruned: Pruned, threshold: float, pace: float) -> Layer:
+        """For `View.distance`; with a metric in units of the group's threshold."""
+        latent = pruned.latent
+        if self._precondition is None:
+            zeros = latent.theta.abs() <= latent.threshold if isinstance(latent.threshold, Tensor) else None
+            return Layer(latent.theta, threshold, pace, pruned.max_sparsity, zeros)
+        if not has_stepped(self._optimizer, pruned.parameter):
+            return Layer(latent.theta, 0.0, 0.0)
+        scale = self._scale(pruned)
+        reached = torch.as_tensor(latent.threshold).to(scale) * scale
+        return Layer(scale.mul_(latent.theta), reached, pace, pruned.max_sparsity)
+
+    def ranked_layer(self, pruned: Pruned, step: int) -> Layer:
+        """For `View.quantile`: |θ|, or with a metric |θ|·hᑫ.
+
+        Weights beyond their row's limit on fan-in are zero in any case, and count.
+        """
+        theta = pruned.latent.theta
+        if self._precondition is not None:
+            theta = self._scale(pruned).mul_(theta)
+        rows = self.row_limits(pruned.parameter, theta, 0.0, step)
+        zeros = theta.abs() <= rows if isinstance(rows, Tensor) else None
+        return Layer(theta, 0.0, 1.0, pruned.max_sparsity, zeros)
+
+    def row_limits(self, parameter: nn.Parameter, theta: Tensor, threshold: float, step: int) -> float | Tensor:
+        """The threshold, raised in the rows that the limit on fan-in cuts before optimizer step number `step`."""
+        if self._fan_in is None:
+            return threshold
+        fan_in = parameter[0].numel()
+        allowed = self._fan_in.allowed(fan_in, step, self._fan_in_steps)
+        return row_thresholds(theta, threshold, allowed) if allowed < fan_in else threshold
+
+    def _capped(self, pruned: Pruned, theta: Tensor, threshold: float, step: int) -> float | Tensor:
+        cap = pruned.max_sparsity
+        threshold = threshold if cap == 1 else capped_threshold(theta, threshold, cap)
+        return self.row_limits(pruned.parameter, theta, threshold, step)
+
+    def _grow(self, pruned: Pruned, growth: float) -> None:
+        """d ← d + growth/hᑫ, by less where the cap binds; no step of the optimizer, no proximal step either."""
+        if not has_stepped(self._optimizer, pruned.parameter):
+            return
+        latent, scale = pruned.latent, self._scale(pruned)
+        if not isinstance(latent.threshold, Tensor):
+            latent.threshold = torch.full_like(scale, latent.threshold)
+        if pruned.max_sparsity < 1:
+            growth = min(growth, most_growth(scale * latent.theta, scale * latent.threshold, pruned.max_sparsity))
+        latent.threshold.add_(scale.reciprocal_().mul_(growth)).clamp_min_(0.0)
+
+    def _scale(self, pruned: Pruned) -> Tensor:
+        """hᑫ, a new tensor."""
+        assert self._precondition is not None
+        return self._proximal.scale_(self._precondition.h(self._optimizer, pruned.group, pruned.parameter))
+
+
+def _own(latent: Latent, threshold: float) -> float:
+    """The group's threshold, or the learned one of a parameter that learns its own."""
+    return threshold if latent.learned is None else latent.learned.threshold
+
+
+def _apart(threshold: Tensor, magnitude: Tensor, zeros: Tensor) -> Tensor:
+    """Thresholds moved, by no more than rounding, to where they zero these weights and no others; in place."""
+    below = magnitude * (1.0 - torch.finfo(magnitude.dtype).eps)
+    return torch.where(zeros, torch.maximum(threshold, magnitude), torch.minimum(threshold, below), out=threshold)
