@@ -177,16 +177,24 @@ def zeros(model: nn.Module) -> float:
 
 
 def methods_of(setting: Setting) -> list[str]:
-    """Methods and candidates that make a difference in a setting."""
-    candidates = CANDIDATES if setting.optimizer == "AdamW" else ()
-    return ["LATS", "PGH", "gmp", "prune_to", *candidates, *(["cut"] if setting.trained else [])]
+    """Methods and candidates that make a difference in a setting; in the longer runs the main ones alone."""
+    methods = ["LATS", "gmp", "prune_to"]
+    if setting.steps <= 300:
+        methods += [] if setting.trained else ["PGH"]
+        methods += CANDIDATES if setting.optimizer == "AdamW" else ()
+    return [*methods, "cut"] if setting.trained else methods
+
+
+def sparsities_of(setting: Setting, sparsities: tuple[float, ...]) -> tuple[float, ...]:
+    """Those up to 95 % alone in the longest run."""
+    return tuple(s for s in sparsities if s <= 0.95) if setting.steps > 1000 else sparsities
 
 
 def cells(settings: tuple[Setting, ...], sparsities: tuple[float, ...]) -> Iterator[tuple[Setting, float, str]]:
     """Every setting with every sparsity and method; dense ones have sparsity 0."""
     for setting in settings:
         yield setting, 0.0, "dense"
-        for sparsity in sparsities:
+        for sparsity in sparsities_of(setting, sparsities):
             for method in methods_of(setting):
                 yield setting, sparsity, method
 
@@ -198,20 +206,22 @@ def run(*, quick: bool = False) -> Report:
     report = Report("optimizers", quick, parameters, METHOD)
     every = list(cells(settings, sparsities))
     done = {} if quick else _finished()
-    report.parameters["commits"] = sorted({commit() or "", *(found["commit"] for found in done.values())})
     starts: dict[tuple[int, bool], nn.Module] = {}
     data = digits()
     with one_thread(), progress_bar(len(every), "optimizers") as bar:
         for setting, sparsity, method in every:
             name = f"{setting}/{100 * sparsity:g} %/{method}"
+            if name not in done and not quick:
+                done = _finished()  # others may work on the same list
             if name not in done:
                 done[name] = {**_measured(setting, sparsity, method, seeds, data, starts), "commit": commit()}
                 if not quick:
                     _note(name, done[name])
             report.values[name] = done[name]
             bar.update()
+    report.parameters["commits"] = sorted({found["commit"] for found in report.values.values()})
     for setting in settings:
-        for sparsity in sparsities:
+        for sparsity in sparsities_of(setting, sparsities):
             _compare(report, setting, sparsity)
     return report
 
@@ -271,7 +281,8 @@ def _compare(report: Report, setting: Setting, sparsity: float) -> None:
         report.results.append(Result(f"{where}/{peer}", label, summarize(ahead), Goal(-0.3, at_least=True)))
         if statistics.fmean(ahead) < (-0.3 if peer == "gmp" else 0.0):
             report.values.setdefault("behind", {})[f"{where}/{peer}"] = statistics.fmean(ahead)
-    others = {m: report.values[f"{where}/{m}"]["accuracy_mean"] for m in ("LATS", "PGH", "gmp")}
+    peers = [m for m in methods_of(setting) if m not in ("prune_to", *CANDIDATES)]
+    others = {m: report.values[f"{where}/{m}"]["accuracy_mean"] for m in peers}
     best = max(others, key=lambda method: others[method])
     error = math.hypot(own["accuracy_error"], report.values[f"{where}/{best}"]["accuracy_error"])
     if own["accuracy_mean"] < others[best] - error:
