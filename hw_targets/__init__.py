@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hw_targets.app.deploy import Deployment, deploy
     from hw_targets.chips.chip import Chip
     from hw_targets.emulation.emulate import emulate
     from hw_targets.errors import HardwareTargetError
@@ -41,6 +42,7 @@ _HOME = {
     "Activity": "ir.activity",
     "Chip": "chips.chip",
     "ChipNetwork": "ir.network",
+    "Deployment": "app.deploy",
     "Estimate": "estimation",
     "HardwareTargetError": "errors",
     "Network": "ir.network",
@@ -51,6 +53,7 @@ _HOME = {
     "available_chips": "targets.registry",
     "compare_with_lava": "targets.loihi.lava.check",
     "compare_with_xylosim": "targets.xylo.xylosim.check",
+    "deploy": "app.deploy",
     "dequantize": "quantization.quantize",
     "emulate": "emulation.emulate",
     "estimate": "estimation",
@@ -78,6 +81,7 @@ __all__ = [
     "Activity",
     "Chip",
     "ChipNetwork",
+    "Deployment",
     "Estimate",
     "HardwareTargetError",
     "Network",
@@ -88,6 +92,7 @@ __all__ = [
     "available_chips",
     "compare_with_lava",
     "compare_with_xylosim",
+    "deploy",
     "dequantize",
     "emulate",
     "estimate",

@@ -14,6 +14,7 @@ from hw_targets.app.stages import (
     example_input,
     first_samples,
     lava_images,
+    layer_rows,
     layer_table,
     load_data,
     map_network,
@@ -26,6 +27,7 @@ from hw_targets.app.stages import (
     to_network,
     train_dense_and_pruned,
     train_recipe,
+    weight_rows,
 )
 from hw_targets.emulation.emulate import emulate
 from hw_targets.estimation import estimate
@@ -47,6 +49,7 @@ __all__ = [
     "example_input",
     "first_samples",
     "lava_images",
+    "layer_rows",
     "layer_table",
     "load_data",
     "map_network",
@@ -60,4 +63,5 @@ __all__ = [
     "to_network",
     "train_dense_and_pruned",
     "train_recipe",
+    "weight_rows",
 ]

@@ -25,6 +25,19 @@ class Together:
     most: int | None = None
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge said: how many of `compared` values of `samples` samples differ, and `sentence`, which names it."""
+
+    sentence: str
+    differences: int
+    compared: int
+    samples: int
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 class FormatConstraints(Protocol):
     """What a file format asks of integers beyond what the chip does.
 
@@ -75,8 +88,8 @@ class Target(Protocol):
     def remarks(self, network: ChipNetwork, activity: Activity, chip: Chip) -> tuple[str, ...]:
         """What else is to be said of an activity on a chip, a sentence each."""
 
-    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> str:
-        """The judge's verdict on a network's integers for inputs as `emulate` takes them, in a sentence that names it.
+    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> Verdict:
+        """The judge's verdict on a network's integers for inputs as `emulate` takes them.
 
         Args:
             network: with integers for the first of `exporters`, where that has constraints.

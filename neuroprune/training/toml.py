@@ -178,15 +178,20 @@ def _apply(content: dict[str, Any], change: str) -> None:
     if not tables:
         raise InvalidRecipe(f"a change must read table.key=value, as in training.epochs=1, got {change!r}")
     *tables, key = tables
-    try:
-        values = _parsed(f"value = {text}")
-    except ValueError:
-        values = {}
     for table in tables:
         content = content.setdefault(table, {})
         if not isinstance(content, dict):
             raise InvalidRecipe(f"{change!r}: {table} is no table of the recipe")
-    content[key] = values["value"] if values.keys() == {"value"} else text.strip()
+    content[key] = value_of(text)
+
+
+def value_of(text: str) -> Any:
+    """A value as TOML writes it; anything else is a text without its quotes."""
+    try:
+        values = _parsed(f"value = {text}")
+    except ValueError:
+        values = {}
+    return values["value"] if values.keys() == {"value"} else text.strip()
 
 
 def _path(content: Any) -> list[str]:

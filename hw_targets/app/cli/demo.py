@@ -15,11 +15,8 @@ from hw_targets.app.cli.tables import percent, quantity, ratio, table
 from hw_targets.app.report import write_report
 from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import (
-    Mapped,
     Trained,
     calibration_images,
-    core_limits,
-    core_usage,
     emulated_accuracy,
     first_samples,
     lava_images,
@@ -31,11 +28,13 @@ from hw_targets.app.stages import (
     to_chip,
     train_dense_and_pruned,
 )
+from hw_targets.app.summary import fan_ins, hardware, rasters
 from hw_targets.app.versions import commit, versions
-from hw_targets.chips.chip import Chip
+from hw_targets.emulation.emulate import emulate
 from hw_targets.frontends.nir.writer import write_nir
 from hw_targets.ir.network import ChipNetwork
-from hw_targets.quantization.quantize import dequantize
+from hw_targets.passes.dead_neurons import remove_dead_neurons
+from hw_targets.quantization.quantize import dequantize, quantize
 from hw_targets.targets.loihi.lava.check import LavaUnavailable, SpikeComparison, compare_with_lava
 from hw_targets.targets.loihi.netx.writer import export_netx
 from hw_targets.targets.registry import load_chip
@@ -106,16 +105,20 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
         chips = tuple(load_chip(name) for name in CHIPS)
         network = read_network(pruned.model, data.test, recipe.time_steps)
         seen = calibration_images(data)
-        chip_network = to_chip(network, chips[0], seen)
+        dense_network = read_network(dense.model, data.test, recipe.time_steps)
+        whole, dense_whole = (quantize(n, chips[0], seen) for n in (network, dense_network))
+        chip_network, dense_chip_network = remove_dead_neurons(whole), remove_dead_neurons(dense_whole)
         netx_network = to_chip(network, chips[0], seen, for_format="netx")
-        dense_chip_network = to_chip(read_network(dense.model, data.test, recipe.time_steps), chips[0], seen)
         export_netx(netx_network, folder.path / "model.net", overwrite=folder.overwrite)
         write_nir(network, folder.path / "model.nir", overwrite=folder.overwrite)
         images = first_samples(data.test, MEASURED_IMAGES)
         mapped = map_network(chip_network, chips, images)
         mapped_dense = map_network(dense_chip_network, chips, images)
         mapped.placements[CHIPS[0]].save(folder.path / "placement.npz", overwrite=folder.overwrite)
-        summary |= _hardware_summary(mapped_dense, mapped, chips)
+        summary |= hardware({"dense": mapped_dense, "pruned": mapped}, chips)
+        summary["fan_in"] = fan_ins(whole, chips[0])
+        shown = {"dense": emulate(dense_whole, images[:1]), "pruned": emulate(whole, images[:1])}
+        summary["raster"] = rasters(shown)
     with clock.stage("classify the test set with chip integers"):
         summary["quantized_accuracy"] = emulated_accuracy(dequantize(chip_network), data.test, title="quantized")
         summary["chip_accuracy"] = emulated_accuracy(chip_network, data.test, title="chip")
@@ -144,40 +147,6 @@ def _software_summary(recipe: Recipe, data: Split[DataSet], dense: Trained, prun
         "layers": layers,
         "synops_dense": with_zeros.total / samples,
         "synops_pruned": without.total / samples,
-    }
-
-
-def _hardware_summary(dense: Mapped, pruned: Mapped, chips: tuple[Chip, ...]) -> dict[str, Any]:
-    first = chips[0].name
-    estimates = {"dense": dense.estimates[first], "pruned": pruned.estimates[first]}
-    usage = {}
-    for chip in chips:
-        placed = pruned.placements[chip.name]
-        usage[chip.name] = {
-            "limits": core_limits(chip),
-            "dense": core_usage(dense.placements[chip.name]),
-            "pruned": core_usage(placed),
-            "assumptions": list(placed.assumptions),
-            "not_enforced": list(placed.not_enforced),
-        }
-    return {
-        "energy_chip": first,
-        "energy_dense_j": estimates["dense"].energy,
-        "energy_pruned_j": estimates["pruned"].energy,
-        "energy_parts": {name: e.energy_parts for name, e in estimates.items()},
-        "energy_coefficients": {k: c._asdict() for k, c in estimates["pruned"].coefficients.items()},
-        "energy_not_modelled": list(estimates["pruned"].not_modelled),
-        "time_dense_s": estimates["dense"].time,
-        "time_pruned_s": estimates["pruned"].time,
-        "cores": {
-            chip.name: {
-                "dense": dense.placements[chip.name].core_count,
-                "pruned": pruned.placements[chip.name].core_count,
-            }
-            for chip in chips
-        },
-        "core_usage": usage,
-        "emulator_overflows": sum(pruned.activity.overflows.values()),
     }
 
 

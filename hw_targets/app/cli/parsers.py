@@ -20,6 +20,7 @@ def add_parsers(subparsers: Any) -> None:
     _add_export(subparsers)
     _add_emulate(subparsers)
     _add_verify(subparsers)
+    _add_deploy(subparsers)
     _add_report(subparsers)
     _add_chips(subparsers)
 
@@ -91,9 +92,43 @@ def _add_verify(subparsers: Any) -> None:
     _images_argument(verify, 3, "test images")
 
 
+def _add_deploy(subparsers: Any) -> None:
+    deploy = _parser(
+        subparsers, "deploy", "deploying:deploy_", "your own trained model and data, on a chip, in a report"
+    )
+    deploy.add_argument(
+        "model", metavar="PACKAGE.MODULE:FACTORY", help="callable that builds the model; it is executed"
+    )
+    deploy.add_argument("--weights", type=Path, help="its state_dict: .safetensors, or what torch.save wrote")
+    deploy.add_argument("--dense", type=Path, metavar="WEIGHTS", help="weights before pruning, to be shown beside it")
+    deploy.add_argument(
+        "--data",
+        required=True,
+        help="an .npz file with arrays x and y (or x_train, y_train, x_test, y_test), a recipe, a folder of images,"
+        " fashion-mnist, events, signals, tonic, saccades, or package.module:callable",
+    )
+    for what in ("model", "data"):
+        help_ = f"argument of the {what}'s factory; may be repeated"
+        deploy.add_argument(f"--{what}-arg", action="append", default=[], metavar="KEY=VALUE", help=help_)
+    _chip_argument(deploy)
+    deploy.add_argument("--time-steps", type=_positive, help="steps a sample is shown, where it has none of its own")
+    deploy.add_argument("--out", type=Path, required=True, help="new folder for the files and report.html")
+    counts = {"samples": (100, "averaged over for the energy"), "tested": (1000, "classified, at most")}
+    counts["compared"] = (2, "of which every spike is compared with the chip's simulator")
+    for name, (default, text) in counts.items():
+        deploy.add_argument(
+            f"--{name}", type=_positive, default=default, help=f"test samples {text} (default: {default})"
+        )
+    deploy.add_argument("--name", help="title of the report (default: the model's class)")
+    _overwrite_argument(deploy, "replace an earlier deployment in the same folder")
+
+
 def _add_report(subparsers: Any) -> None:
-    report = _parser(subparsers, "report", "reporting:report", "write a run's report.html from its summary and metrics")
-    _run_argument(report)
+    report = _parser(
+        subparsers, "report", "reporting:report", "write a run's report.html, or a page that compares several runs"
+    )
+    report.add_argument("folder", type=Path, nargs="+", metavar="RUN", help="run folder; two or more are compared")
+    report.add_argument("--out", type=Path, help="page to write, for several runs (default: comparison.html)")
     _overwrite_argument(report, "replace an existing report")
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from hw_targets.app.report import write_report
+from hw_targets.app.report import write_comparison, write_report
+from hw_targets.errors import InvalidFile
 
 
 def report(options: argparse.Namespace) -> None:
-    print(f"written to {write_report(options.folder, overwrite=options.overwrite)}")
+    if len(options.folder) > 1:
+        out = options.out or Path("comparison.html")
+        print(f"written to {write_comparison(options.folder, out, overwrite=options.overwrite)}")
+        return
+    if options.out is not None:
+        raise InvalidFile("--out is for a page about several runs; one run's page is report.html in its folder")
+    print(f"written to {write_report(options.folder[0], overwrite=options.overwrite)}")

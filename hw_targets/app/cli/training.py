@@ -13,6 +13,7 @@ from hw_targets.app.stages import (
     load_data,
     measure_synops,
     train_recipe,
+    weight_rows,
 )
 from hw_targets.targets.registry import load_chip
 from neuroprune.training.loop import accuracy, predictor
@@ -44,7 +45,14 @@ def train(options: argparse.Namespace) -> None:
     folder.save_model(result.model, scales=scales)
     predict = predictor(result.model, recipe.time_steps, data.validation)
     validation = accuracy(result.model, data.validation, predict, title="validation")
-    folder.add_to_summary({"name": recipe.name, "validation_accuracy": validation, "sparsity": result.sparsity})
+    folder.add_to_summary(
+        {
+            "name": recipe.name,
+            "validation_accuracy": validation,
+            "sparsity": result.sparsity,
+            "layers": weight_rows(result.model),
+        }
+    )
     print(f"validation accuracy {percent(validation)}, sparsity {percent(result.sparsity)}, in {options.out}")
 
 

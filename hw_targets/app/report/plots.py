@@ -38,17 +38,24 @@ def sparsity(run: Run) -> Panel:
     """Zeros in each layer."""
     layers = run.layers
     draw = partial(_draw_sparsity, layers) if any(_sparsity(layer) is not None for layer in layers) else None
-    return Panel("Sparsity per layer", "Part of the weights that are zero, and their number.", _height(layers), draw)
+    return Panel(
+        "Sparsity per layer", "Part of the weights that are zero, and their number.", panel_height(layers), draw
+    )
 
 
 def synops(run: Run) -> Panel:
     """Synaptic operations of each layer, dense and pruned."""
     layers = run.layers
-    known = any(number(layer, f"synops_{v}") is not None for layer in layers for v in RUN_COLOURS)
+    known = any(number(layer, f"synops_{v}") is not None for layer in layers for v in run.versions)
     caption = (
-        "Synaptic operations per image. A layer that reads real numbers has multiplications instead (table below)."
+        "Synaptic operations per sample. A layer that reads real numbers has multiplications instead (table below)."
     )
-    return Panel("SynOps per layer", caption, _height(layers) + 0.3, partial(_draw_synops, layers) if known else None)
+    return Panel(
+        "SynOps per layer",
+        caption,
+        panel_height(layers) + 0.3,
+        partial(_draw_synops, layers, run.versions) if known else None,
+    )
 
 
 def pruning(run: Run) -> Panel:
@@ -64,7 +71,7 @@ def learning(run: Run) -> Panel:
 
 
 def _training(run: Run, title: str, caption: str, rows: dict[str, str]) -> Panel:
-    lines = {key: {name: _series(run, name, key) for name in _runs(run)} for key in rows}
+    lines = {key: {name: series(run, name, key) for name in _runs(run)} for key in rows}
     known = {rows[key]: {n: s for n, s in runs.items() if len(s[0])} for key, runs in lines.items()}
     known = {label: runs for label, runs in known.items() if runs}
     return Panel(title, caption, 3.2, partial(_draw_training, known) if known else None)
@@ -74,7 +81,8 @@ def _runs(run: Run) -> list[str]:
     return list(dict.fromkeys(text(step, "run") or UNKNOWN for step in run.steps))
 
 
-def _series(run: Run, name: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def series(run: Run, name: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and values of one recorded number of one training."""
     pairs = [(number(s, "step"), number(s, key)) for s in run.steps if (text(s, "run") or UNKNOWN) == name]
     known = np.array([(x, y) for x, y in pairs if x is not None and y is not None], dtype=float).reshape(-1, 2)
     return known[:, 0], known[:, 1]
@@ -101,12 +109,12 @@ def _draw_accuracy(values: Sequence[float | None], figure: Figure | SubFigure) -
     axes.set_ylim(middle - 1.1 * room, middle + 1.1 * room)
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.set_xticks(list(places), list(STAGES.values()))
-    axes.yaxis.set_major_locator(_locator(4))
+    axes.yaxis.set_major_locator(locator(4))
     axes.yaxis.set_major_formatter(lambda y, _: f"{y * 100:.4g} %")
 
 
 def _draw_sparsity(layers: Sequence[Record], figure: Figure | SubFigure) -> None:
-    axes = _layer_axes(figure, layers)
+    axes = layer_axes(figure, layers)
     values = [_sparsity(layer) for layer in layers]
     rows = range(len(layers))
     axes.barh(rows, [1 if v is not None else 0 for v in values], color=TRACK, height=0.66)
@@ -123,16 +131,20 @@ def _draw_sparsity(layers: Sequence[Record], figure: Figure | SubFigure) -> None
     axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
 
 
-def _draw_synops(layers: Sequence[Record], figure: Figure | SubFigure) -> None:
-    axes = _layer_axes(figure, layers)
+def _draw_synops(layers: Sequence[Record], versions: dict[str, str], figure: Figure | SubFigure) -> None:
+    axes = layer_axes(figure, layers)
     rows = np.arange(len(layers))
-    values = {v: [number(layer, f"synops_{v}") for layer in layers] for v in RUN_COLOURS}
-    for (version, numbers), shift in zip(values.items(), (-0.19, 0.19), strict=True):
+    values = {v: [number(layer, f"synops_{v}") for layer in layers] for v in versions}
+    shifts = (-0.19, 0.19) if len(versions) == 2 else (0.0,)
+    for (version, numbers), shift in zip(values.items(), shifts, strict=True):
         bars = [n or 0 for n in numbers]
-        axes.barh(rows + shift, bars, color=RUN_COLOURS[version], height=0.38, label=version)
+        axes.barh(rows + shift, bars, color=RUN_COLOURS[version], height=0.38, label=versions[version])
     for row in axes.get_yticks():
-        pair = [values[version][int(row)] for version in RUN_COLOURS]
-        label = "no SynOps" if pair == [0, 0] else fewer(*pair)
+        pair = [values[version][int(row)] for version in versions]
+        if not any(pair):
+            label = "no SynOps" if None not in pair else UNKNOWN
+        else:
+            label = fewer(pair[0], pair[1]) if len(pair) == 2 else short(pair[0])
         axes.annotate(
             label,
             (max(v or 0 for v in pair), row),
@@ -142,10 +154,11 @@ def _draw_synops(layers: Sequence[Record], figure: Figure | SubFigure) -> None:
             color=INK,
             fontsize=_row_size(axes),
         )
-    axes.set_xlim(0, max(1.0, max(v or 0 for pair in values.values() for v in pair)) * 1.3)
-    axes.xaxis.set_major_locator(_locator(4))
+    axes.set_xlim(0, max(1.0, max(v or 0 for numbers in values.values() for v in numbers)) * 1.3)
+    axes.xaxis.set_major_locator(locator(4))
     axes.xaxis.set_major_formatter(lambda x, _: short(x))
-    figure.legend(loc="outside upper right", ncols=2, handlelength=1.2)
+    if len(versions) == 2:
+        figure.legend(loc="outside upper right", ncols=2, handlelength=1.2)
 
 
 def _draw_training(
@@ -158,7 +171,7 @@ def _draw_training(
             _line(axes, steps, values, RUN_COLOURS.get(name, WARN), clip(name), smooth=label == "loss")
         axes.margins(x=0.01)
         axes.set_ylim(min(0, axes.get_ylim()[0]) if label == "loss" else 0)
-        axes.yaxis.set_major_locator(_locator(4))
+        axes.yaxis.set_major_locator(locator(4))
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.4g}")
     grid[-1].set_xlabel("optimizer step")
     handles = {line.get_label(): line for axes in grid for line in axes.get_lines() if line.get_label()[0] != "_"}
@@ -178,7 +191,7 @@ def _line(
     axes.plot(steps[::every], values[::every], color=colour, linewidth=1.7, label=label)
 
 
-def _layer_axes(figure: Figure | SubFigure, layers: Sequence[Record]) -> Axes:
+def layer_axes(figure: Figure | SubFigure, layers: Sequence[Record]) -> Axes:
     """Axes with one named row per layer; thin rows get small letters, thinner ones a name on every second or third."""
     axes = plain_axes(figure.subplots(), grid="x")
     room = figure.bbox.height / figure.dpi * 72 - 50
@@ -198,7 +211,8 @@ def _sparsity(layer: Record) -> float | None:
     return None if not weights or zeros is None else zeros / weights
 
 
-def _height(layers: Sequence[Record]) -> float:
+def panel_height(layers: Sequence[Record]) -> float:
+    """Inches of a plot with one row per layer."""
     return max(1.6, 0.5 + 0.23 * len(layers))
 
 
@@ -208,7 +222,8 @@ def _font_size() -> float:
     return float(rcParams["font.size"])
 
 
-def _locator(bins: int) -> MaxNLocator:
+def locator(bins: int) -> MaxNLocator:
+    """At most so many ticks."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(bins)

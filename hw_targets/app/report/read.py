@@ -32,6 +32,23 @@ class Run:
         """Chips that the summary says something about."""
         return list(dict.fromkeys([*table(self.summary, "cores"), *table(self.summary, "core_usage")]))
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """What the run's numbers are of, and what they are called: dense and pruned, or one model alone."""
+        both = any(
+            number(self.summary, key) is not None for key in ("dense_accuracy", "synops_dense", "energy_dense_j")
+        )
+        return {"dense": "dense", "pruned": "pruned"} if both else {"pruned": "model"}
+
+    def values(self, key: str) -> dict[str, float | None]:
+        """A number of each version; `key` has {} where the version stands."""
+        return {version: number(self.summary, key.format(version)) for version in self.versions}
+
+    @property
+    def name(self) -> str:
+        """What the run is called; "run" where nobody said."""
+        return text(self.summary, "name") or "run"
+
     def core_usage(self, chip: str, version: str) -> list[Record]:
         """One record per core of `chip`; `version` is 'dense' or 'pruned'."""
         return records(table(table(self.summary, "core_usage"), chip), version)
@@ -51,14 +68,15 @@ class Run:
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
-    """Read `summary.json` and `metrics.jsonl` of a run folder.
+    """Read `summary.json` of a run folder, and `metrics.jsonl` where something was trained.
 
     Raises:
-        InvalidFile: a file is missing, cannot be read, is not JSON or holds something else than JSON objects.
+        InvalidFile: there is no summary, or a file cannot be read, is not JSON or holds something else than JSON
+            objects.
     """
     summary_path, metrics_path = (Path(folder) / name for name in ("summary.json", "metrics.jsonl"))
     summary = _parse(_read(summary_path), str(summary_path))
-    lines = _read(metrics_path).split("\n")
+    lines = _read(metrics_path).split("\n") if metrics_path.exists() else []
     steps = [_parse(line, f"{metrics_path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
     return Run(summary, tuple(steps))
 

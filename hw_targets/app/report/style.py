@@ -37,21 +37,30 @@ thead th{border-top:0;background:var(--card);color:var(--muted);font-weight:600;
 td.n,th.n{text-align:right;white-space:nowrap}
 thead th.n{white-space:normal}
 tbody th{font-weight:500;overflow-wrap:break-word}
-.headline tbody th{min-width:10rem}
-.headline td{font-size:1.05rem}
+thead button{all:unset;cursor:pointer;display:block;width:100%}
+thead button:focus-visible{outline:2px solid var(--pruned);outline-offset:2px}
+th[aria-sort] button::after{content:" ▲";font-size:.7em}
+th[aria-sort=descending] button::after{content:" ▼"}
 .layers{font-size:.9rem}
-.headline td:last-child{font-weight:650}
 .total th,.total td{font-weight:650}
 .energy td:last-child{min-width:20rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:.8rem;list-style:none;padding:0;
+ margin:1.2rem 0 0}
+.tiles li{background:var(--card);border:1px solid var(--grid);border-radius:10px;padding:.9rem 1rem}
+.tiles b{display:block;font-size:1.7rem;line-height:1.25;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.tiles span{color:var(--muted);font-size:.85rem;display:block}
+.left{margin:.3rem 0;padding-left:1.2rem}
+.left li{margin:.25rem 0;overflow-wrap:anywhere}
 .chain{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:.6rem;list-style:none;padding:0;margin:0}
 .chain li{background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:.6rem .8rem}
 .chain b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}
 .chain span{color:var(--muted);font-size:.85rem}
 .verdict{border-left:5px solid var(--muted);background:var(--card);border-radius:4px;padding:.7rem 1rem}
 .verdict p{margin:0}
+.verdict+.verdict{margin-top:.6rem}
 .verdict.good{border-color:var(--good)}
 .verdict.bad{border-color:var(--bad)}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:1rem;align-items:start;
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:1rem;align-items:start;
  margin-bottom:1rem}
 figure{margin:0;background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:.8rem .9rem;min-width:0}
 figure svg{display:block;width:100%;max-width:560px;height:auto;margin:0 auto}
@@ -65,9 +74,10 @@ summary{cursor:pointer;margin-bottom:.6rem}
  main{padding:1.2rem .7rem 2rem}
  h1{font-size:1.45rem}
  th,td{padding:.4rem .45rem}
- .headline td,.headline th,.layers td,.layers th,.energy td,.energy th{font-size:.85rem}
- .headline tbody th{min-width:0}
- .headline td.n,.headline th.n{white-space:normal}
+ .layers td,.layers th,.energy td,.energy th{font-size:.85rem}
+ .tiles{grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:.5rem}
+ .tiles li{padding:.6rem .7rem}
+ .tiles b{font-size:1.35rem}
  figure{padding:.6rem .5rem}
 }
 @media print{figure,tr{break-inside:avoid}}

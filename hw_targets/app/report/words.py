@@ -1,4 +1,4 @@
-"""How numbers are written. None is always "unknown"."""
+"""How numbers are written. None, of a number that a part was to give, is "unknown"."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from hw_targets.app.stages.data import (
     load_data,
     network_input,
 )
-from hw_targets.app.stages.measures import core_limits, core_usage, layer_table, measure_synops
+from hw_targets.app.stages.measures import core_limits, core_usage, layer_rows, layer_table, measure_synops, weight_rows
 from hw_targets.app.stages.training import Trained, available_device, train_dense_and_pruned, train_recipe
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "example_input",
     "first_samples",
     "lava_images",
+    "layer_rows",
     "layer_table",
     "load_data",
     "map_network",
@@ -50,4 +51,5 @@ __all__ = [
     "to_network",
     "train_dense_and_pruned",
     "train_recipe",
+    "weight_rows",
 ]

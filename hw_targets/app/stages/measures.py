@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -26,23 +27,34 @@ def measure_synops(model: nn.Module, data: DataSet, time_steps: int) -> SynOps:
 
 def layer_table(model: nn.Module, dense: SynOps, pruned: SynOps, samples: int) -> list[dict[str, Any]]:
     """Per layer: weights, zeros, and per-sample synaptic operations of the dense and of the pruned model."""
-    rows = []
-    modules = dict(model.named_modules())
-    for name, layer in pruned.layers.items():
-        weight = modules[name].weight
-        assert isinstance(weight, Tensor)
-        rows.append(
-            {
-                "name": name,
-                "weights": weight.numel(),
-                "zeros": weight.numel() - int(torch.count_nonzero(weight)),
-                "synops_dense": dense.layers[name].synops / samples,
-                "synops_pruned": layer.synops / samples,
-                "macs_dense": dense.layers[name].macs / samples,
-                "macs_pruned": layer.macs / samples,
-            }
-        )
+    return layer_rows(model, {"dense": dense, "pruned": pruned}, samples)
+
+
+def layer_rows(model: nn.Module, counted: Mapping[str, SynOps], samples: int) -> list[dict[str, Any]]:
+    """Per layer of `model`: weights, zeros, and per-sample operations of each version that was counted."""
+    rows = weight_rows(model, next(iter(counted.values())).layers)
+    for row in rows:
+        for version, found in counted.items():
+            row[f"synops_{version}"] = found.layers[row["name"]].synops / samples
+            row[f"macs_{version}"] = found.layers[row["name"]].macs / samples
     return rows
+
+
+def weight_rows(model: nn.Module, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """Weights and zeros of the named layers; None: of all layers with a weight of two or more dimensions."""
+    modules, rows = dict(model.named_modules()), []
+    if names is None:
+        names = [name for name, module in modules.items() if _has_weight(module)]
+    for name in names:
+        weight: Any = modules[name].weight if name in modules else model.weight
+        zeros = weight.numel() - int(torch.count_nonzero(weight))
+        rows.append({"name": name or type(model).__name__, "weights": weight.numel(), "zeros": zeros})
+    return rows
+
+
+def _has_weight(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.dim() >= 2
 
 
 def core_usage(placement: Placement) -> list[dict[str, Any]]:

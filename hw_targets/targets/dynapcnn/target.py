@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hw_targets.chips.chip import Chip
-from hw_targets.chips.target import Exporter, FormatConstraints
+from hw_targets.chips.target import Exporter, FormatConstraints, Verdict
 from hw_targets.errors import QuantizationError
 
 if TYPE_CHECKING:
@@ -60,16 +60,17 @@ class Dynapcnn:
 
         return remarks(network)
 
-    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> str:
+    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> Verdict:
         """sinabs', on the network's integers."""
         from hw_targets.targets.dynapcnn.sinabs.check import compare_with_sinabs
 
         waiting()
         result = compare_with_sinabs(network, inputs)
-        return (
+        sentence = (
             f"{result.differences} differences from sinabs in {result.compared} neuron-steps of all layers,"
             f" {result.samples} samples with {result.spikes} spikes"
         )
+        return Verdict(sentence, result.differences, result.compared, result.samples)
 
     def __repr__(self) -> str:
         return "DYNAPCNN"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_targets.chips.chip import Chip
-from hw_targets.chips.target import Exporter, FormatConstraints
+from hw_targets.chips.target import Exporter, FormatConstraints, Verdict
 from hw_targets.errors import QuantizationError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Loihi:
         """Nothing, whatever the arguments."""
         return ()
 
-    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> str:
+    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> Verdict:
         """Lava's, on a netx file."""
         from hw_targets.targets.loihi.lava.check import compare_with_lava
         from hw_targets.targets.loihi.netx.writer import export_netx
@@ -61,10 +61,11 @@ class Loihi:
             path = Path(folder, "model.net")
             export_netx(network, path)
             result = compare_with_lava(network, path, inputs, waiting=waiting)
-        return (
+        sentence = (
             f"{result.differences} differences from Lava in {result.compared} spikes of all layers,"
             f" {result.samples} images; {result.readout_differences} in the readout"
         )
+        return Verdict(sentence, result.differences + result.readout_differences, result.compared, result.samples)
 
     def constraints(self, file_format: str) -> FormatConstraints:
         """netx's."""

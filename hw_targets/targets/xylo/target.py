@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hw_targets.chips.chip import Chip
-from hw_targets.chips.target import Exporter, FormatConstraints
+from hw_targets.chips.target import Exporter, FormatConstraints, Verdict
 from hw_targets.errors import QuantizationError
 
 if TYPE_CHECKING:
@@ -61,15 +61,16 @@ class Xylo:
 
         return remarks(network, activity, chip)
 
-    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> str:
+    def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> Verdict:
         """xylosim's, on the specification."""
         from hw_targets.targets.xylo.xylosim.check import compare_with_xylosim
 
         result = compare_with_xylosim(network, inputs, waiting=waiting)
-        return (
+        sentence = (
             f"{result.differences} differences from xylosim in {result.compared} integers (currents, potentials and"
             f" spikes of all neurons), {result.samples} samples with {result.spikes} spikes"
         )
+        return Verdict(sentence, result.differences, result.compared, result.samples)
 
     def __repr__(self) -> str:
         return "XYLO"

@@ -1,19 +1,23 @@
-"""The report: the numbers it was given, "unknown" for the others, nothing from outside, and no file lost."""
+"""The report: the numbers it was given, no section without its data, nothing from outside, and no file lost."""
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import random
 import re
+import shutil
 import struct
+import subprocess
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hw_targets.app.report import words, write_figure, write_report
+from hw_targets.app.report import words, write_comparison, write_figure, write_report
 from hw_targets.app.report.read import number
 from hw_targets.errors import InvalidFile
 
@@ -21,7 +25,20 @@ pytest.importorskip("matplotlib")
 
 SIZES = {"conv1": 288, "conv2": 18432, "conv3": 36864, "layer4.0.downsample.0": 73728, "fc1": 819200, "fc2": 5120}
 SPARSITIES = (0.31, 0.894, 0.941, 0.9662, 0.9931, 0.72)
-PLOTTED = ("dense_accuracy", "layers", "core_usage")
+
+#: Sections of the page, each with the keys of the summary that it needs all of ("metrics": lines of metrics.jsonl).
+SECTIONS = {
+    "What was checked": ("checks", "lava_spike_differences", "lava_note"),
+    "What could not be done": ("not_done",),
+    "Accuracy along the chain": ("dense_accuracy", "pruned_accuracy", "quantized_accuracy", "chip_accuracy"),
+    "Training": ("metrics",),
+    "Layers": ("layers", "fan_in"),
+    "Spikes": ("raster",),
+    "Cores": ("core_usage",),
+    "Where the energy comes from": ("energy_parts", "energy_coefficients"),
+    "Notes": ("notes",),
+    "How this was made": ("seconds", "versions", "commit"),
+}
 REACHED = (0.0, 412.5, 151.0, 61.5, 1.25, 0.5)
 LIMITS = {"neurons": 1024, "input_axons": 4096, "output_axons": 4096, "synaptic_bits": 1048576}
 
@@ -45,7 +62,8 @@ def sample_cores(scale: float, seed: int) -> list[dict[str, Any]]:
     counts = {"sn1": 25, "sn2": 12, "sn3": 6, "sn4": 6, "sn5": 2, "out": 1}
     populations = [name for name, count in counts.items() for _ in range(max(1, round(count * scale)))]
     used = [{key: round(limit * draw.uniform(0.15, 0.98)) for key, limit in LIMITS.items()} for _ in populations]
-    return [{"population": name, **use} for name, use in zip(populations, used, strict=True)]
+    places = [{"chip": 0, "x": n // 4 % 8, "y": n // 32, "received": 9 * n, "sent": n} for n in range(len(used))]
+    return [{"population": n, **use, **place} for n, use, place in zip(populations, used, places, strict=True)]
 
 
 def sample_summary() -> dict[str, Any]:
@@ -78,6 +96,18 @@ def sample_summary() -> dict[str, Any]:
             "loihi1": {"limits": LIMITS, **usage},
             "loihi2": {"limits": {**LIMITS, "neurons": 8192, "input_axons": None}, **usage},
         },
+        "fan_in": {
+            "chip": "loihi1",
+            "limit": {"key": "input_axons_per_core", "value": 4096},
+            "populations": [{"name": "sn1", "all": 9, "largest": 7, "median": 3.0, "smallest": 0}],
+        },
+        "raster": {
+            "steps": 4,
+            "populations": [{"name": "sn1", "neurons": 2, "shown": 2, "dense": [[0, 1], [2, 0]], "pruned": [[3, 1]]}],
+        },
+        "checks": [{"what": "all", "against": "torch", "compared": 12, "differences": 0, "samples": 2}],
+        "not_done": [{"part": "export as nir", "reason": "a layer has no such node"}],
+        "notes": ["decays were rounded"],
         "lava_spike_differences": 0,
         "lava_spikes_compared": 1843200,
         "lava_samples": 8,
@@ -113,7 +143,12 @@ def run_folder(folder: Path, summary: Any = None, metrics: list[Any] | None = No
 
 def text_of(report: Path) -> str:
     """The words of the page, without its tags and plots."""
-    page = re.sub(r"<style>.*?</style>|<svg.*?</svg>", " ", report.read_text(encoding="utf-8"), flags=re.DOTALL)
+    page = re.sub(
+        r"<style>.*?</style>|<script>.*?</script>|<svg.*?</svg>",
+        " ",
+        report.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
 
 
@@ -123,14 +158,60 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(run_folder(tmp_path_factory.mktemp("run")))
 
 
+class Page(HTMLParser):
+    """What a browser would find: section titles, texts of plots, and whatever refers to something else."""
+
+    def __init__(self, report: Path) -> None:
+        super().__init__()
+        self.titles: list[str] = []
+        self.references: list[str] = []
+        self.loaded: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.words: dict[str, list[str]] = {}
+        self.feed(report.read_text(encoding="utf-8"))
+        assert self.open == [], "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br", "path", "use", "rect", "stop"):
+            self.open.append(tag)
+        for key, value in attrs:
+            if key == "id":
+                self.ids.append(value or "")
+            elif key in ("href", "xlink:href", "src", "action", "srcset", "data", "poster"):
+                self.references.append(value or "")
+        if tag in ("link", "iframe", "object", "embed", "img", "base"):
+            self.loaded.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open:
+            self.words.setdefault(self.open[-1], []).append(data.strip())
+            if self.open[-1] == "h2":
+                self.titles.append(data)
+
+
 def test_the_page_holds_the_figures_it_was_given(report: Path) -> None:
     assert report.name == "report.html"
     said = text_of(report)
-    expected = ["91.23 % 90.87 % −0.36 points", "953,632", "1.42 mJ 64.00 µJ 22.2× less", "Cores on loihi2 52 26 2.00×"]
+    expected = ["Accuracy 90.87 % from 91.23 %: −0.36 points", "98.54 % of 953,632 weights are zero", "64.00 µJ"]
+    expected += ["from 1.42 mJ: 22.2× less", "Cores on loihi2 26 from 52: 2.00× less", "pruned 90.87 % −0.36 points"]
     expected += [
         "0 differences from Lava's simulator in 1,843,200 spikes compared",
+        "0 differences from torch in 12 spikes compared",
         "Samples: 8",
         "conv2 18,432 16,478",
+        "export as nir : a layer has no such node",
+        "decays were rounded",
     ]
     expected += [
         "estimate for loihi1 from published coefficients. Not counted: mesh hops between cores; idle",
@@ -146,9 +227,13 @@ def test_the_plots_are_in_the_page(report: Path) -> None:
     page = report.read_text(encoding="utf-8")
     plots = re.findall(r'<svg[^>]*aria-label="([^"]*)".*?</svg>', page, flags=re.DOTALL)
     assert plots == [
-        *("Sparsity per layer", "SynOps per layer", "Cores of loihi1, pruned: 26", "Cores of loihi2, pruned: 26"),
-        *("Cores of loihi1, dense: 52", "Cores of loihi2, dense: 52"),
         *("Threshold and L1 coefficient", "Loss and learning rate"),
+        *("Sparsity per layer", "SynOps per layer", "Inputs of a neuron", "Spikes"),
+        *("Mesh of loihi1, dense: 52 cores", "Mesh of loihi1, pruned: 26 cores"),
+        *("Mesh of loihi2, dense: 52 cores", "Mesh of loihi2, pruned: 26 cores"),
+        *("Cores of loihi1, pruned: 26", "Cores of loihi2, pruned: 26"),
+        *("Cores of loihi1, dense: 52", "Cores of loihi2, dense: 52"),
+        "Energy per sample by cause",
     ]
     assert "input axons (limit unknown)" in page
     ids = re.findall(r'\bid="([^"]*)"', page)
@@ -156,11 +241,23 @@ def test_the_plots_are_in_the_page(report: Path) -> None:
     assert {*re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', page)} <= {(i, "") for i in ids} | {("", i) for i in ids}
 
 
+def test_plots_say_the_numbers_of_each_layer(tmp_path: Path) -> None:
+    """A bar is labelled with its sparsity, and one whose zeros nobody counted is unknown."""
+    summary = {"layers": [*sample_layers()[:2], {"name": "conv9", "weights": 100, "zeros": None}]}
+    summary["layers"][-1] |= {"synops_dense": 0, "synops_pruned": 0}
+    page = Page(write_report(run_folder(tmp_path, summary, metrics=[])))
+    labels = page.words["text"]
+    assert {"30.9 % of 288", "89.4 % of 18.4 k"} <= set(labels)
+    assert labels.count("unknown") == 1
+    assert page.titles == ["Layers"]
+
+
 def test_nothing_is_loaded_from_outside(report: Path) -> None:
-    page = report.read_text(encoding="utf-8")
-    assert "http://" not in page
-    assert "https://" not in page
-    assert not re.search(r"<script|<link|<iframe|@import|\bsrc=|url\((?!#)|href=\"(?!#)", page)
+    found, page = Page(report), report.read_text(encoding="utf-8")
+    assert found.loaded == []
+    assert [reference for reference in found.references if not reference.startswith("#")] == []
+    assert not re.search(r"https?://|@import|url\((?!#)|\bfetch\(|XMLHttpRequest|import\(", page)
+    assert page.count("<script") == 1
 
 
 @pytest.fixture
@@ -170,25 +267,114 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("change", ["absent", "null", "wrong"])
-def test_what_the_summary_does_not_say_is_unknown(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def page_without(*keys: str) -> str:
+@pytest.mark.usefixtures("undrawn")
+def test_a_section_is_there_if_its_data_are(change: str, tmp_path: Path) -> None:
+    def titles(*keys: str) -> list[str]:
         summary = sample_summary()
-        for key in keys:
-            summary[key] = None if change == "null" else [{"name": 3}, 7]
+        for key in {*keys} & {*summary}:
+            summary[key] = None if change == "null" else [{"name": 3}, 7] if key != "layers" else 7
             if change == "absent":
                 del summary[key]
-        return text_of(write_report(run_folder(tmp_path, summary, metrics=sample_metrics(3)), overwrite=True))
+        lines = [] if "metrics" in keys else sample_metrics(3)
+        return Page(write_report(run_folder(tmp_path, summary, metrics=lines), overwrite=True)).titles
 
-    assert "unknown" in page_without(*PLOTTED)
-    monkeypatch.setattr("hw_targets.app.report.page.svg", lambda *_: "")  # drawing takes most of the time
-    assert [key for key in sample_summary() if "unknown" not in page_without(key)] == ["lava_note"]  # which is no gap
+    assert titles() == list(SECTIONS)
+    for section, keys in SECTIONS.items():
+        if change == "wrong" and section in ("What could not be done", "What was checked", "Notes"):
+            continue  # a record without its texts is a record all the same
+        assert titles(*keys) == [title for title in SECTIONS if title != section], section
 
 
-def test_an_empty_summary_and_no_steps_give_a_page_of_unknowns(tmp_path: Path) -> None:
-    said = text_of(write_report(run_folder(tmp_path, {}, metrics=[])))
-    assert said.count("unknown") > 30
-    assert "nan" not in said.lower()
-    assert "None" not in said
+@pytest.mark.usefixtures("undrawn")
+def test_a_training_alone_gives_a_short_page(tmp_path: Path) -> None:
+    summary = {"name": "mine", "validation_accuracy": 0.873, "sparsity": 0.9}
+    report = write_report(run_folder(tmp_path, summary, metrics=sample_metrics(3)))
+    assert Page(report).titles == ["Training"]
+    said = text_of(report)
+    assert "Validation accuracy 87.30 %" in said
+    assert "unknown" not in said
+    (tmp_path / "metrics.jsonl").unlink()
+    assert Page(write_report(tmp_path, overwrite=True)).titles == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_model_alone_is_called_a_model(tmp_path: Path) -> None:
+    summary = {key: value for key, value in sample_summary().items() if "dense" not in key and key != "seconds"}
+    for layer in summary["layers"]:
+        del layer["synops_dense"], layer["macs_dense"]
+    for key in ("energy_parts", *(f"core_usage.{chip}" for chip in ("loihi1", "loihi2"))):
+        table = summary[key.split(".")[0]]
+        (table[key.split(".")[1]] if "." in key else table).pop("dense")
+    said = text_of(write_report(run_folder(tmp_path, summary, metrics=[])))
+    assert "Mesh of loihi1, model: 26 cores" in said
+    assert "dense" not in said
+    assert "less" not in said
+    assert "unknown" not in said
+
+
+def test_an_empty_summary_and_no_steps_give_an_empty_page(tmp_path: Path) -> None:
+    report = write_report(run_folder(tmp_path, {}, metrics=[]))
+    assert Page(report).titles == []
+    assert text_of(report).split() == ["run", "run", *text_of(report).split()[2:]]
+    assert "unknown" not in text_of(report)
+
+
+def test_several_runs_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    run_folder(tmp_path / "one")
+    run_folder(tmp_path / "two", {"name": "short", "sparsity": 0.5, "validation_accuracy": 0.7}, sample_metrics(4))
+    path = write_comparison([tmp_path / "one", tmp_path / "two"], tmp_path / "both.html")
+    said = text_of(path)
+    assert "2 runs one, two" in said
+    assert "two 70.00 % – – – 50.00 % – – – – short" in said
+    plots = re.findall(r'<svg[^>]*aria-label="([^"]*)"', path.read_text(encoding="utf-8"))
+    assert plots == ["Sparsity per layer", "Loss", "Threshold d", "Coefficient μ"]
+    with pytest.raises(InvalidFile, match="exists already"):
+        write_comparison([tmp_path / "one", tmp_path / "two"], path)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CLICKS = """<script>
+const titles = table => [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
+const table = document.querySelector("table.layers");
+const heads = [...table.tHead.rows[0].cells];
+const zeros = heads.find(head => head.textContent === "zeros").querySelector("button");
+const found = [];
+for (const button of [zeros, zeros, heads[0].querySelector("button")]) { button.click(); found.push(titles(table)); }
+document.title = JSON.stringify({found, wide: document.documentElement.scrollWidth > innerWidth});
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt-get install chromium")
+def test_tables_sort_and_nothing_is_wider_than_a_phone(report: Path, tmp_path: Path) -> None:
+    page = tmp_path / "clicked.html"
+    page.write_text(report.read_text(encoding="utf-8").replace("</body>", CLICKS + "</body>"), encoding="utf-8")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path}/c",
+    ]
+    done = subprocess.run(
+        [str(CHROMIUM), *options, "--window-size=500,900", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    told = json.loads(html.unescape(title[1]))
+    ascending = ["conv1", "fc2", "conv2", "conv3", "layer4.0.downsample.0", "fc1"]
+    assert told["found"] == [
+        [*ascending, "sum"],
+        [*ascending[::-1], "sum"],
+        [*sorted(SIZES), "sum"],
+    ]
+    assert told["wide"] is False
+    assert "CONSOLE" not in done.stderr
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), 10**400])
@@ -206,7 +392,7 @@ def test_numbers_that_are_none_are_unknown(value: Any, tmp_path: Path, monkeypat
     else:
         monkeypatch.setattr("hw_targets.app.report.page.svg", lambda *_: "")
     said = text_of(write_report(folder))
-    assert "Accuracy unknown unknown unknown" in said
+    assert "Energy per sample, loihi1 unknown" in said
     assert not re.search(r"\b(nan|inf)\b", said)
 
 
@@ -226,7 +412,7 @@ def hostile_run(folder: Path, *names: str) -> Path:
 
 def assert_only_letters(report: Path) -> None:
     page = report.read_text(encoding="utf-8")
-    assert "<script" not in page
+    assert page.count("<script") == 1, "the page's own"
     assert "<img" not in page
 
 
@@ -266,7 +452,6 @@ def too_deep(path: Path) -> None:
         (not_an_object, "not a JSON object: .*{name}.*; restore the file"),
         (not_text, "{name} cannot be read .*; restore it or repeat the run"),
         (too_deep, "broken JSON: .*{name}.*; restore the file"),
-        (Path.unlink, "no {name} in .*; name the folder of a finished run"),
     ],
 )
 def test_broken_files_are_refused_and_the_old_report_stays(
@@ -283,6 +468,12 @@ def test_broken_files_are_refused_and_the_old_report_stays(
         write_figure(tmp_path, tmp_path / "new.png")
     assert (tmp_path / "report.html").read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_without_a_summary_is_refused(tmp_path: Path) -> None:
+    (run_folder(tmp_path) / "summary.json").unlink()
+    with pytest.raises(InvalidFile, match=r"no summary\.json in .*; name the folder of a finished run"):
+        write_report(tmp_path)
 
 
 def test_the_line_of_a_broken_step_is_named(tmp_path: Path) -> None:
@@ -306,16 +497,15 @@ def test_a_report_is_replaced_only_when_asked(tmp_path: Path) -> None:
     [
         (0, 500, "good", "0 differences from Lava&#x27;s simulator in 500 spikes compared"),
         (3, 500, "bad", "3 differences from Lava&#x27;s simulator, spikes compared: 500"),
-        (0, 0, "", "this shows nothing"),
-        (0, None, "", "this shows nothing"),
-        (None, None, "", "Not shown"),
+        (0, 0, "", "This shows nothing"),
+        (0, None, "", "This shows nothing"),
     ],
 )
 @pytest.mark.usefixtures("undrawn")
 def test_lava_agrees_only_where_spikes_were_compared(
-    differences: int | None, compared: int | None, verdict: str, said: str, tmp_path: Path
+    differences: int, compared: int | None, verdict: str, said: str, tmp_path: Path
 ) -> None:
-    summary = sample_summary() | {"lava_spike_differences": differences, "lava_spikes_compared": compared}
+    summary = {"lava_spike_differences": differences, "lava_spikes_compared": compared}
     page = write_report(run_folder(tmp_path, summary)).read_text(encoding="utf-8")
     assert f'<div class="verdict {verdict}">' in page
     assert said in page
