@@ -1,0 +1,66 @@
+"""Two small real data sets for Xylo: signals of aeon's wheel (PyPI), as counts of spikes.
+
+    pip download --no-deps aeon==1.6.0
+
+The wheel is read as an archive; aeon itself is not needed. Japanese Vowels: Kudo et al., 1999, 12 cepstra of 9
+speakers, 270 utterances to train on and 370 to test. Basic Motions: accelerometer and gyroscope of a smart watch, 4
+motions, 40 recordings of 10 s to train on and 40 to test.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuroprune.training.data.arrays import ArraySet
+from neuroprune.training.data.base import DatasetNotFound, Split
+from neuroprune.training.data.signals import signals
+
+FOLDER = "aeon/datasets/data"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, and the chip that has a sensor of its kind.
+
+    Attributes:
+        name: of the data set in aeon.
+        chip: its name.
+        length: steps a sample lasts; shorter ones end in silence.
+        batch: samples a training step.
+        epochs: passes over the training samples.
+        hidden: neurons of each of two hidden layers, too many for the chip where all weights are there.
+    """
+
+    name: str
+    chip: str
+    length: int
+    batch: int
+    epochs: int
+    hidden: int = 112
+
+    def data(self, wheel: Path) -> Split[ArraySet]:
+        """Training and test samples, (N, T, channels) counts of 0 … 15 spikes.
+
+        Raises:
+            DatasetNotFound: `wheel` is no archive with this data set in it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, f"{self.name}_{part}.ts") for part in ("TRAIN", "TEST")]
+            try:
+                with zipfile.ZipFile(wheel) as archive:
+                    for file in files:
+                        file.write_bytes(archive.read(f"{FOLDER}/{self.name}/{file.name}"))
+            except (OSError, KeyError, zipfile.BadZipFile) as error:
+                raise DatasetNotFound(
+                    f"{wheel} holds no {FOLDER}/{self.name} ({error}); download it: pip download --no-deps aeon==1.6.0"
+                ) from error
+            return signals(str(files[0]), str(files[1]), length=self.length, counts=15)
+
+
+TASKS = {
+    "japanese_vowels": Task("JapaneseVowels", "xylo-audio3", length=30, batch=45, epochs=30),
+    "basic_motions": Task("BasicMotions", "xylo-imu", length=100, batch=20, epochs=60),
+}
