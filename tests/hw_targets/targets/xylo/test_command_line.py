@@ -9,6 +9,7 @@ import pytest
 
 from hw_targets import read_xylo
 from hw_targets.app.cli import main
+from tests.builders.signals import write_signals
 from tests.builders.xylosim import required_in_ci
 
 RECIPE = """
@@ -27,16 +28,6 @@ lr = 0.01
 schedule = "LATS"
 l1 = 1e-2
 """
-
-
-def write_signals(path: Path, samples: int, seed: int) -> None:
-    """Three channels of 5 to 8 values; the classes differ in their mean."""
-    rng = np.random.default_rng(seed)
-    lines = ["@problemName made", "@timeStamps false", "@classLabel true 0 1", "@data"]
-    for index in range(samples):
-        values = rng.normal(index % 2, 1, (3, int(rng.integers(5, 9))))
-        lines.append(":".join([",".join(f"{v:.4f}" for v in channel) for channel in values] + [str(index % 2)]))
-    path.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")

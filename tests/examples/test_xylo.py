@@ -1,0 +1,74 @@
+"""The examples for Xylo, on signals that are made up."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from examples.xylo import __main__ as command
+from examples.xylo.tasks import FOLDER, TASKS
+from neuroprune.training.data.base import DatasetNotFound
+from tests.builders.signals import write_signals
+from tests.builders.xylosim import required_in_ci
+
+RESULTS = Path(command.__file__).parent / "results"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """An archive with Basic Motions' files in it, of three channels."""
+    with zipfile.ZipFile(tmp_path / "aeon.whl", "w") as archive:
+        for part, samples in (("TRAIN", 20), ("TEST", 6)):
+            write_signals(tmp_path / "x.ts", samples, samples)
+            archive.write(tmp_path / "x.ts", f"{FOLDER}/BasicMotions/BasicMotions_{part}.ts")
+    return tmp_path / "aeon.whl"
+
+
+def test_a_seed_runs_and_is_written(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = replace(TASKS["basic_motions"], length=8, batch=10, hidden=12)
+    monkeypatch.setattr(command, "TASKS", {"basic_motions": small})
+    arguments = [
+        "basic_motions",
+        "--wheel",
+        str(wheel),
+        "--seeds",
+        "1",
+        "--epochs",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    with required_in_ci():
+        assert command.main(arguments) == 0
+    assert "integers unlike xylosim's" in capsys.readouterr().out
+    runs = json.loads((tmp_path / "out" / "basic_motions.json").read_text())["runs"]
+    assert [run["kind"] for run in runs] == ["all weights", "pruned", "narrow"]
+    assert all(run["integers_that_differ"] == run["counts_that_differ"] == 0 for run in runs)
+    assert all(run["accuracy"] == run["accuracy_on_chip"] for run in runs)
+    assert runs[1]["synapses_of_hidden_neurons"] < runs[0]["synapses_of_hidden_neurons"] / 2
+
+
+def test_a_wheel_without_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFound, match=r"pip download --no-deps aeon==1\.6\.0"):
+        TASKS["japanese_vowels"].data(tmp_path / "nothing.whl")
+
+
+def test_a_narrow_network_has_no_more_synapses() -> None:
+    for synapses in (3 * 5 * 5 + 5 * 4, 3 * 5 * 5 + 5 * 4 + 1, 3 * 6 * 6 + 6 * 4 - 1):
+        assert command.width_of(synapses, 4) == 5
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.json")))
+def test_committed_results_are_exact(name: str) -> None:
+    report = json.loads((RESULTS / f"{name}.json").read_text())
+    assert report["chip"] == TASKS[name].chip
+    for run in report["runs"]:
+        assert run["integers_that_differ"] == run["counts_that_differ"] == 0
+        assert run["accuracy"] == run["accuracy_on_chip"]
+        assert bool(run["does_not_fit"]) == (run["kind"] == "all weights")
