@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from examples.benchmarks.common import Action, Goal, Report, interleave, one_thread
 from neuroprune import SynOpsCounter, count_synops
-from neuroprune.frameworks.spikingjelly import FRAMEWORK, neuron
+from neuroprune.frameworks.spikingjelly import FRAMEWORK
+from neuroprune.frameworks.spikingjelly_equations import neuron
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional, sew_resnet, surrogate
 
 TIME_STEPS, SPARSITY = 4, 0.9

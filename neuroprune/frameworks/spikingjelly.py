@@ -1,21 +1,20 @@
-"""SpikingJelly 2.x (`activation_based`): IF, LIF, PLIF and CUBA-LIF neurons, single-step and multi-step."""
+"""SpikingJelly 2.x (`activation_based`), single-step and multi-step; its neurons: `spikingjelly_equations`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuroprune._require import require
-from neuroprune.frameworks.base import NeuronEquation, UnsupportedNeuron
+from neuroprune.frameworks import spikingjelly_equations
+from neuroprune.frameworks.base import NeuronEquation, Recurrent, UnsupportedNeuron
 
 base = require("spikingjelly.activation_based.base", "spikingjelly")
 functional = require("spikingjelly.activation_based.functional", "spikingjelly")
 layer = require("spikingjelly.activation_based.layer", "spikingjelly")
-neuron = require("spikingjelly.activation_based.neuron", "spikingjelly")
 
 _PLAIN_LAYERS = (
     *("Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d", "Linear"),
@@ -35,14 +34,37 @@ _CONTAINERS = tuple(
     if hasattr(layer, name)
 )
 _LAYERS = "spikingjelly.activation_based.layer."
+_RECURRENT = (layer.ElementWiseRecurrentContainer, layer.LinearRecurrentContainer)
 _PER_STEP = (
     "computes with other numbers in every step, but a chip's weights are the same in all of them; use"
     " layer.BatchNorm2d or layer.ThresholdDependentBatchNorm2d, and train with it"
 )
+_ATTENDS = (
+    "multiplies what several layers, positions or steps sent with each other (attention), which synapses do not; use"
+    " convolutions and spiking neurons (layer.Conv2d, LIFNode)"
+)
+_HOLDS_MORE = (
+    "feeds back more than neurons' spikes added or through its own layer; put one IFNode or LIFNode alone inside, and"
+    " for an ElementWiseRecurrentContainer use lambda y, x: y + x"
+)
+#: Why layers have no counterpart, and what to use instead.
 _ADVICE = {
     **dict.fromkeys((f"BatchNormThroughTime{n}d" for n in (1, 2, 3)), _PER_STEP),
+    **dict.fromkeys((f"TemporalEffectiveBatchNorm{n}d" for n in (1, 2, 3)), _PER_STEP),
+    "NeuNorm": "divides by a trace of its channels' spikes; use layer.BatchNorm2d before the neurons",
+    "SynapseFilter": "filters spikes into graded traces; use CUBALIFNode, whose current decays behind the synapses",
+    "Delay": "delays its input; leave it out, as aligned time is what is read",
+    **dict.fromkeys(("TemporalBinSum", "SpikeCountToBinary"), "regroups steps of time; sum over time after the model"),
+    **dict.fromkeys(("MaxUnpool1d", "MaxUnpool2d"), "places values where a pool found them; use layer.Upsample"),
+    **dict.fromkeys(
+        (
+            *("TemporalWiseAttention", "MultiDimensionalAttention", "SpikingSelfAttention", "QKAttention"),
+            *("TokenQKAttention", "ChannelQKAttention", "SpikeDrivenSelfAttention"),
+        ),
+        _ATTENDS,
+    ),
+    **dict.fromkeys(("ElementWiseRecurrentContainer", "LinearRecurrentContainer"), _HOLDS_MORE),
 }
-_NEURONS = (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode)
 
 
 class SpikingJelly:
@@ -51,13 +73,13 @@ class SpikingJelly:
     name = "spikingjelly"
 
     def is_neuron(self, module: nn.Module) -> bool:
-        """All stateful modules that fire."""
-        return isinstance(module, (neuron.BaseNode, neuron.SimpleBaseNode))
+        """All of SpikingJelly's neurons, those that are refused too."""
+        return spikingjelly_equations.is_neuron(module)
 
     def sends_spikes(self, module: nn.Module) -> bool:
         """Known neurons, unless their surrogate function was told to replace the step itself (`spiking=False`)."""
         surrogate = getattr(module, "surrogate_function", None)
-        return type(module) in _NEURONS and bool(getattr(surrogate, "spiking", False))
+        return spikingjelly_equations.is_known(module) and bool(getattr(surrogate, "spiking", False))
 
     def is_plain_layer(self, module: nn.Module) -> bool:
         """SpikingJelly's own `layer.Conv2d`, `layer.Linear` and so on, which add the time axis alone."""
@@ -85,40 +107,27 @@ class SpikingJelly:
         """For SpikingJelly's layers that keep a state, change with time or normalise each sample by itself."""
         return _ADVICE.get(type(module).__name__) if type(module).__module__.startswith(_LAYERS) else None
 
-    def recurrent(self, module: nn.Module) -> None:
-        """Recurrent neurons are not read."""
+    def recurrent(self, module: nn.Module) -> Recurrent | None:
+        """A container that gives neurons their own spikes of the step before, through a layer or added to the input.
+
+        LinearRecurrentContainer: neuron(W·(x, y) + b). ElementWiseRecurrentContainer: neuron(a·y + x).
+        """
+        node: Any = module
+        if not isinstance(module, _RECURRENT) or not self.is_neuron(node.sub_module):
+            return None
+        if isinstance(module, layer.LinearRecurrentContainer):
+            features = node.rc.in_features - node.sub_module_out_features
+            return Recurrent(
+                _linear(node.rc.weight[:, :features], node.rc.bias),
+                _linear(node.rc.weight[:, features:], None),
+                node.sub_module,
+            )
+        share = _added_share(node.element_wise_function)
+        return None if share is None else Recurrent(None, torch.tensor(share), node.sub_module)
 
     def equation(self, module: nn.Module) -> NeuronEquation:
-        """What an IFNode, LIFNode, ParametricLIFNode or CUBALIFNode computes.
-
-        IF: v ← v + x. LIF: v ← v + (x − (v − v_reset))/τ; without decay_input v ← v − (v − v_reset)/τ + x. PLIF is LIF
-        with 1/τ = sigmoid(w). CUBA: c ← c_decay·c + x; v ← v_decay·v + c (these two are what is kept). All fire at
-        v ≥ v_threshold and then reset to v_reset, or, if that is None, by subtracting v_threshold.
-        The potential is counted from v_reset, which is also where it starts.
-        """
-        kind = type(module).__name__
-        if type(module) not in _NEURONS:
-            raise UnsupportedNeuron(f"{kind} is not supported; use IFNode, LIFNode, ParametricLIFNode or CUBALIFNode")
-        node: Any = module  # SpikingJelly's attributes have no types
-        v_reset = 0.0 if node.v_reset is None else float(node.v_reset)
-        plain = NeuronEquation(
-            float(node.v_threshold) - v_reset,
-            reset="subtract" if node.v_reset is None else "zero",
-        )
-        if type(module) is neuron.IFNode:
-            return plain
-        if type(module) is neuron.CUBALIFNode:
-            if v_reset != 0.0:
-                # v itself decays towards 0, not towards v_reset.
-                raise UnsupportedNeuron(f"{kind}(v_reset={v_reset}) decays towards 0; use v_reset=0.0")
-            return replace(plain, v_decay=1.0 - float(node.v_decay), i_decay=1.0 - float(node.c_decay))
-        decay = _leak(node)
-        if node.decay_input and v_reset != 0.0:
-            # v − v_reset then decays towards x, which is itself not counted from v_reset.
-            raise UnsupportedNeuron(
-                f"{kind}(decay_input=True, v_reset={v_reset}) needs an extra constant current; use v_reset=0.0"
-            )
-        return replace(plain, v_decay=decay, input_gain=decay if node.decay_input else 1.0)
+        """`spikingjelly_equations.equation`."""
+        return spikingjelly_equations.equation(module)
 
     def make_hard_reset(self, module: nn.Module) -> bool:
         """`v_reset` 0 where it was None."""
@@ -171,9 +180,27 @@ def _outer_modes(module: nn.Module) -> Iterator[str]:
             yield from _outer_modes(child)
 
 
-def _leak(node: Any) -> float:
-    """1/τ, in the precision the neuron computes it in."""
-    return float(node.w.detach().sigmoid()) if type(node) is neuron.ParametricLIFNode else 1.0 / float(node.tau)
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    made.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return made
+
+
+def _added_share(function: Callable[[Tensor, Tensor], Tensor]) -> float | None:
+    """a of an element-wise function (y, x) → a·y + x, tried on some numbers; None for any other."""
+    y = torch.tensor([0.0, 1.0, 1.0, 0.0, 0.5, 3.0], dtype=torch.float64)
+    x = torch.tensor([0.0, 0.0, 0.7, -1.3, 2.0, -0.4], dtype=torch.float64)
+    try:
+        with torch.no_grad():
+            made = function(y, x)
+    except (RuntimeError, TypeError, ValueError):
+        return None
+    if not isinstance(made, Tensor) or made.shape != x.shape:
+        return None
+    share = float(made[1])
+    return share if torch.allclose(made, share * y + x, atol=1e-12) else None
 
 
 FRAMEWORK = SpikingJelly()

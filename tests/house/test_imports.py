@@ -96,7 +96,7 @@ def room(module: str) -> str:
 def test_the_sources_were_found_and_read() -> None:
     assert {"neuroprune.pruning.pruner", "hw_targets.emulation.emulate", "hw_targets.app.cli"} <= set(SOURCES)
     assert "torch" in imported("hw_targets.emulation.emulate")
-    assert "spikingjelly.activation_based.neuron" in imported("neuroprune.frameworks.spikingjelly")
+    assert "spikingjelly.activation_based.layer" in imported("neuroprune.frameworks.spikingjelly")
     assert "hw_targets.frontends.signals" in imported("hw_targets.frontends.torch.tracer")
     assert "h5py" in imported("hw_targets.files.new_hdf5"), "imports inside functions count"
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from neuroprune.frameworks.spikingjelly import functional, layer, neuron
+from neuroprune.frameworks.spikingjelly import functional, layer
+from neuroprune.frameworks.spikingjelly_equations import neuron
 from neuroprune.models.sew_resnet import surrogate
 
 

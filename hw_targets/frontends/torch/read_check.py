@@ -163,8 +163,9 @@ def _compare(name: str, model: Tensor, network: Tensor, of: str) -> None:
     if step:
         raise UnsupportedModel(
             f"from_torch: on {of}, from step {step} on, {found} {largest:.3g}): what the model computes there changes"
-            " from step to step, as a recurrence around these neurons or statistics of each step's own do; only"
-            " lava-dl's Recurrent blocks are read as recurrences: drop it, or give all steps one set of statistics"
+            " from step to step, as a recurrence around these neurons or statistics of each step's own do; neurons'"
+            " own spikes are read where a layer of the framework gives them back (lava-dl's Recurrent, snnTorch's"
+            " RLeaky, SpikingJelly's recurrent containers): use one of these, or give all steps one set of statistics"
         )
     raise UnsupportedModel(
         f"from_torch: on {of} {found} {largest:.3g}): something changes values unseen; remove forward hooks, overridden"

@@ -295,12 +295,13 @@ class Tracer(TorchFunctionMode):
                 )
 
     def _recurrent(self, module: nn.Module, block: Recurrent, mark: Traced, driven: Tensor, output: Tensor) -> None:
-        assert block.input is not None
         sites = Sites(self.layout)
         mark = sites.driving(mark, driven, self.framework.neuron_time_axis(module))
-        kind = layers.kind_of(block.input)
-        assert kind is not None
-        current = sites.through(mark, driven, kind, block.input, output)
+        current = mark
+        if block.input is not None:
+            kind = layers.kind_of(block.input)
+            assert kind is not None
+            current = sites.through(mark, driven, kind, block.input, output)
         name, equation = self._names[block.neuron], self.framework.equation(block.neuron)
         sent = self.network.add_neurons(name, current, equation)
         if block.feedback is not None:

@@ -439,14 +439,6 @@ def twice() -> nn.Module:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
-    "KLIF": (
-        lambda: nn.Sequential(conv(2, 3), neuron.KLIFNode(), layer.Flatten(), layer.Linear(108, 3)),
-        ("1 ", "KLIFNode", "ParametricLIFNode"),
-    ),
-    "LIF with decaying input and a reset value": (
-        lambda: nn.Sequential(conv(2, 3), neuron.LIFNode(v_reset=-0.1), layer.Flatten(), layer.Linear(108, 3)),
-        ("1 ", "v_reset=-0.1"),
-    ),
     "ReLU": (
         lambda: nn.Sequential(conv(2, 3), nn.ReLU(), spiking(), layer.Flatten(), layer.Linear(108, 3)),
         ("1 (ReLU)",),
