@@ -12,7 +12,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """SGD with momentum, linear warm-up, then a cosine to zero. A recipe's table [training] has these keys.
+    """SGD with momentum, or AdamW; linear warm-up, then a cosine to zero. A recipe's table [training] has these keys.
 
     Attributes:
         epochs: passes over the training images.
@@ -20,9 +20,9 @@ class Hyperparameters:
         accumulate: forward passes whose gradients are averaged for one optimizer step, as several GPUs would do;
             batch-norm sees one batch at a time.
         lr: learning rate after the warm-up.
-        momentum: of SGD.
-        nesterov: Nesterov's form of momentum.
-        weight_decay: L2 coefficient on parameters of two or more dimensions.
+        momentum: of SGD; β₁ of AdamW.
+        nesterov: Nesterov's form of momentum, of SGD alone.
+        weight_decay: L2 coefficient on parameters of two or more dimensions; AdamW's decoupled decay.
         decay_all: weight decay on all others (batch-norm, biases), too.
         warmup_fraction: part of the steps in which the learning rate rises.
         warmup_epochs: the same in epochs; used instead of `warmup_fraction` where given.
@@ -30,6 +30,7 @@ class Hyperparameters:
         label_smoothing: of the cross-entropy (Szegedy et al., CVPR 2016, section 7).
         amp: mixed precision: float16 with scaled gradients on CUDA, bfloat16 on the CPU.
         seed: of the initial weights, the order of the images and their augmentation.
+        adamw: AdamW with β₂ = 0.999 and ε = 1e-8 (Loshchilov & Hutter, ICLR 2019) in place of SGD.
 
     Raises:
         ValueError: a value out of range; the message begins with its name.
@@ -49,12 +50,15 @@ class Hyperparameters:
     label_smoothing: float = 0.0
     amp: bool = False
     seed: int = 0
+    adamw: bool = False
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "accumulate": 1, "lr": 0.0, "momentum": 0.0, "weight_decay": 0.0}
         for key, low in lowest.items():
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= low):
                 raise ValueError(f"{key} must be a finite number of at least {low}, got {getattr(self, key)}")
+        if self.adamw and self.momentum >= 1:
+            raise ValueError(f"momentum is AdamW's β₁ and must be below 1, got {self.momentum}")
         for key in ("warmup_fraction", "label_smoothing"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise ValueError(f"{key} must lie in 0 … 1, got {getattr(self, key)}")
@@ -67,18 +71,19 @@ class Hyperparameters:
         """Optimizer steps of the run (incomplete batches are dropped)."""
         return self.epochs * (images // (self.batch_size * self.accumulate))
 
-    def optimizer(self, model: nn.Module) -> torch.optim.SGD:
-        """SGD over all parameters; those of fewer than two dimensions are never pruned."""
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD or AdamW over all parameters; those of fewer than two dimensions are never pruned."""
         parameters = list(model.parameters())
         decay = self.weight_decay if self.decay_all else 0.0
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.dim() < 2], "weight_decay": decay, "prune": False},
         ]
+        groups = [g for g in groups if g["params"]]
+        if self.adamw:
+            return torch.optim.AdamW(groups, lr=self.lr, betas=(self.momentum, 0.999))
         nesterov = self.nesterov and self.momentum > 0
-        return torch.optim.SGD(
-            [g for g in groups if g["params"]], lr=self.lr, momentum=self.momentum, nesterov=nesterov
-        )
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
 
     def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The learning rate of a run of `steps`; call `step()` after every optimizer step, whatever `update` is."""

@@ -6,20 +6,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.pruner import SoftThresholdPruner
-from neuroprune.schedules import LATS, SCHEDULES, Schedule
 from neuroprune.training.data.base import DataSet
 from neuroprune.training.data.image_folder import FolderOptions
 from neuroprune.training.data.own import with_absolute_paths
 from neuroprune.training.factories import built
 from neuroprune.training.hyperparameters import FineTuning
 from neuroprune.training.loop import Hyperparameters, predictor
+from neuroprune.training.pruners import PruningTable
 from neuroprune.training.toml import InvalidRecipe, check_keys, document, field_types, read_toml
 
 __all__ = ["InvalidRecipe", "Recipe", "load_recipe", "recipe_text", "save_recipe"]
@@ -32,10 +31,9 @@ class Recipe:
     `factory` is "package.module:callable" that builds the model from `arguments`; `time_steps` is T for spiking models.
     `folder` says which image folder to train on, `data_factory` which callable, "package.module:callable" again or one
     of `neuroprune.training.data.own.NAMED`, gives the data set for `data_arguments`; without both it is Fashion-MNIST.
-    `train_limit` and `test_limit` bound the samples used (None: all). `schedule` is a schedule's class name and
-    `schedule_arguments` its fields; sums of the learning rate come from a dry run, and a schedule that is planned for a
-    number of `steps` gets the run's. `fan_in` caps the synapses per neuron (None: no cap). `quantization` says how to
-    fine-tune afterwards on a chip's integers (None: not at all).
+    `train_limit` and `test_limit` bound the samples used (None: all). `schedule`, `schedule_arguments`, `proximal`,
+    `damping` and `fan_in` are the table [pruning]: see `PruningTable`. `quantization` says how to fine-tune afterwards
+    on a chip's integers (None: not at all).
 
     Building the model or the data executes what the factories name: a recipe, or a run folder, is code.
     """
@@ -53,6 +51,8 @@ class Recipe:
     schedule: str = "LATS"
     schedule_arguments: Mapping[str, Any] = field(default_factory=dict)
     fan_in: int | None = None
+    proximal: str | None = None
+    damping: float | None = None
     quantization: FineTuning | None = None
 
     def model(self) -> nn.Module:
@@ -111,40 +111,15 @@ class Recipe:
     def pruner(
         self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
     ) -> SoftThresholdPruner:
-        """Attach the recipe's schedule to an optimizer.
+        """Attach what the table [pruning] says to an optimizer.
 
         Raises:
-            InvalidRecipe: unknown schedule or arguments.
+            InvalidRecipe: as `PruningTable.pruner`.
         """
-        schedule = self._schedule(scheduler, steps)
-        try:
-            cap = None if self.fan_in is None else Cap(self.fan_in, steps)
-            return SoftThresholdPruner(optimizer, schedule, fan_in=cap)
-        except ValueError as error:
-            raise InvalidRecipe(f"{self.name}: pruning.fan_in or the schedule cannot be used: {error}") from error
-
-    def _schedule(self, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int) -> Schedule:
-        kind: Any = SCHEDULES.get(self.schedule)
-        if kind is None:
-            raise InvalidRecipe(
-                f"{self.name}: unknown pruning.schedule {self.schedule!r}; known are {sorted(SCHEDULES)}"
-            )
-        known = [f.name for f in dataclasses.fields(kind)]
-        arguments = dict(self.schedule_arguments)
-        unknown = sorted(set(arguments) - set(known))
-        if unknown:
-            raise InvalidRecipe(f"{self.name}: {self.schedule} has no key pruning.{unknown[0]}; its keys are {known}")
-        try:
-            if self.schedule == "LATS" and set(arguments) == {"final_threshold"}:
-                return LATS.from_dry_run(arguments["final_threshold"], scheduler, steps)
-            if "target_sparsity" in arguments and hasattr(kind, "for_sparsity"):
-                return cast(Schedule, kind.for_sparsity(scheduler=scheduler, steps=steps, **arguments))
-            if "steps" in known:
-                arguments.setdefault("steps", steps)
-            schedule: Schedule = kind(**arguments)
-        except (TypeError, ValueError) as error:
-            raise InvalidRecipe(f"{self.name}: pruning.{error}; the keys of {self.schedule} are {known}") from error
-        return schedule
+        table = PruningTable(
+            self.name, self.schedule, self.schedule_arguments, self.proximal, self.damping, self.fan_in
+        )
+        return table.pruner(optimizer, scheduler, steps)
 
 
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -169,9 +144,10 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise InvalidRecipe(f"{path}: data.arguments are for a factory; set data.factory, too")
     training, pruning = content.get("training", {}), dict(content.get("pruning", {}))
     check_keys(path, "training.", training, field_types(Hyperparameters))
+    keys: dict[str, Any] = {"fan_in": int, "proximal": str, "damping": (int, float)}
+    check_keys(path, "pruning.", pruning, {**dict.fromkeys(pruning, (int, float)), "schedule": str, **keys})
     schedule = pruning.pop("schedule", "LATS")
-    check_keys(path, "pruning.", pruning, {**dict.fromkeys(pruning, (int, float)), "fan_in": int})
-    fan_in = pruning.pop("fan_in", None)
+    options = {key: pruning.pop(key) for key in keys if key in pruning}
     limits = {key: data.pop(key) for key in ("train_limit", "test_limit") if key in data}
     for where, values in (("model.", model), ("data.", limits)):
         for key, value in values.items():
@@ -185,7 +161,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         data_arguments=with_absolute_paths(factory or "", arguments),
         schedule=schedule,
         schedule_arguments=pruning,
-        fan_in=fan_in,
+        **options,
         quantization=_fine_tuning(path, content.get("quantization")),
         **model,
         **limits,
@@ -203,6 +179,7 @@ def recipe_text(recipe: Recipe) -> str:
     data |= {"factory": recipe.data_factory}
     if recipe.folder is not None:
         data |= dataclasses.asdict(recipe.folder)
+    options = {"fan_in": recipe.fan_in, "proximal": recipe.proximal, "damping": recipe.damping}
     tables: list[tuple[str, Mapping[str, Any]]] = [
         ("", {"name": recipe.name}),
         ("model", model),
@@ -210,7 +187,7 @@ def recipe_text(recipe: Recipe) -> str:
         ("data", data),
         *([("data.arguments", recipe.data_arguments)] if recipe.data_arguments else []),
         ("training", dataclasses.asdict(recipe.training)),
-        ("pruning", {"schedule": recipe.schedule, "fan_in": recipe.fan_in, **recipe.schedule_arguments}),
+        ("pruning", {"schedule": recipe.schedule, **options, **recipe.schedule_arguments}),
     ]
     if recipe.quantization is not None:
         tables.append(("quantization", dataclasses.asdict(recipe.quantization)))

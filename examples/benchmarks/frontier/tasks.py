@@ -51,6 +51,8 @@ class Task:
         """Everything that decides the budget, as plain JSON values; the seed is no part of it."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         del values["hyper"]["seed"]
+        if not values["hyper"]["adamw"]:  # younger than the first results, which are still the same budget's
+            del values["hyper"]["adamw"]
         return values
 
 

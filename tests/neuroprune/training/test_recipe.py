@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hw_targets.app.cli import main
-from neuroprune import PGH
+from neuroprune import PGH, HardThreshold, Preconditioner, SparsityRamp
 from neuroprune.training.loop import Hyperparameters
 from neuroprune.training.recipe import InvalidRecipe, Recipe, load_recipe, save_recipe
 
@@ -51,12 +51,60 @@ def test_a_schedule_that_needs_the_number_of_steps_gets_the_runs() -> None:
         ("LATS", {}, r"give exactly one of l1 or final_threshold or target_sparsity"),
         ("PGH", {"l1": 1.0, "beta": 2.0}, r"beta.*the keys of PGH are"),
         ("LATS", {"l1": -1.0}, r"l1 must be a finite number >= 0, got -1.0"),
+        ("prune_to", {}, r'schedule = "prune_to" needs pruning.sparsity, .*got \[\]'),
+        ("prune_to", {"sparsity": 0.9, "l1": 1.0}, r"needs pruning.sparsity.*got \['l1', 'sparsity'\]"),
+        ("prune_to", {"sparsity": 90.0}, r"pruning.sparsity cannot be used: .*must lie in 0 … 1.*got 90"),
     ],
 )
 def test_mistakes_in_the_pruning_table_name_the_key(schedule: str, arguments: Any, message: str) -> None:
     with pytest.raises(InvalidRecipe, match=message) as caught:
         recipe(schedule, **arguments).check(100)
     assert not re.search(r"\n|Traceback", str(caught.value))
+
+
+@pytest.mark.parametrize("adamw", [False, True])
+def test_every_key_of_the_pruning_table_is_read_saved_and_used(tmp_path: Path, adamw: bool) -> None:
+    text = f"""
+name = "tiny"
+[model]
+factory = "{SEW}"
+arguments = {{ widths = [2] }}
+[training]
+batch_size = 10
+lr = 0.01
+adamw = {str(adamw).lower()}
+[pruning]
+"""
+
+    def pruner_of(table: str) -> Any:
+        (tmp_path / "recipe.toml").write_text(text + table)
+        found = load_recipe(tmp_path / "recipe.toml")
+        save_recipe(found, tmp_path / "saved.toml")
+        assert load_recipe(tmp_path / "saved.toml") == found
+        found.check(100)
+        optimizer = found.training.optimizer(found.model())
+        return found.pruner(optimizer, found.training.scheduler(optimizer, 20), 20)
+
+    damping = "damping = 0.5" if adamw else ""
+    ramp = pruner_of(
+        f'schedule = "SparsityRamp"\ntarget_sparsity = 0.8\nramp = 0.7\nproximal = "HardThreshold"\n{damping}'
+    )
+    assert (ramp.schedule, ramp.proximal) == (SparsityRamp(0.8, 20, ramp=0.7), HardThreshold())
+    assert ramp.precondition == (Preconditioner(0.5) if adamw else None)
+    recommended = pruner_of('schedule = "prune_to"\nsparsity = 0.9')
+    assert (recommended.schedule, recommended.proximal) == (SparsityRamp(0.9, 20), HardThreshold())
+    assert recommended.precondition == (Preconditioner(1.0) if adamw else None)
+    if not adamw:
+        with pytest.raises(InvalidRecipe, match=r"the table pruning cannot be used: .*and SGD is none of them"):
+            pruner_of('schedule = "SparsityRamp"\ntarget_sparsity = 0.8\ndamping = 1')
+    with pytest.raises(InvalidRecipe, match=r"unknown pruning.proximal 'Hard'; known are .*'HardThreshold'"):
+        pruner_of('l1 = 0.1\nproximal = "Hard"')
+    with pytest.raises(InvalidRecipe, match=r'pruning.proximal is chosen by schedule = "prune_to"; leave it out'):
+        pruner_of('schedule = "prune_to"\nsparsity = 0.9\nproximal = "Garrote"')
+    with pytest.raises(InvalidRecipe, match=r"pruning.proximal has the wrong type: 1"):
+        pruner_of("l1 = 0.1\nproximal = 1")
+    with pytest.raises(InvalidRecipe, match=r"damping must be a finite number >= 0, got -1"):
+        pruner_of("l1 = 0.1\ndamping = -1")
 
 
 def test_a_model_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
