@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import snntorch as snn
 import torch
 from torch import nn
@@ -50,3 +51,11 @@ def test_messages_name_pages_that_exist() -> None:
     }
     assert named
     assert all((ROOT / page).is_file() for page in named)
+
+
+def test_the_page_about_speck_runs_as_it_stands(capsys: Any) -> None:
+    pytest.importorskip("sinabs")
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "speck.md").read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    exec(compile(block, "speck.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("2 [[")

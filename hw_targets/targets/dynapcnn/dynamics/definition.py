@@ -31,7 +31,7 @@ class DynapcnnDynamics:
 
     def refusal(self, neuron: LIF) -> str | None:
         """What leaks, sends one spike a step, or resets late or not at all."""
-        instead = "use sinabs.layers.IAFSqueeze(batch_size=1), which computes what the chip does"
+        instead = "use sinabs.layers.IAFSqueeze(num_timesteps=1), which computes what sinabs says the chip does"
         if neuron.v_decay != 0.0 or neuron.i_decay != 1.0:
             return (
                 f"leaks (v_decay {neuron.v_decay:g}, i_decay {neuron.i_decay:g}), but DYNAP-CNN's neurons do not;"
