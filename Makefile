@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SIZE ?= full
 OUT ?= runs/demo
 
-.PHONY: install demo test test-slow test-gpu lint bench frontier figures clean
+.PHONY: install demo test test-slow test-gpu lint bench frontier fuzz figures clean
 
 install: $(STAMP)
 
@@ -46,9 +46,14 @@ bench: $(STAMP)
 
 # Accuracy against sparsity, method by method: quick on CPU cores, full on a GPU. It goes on where it was interrupted.
 frontier: SIZE = quick
-frontier: JOBS ?= 2
 frontier: $(STAMP)
 	$(BIN)/python -m examples.benchmarks.frontier --size $(SIZE) --jobs $(JOBS)
+
+# Changed files for every reader: errors of their own, soon and in little memory.
+FILES ?= 100000
+JOBS ?= 2
+fuzz: $(STAMP)
+	$(BIN)/python -m examples.benchmarks.strangers_files --count $(FILES) --jobs $(JOBS)
 
 figures: $(STAMP)
 	$(BIN)/python -m examples.benchmarks.readme

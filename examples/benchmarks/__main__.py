@@ -25,6 +25,7 @@ BENCHMARKS = (
     "hard_reset",
     "chip_truth",
     "chip_accuracy",
+    "strangers_files",
     "xylo",
 )
 

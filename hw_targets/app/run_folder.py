@@ -145,7 +145,7 @@ class RunFolder:
             return {}
         try:
             content: dict[str, Any] = json.loads(path.read_text())
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InvalidFile(f"{path} is not valid JSON ({error}); run the command that made it again") from error
         return content
 

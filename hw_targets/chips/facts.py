@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import groupby
-from math import isfinite
 from typing import NamedTuple
 
 from hw_targets.errors import InvalidChip
@@ -77,6 +76,10 @@ TIMES = tuple(key for key, unit in UNITS.items() if unit == "ns")
 ENTRY_FORMAT = ("weight_bits", "index_bits", "entry_synapses", "entry_header_bits")
 
 
+LARGEST = 1 << 62
+"""No fact of a chip is larger, though a file may spell longer numbers."""
+
+
 class Fact(NamedTuple):
     """One published number of a chip; `source` is empty for a chip built by hand."""
 
@@ -113,7 +116,9 @@ def _check_number(where: str, key: str, value: object) -> None:
     is_real = key.endswith(("_pj", "_ns"))
     kind = "a number" if is_real else "a whole number"
     accepted = (int, float) if is_real else (int,)
-    if isinstance(value, bool) or not isinstance(value, accepted) or not isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, accepted) or not 0 < value <= LARGEST:
         optional = key.removeprefix("facts.") not in REQUIRED
         hint = "; leave it out if it is not published" if optional else ""
-        raise InvalidChip(f"{where}: {key} is {value!r}, but must be {kind} above 0{hint}")
+        long = isinstance(value, int) and value > LARGEST
+        given = "longer than any" if long else repr(value)[:80]
+        raise InvalidChip(f"{where}: {key} is {given}, but must be {kind} above 0{hint}")

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_targets.errors import InvalidFile
-from hw_targets.files.heap_text import heap_text
+from hw_targets.files.heap_text import HeapTexts
 
 Integers = npt.NDArray[np.int64]
 
@@ -42,10 +42,11 @@ DEFLATE, SHUFFLE = 1, 2
 
 @dataclass
 class _Budget:
-    """Numbers that a file may hold, and those that may still be read."""
+    """Numbers that a file may hold, those that may still be read, and its names of variable length."""
 
     total: int
     left: int
+    names: HeapTexts
 
 
 @contextmanager
@@ -76,7 +77,11 @@ def open_safely(path: str | os.PathLike[str], max_numbers: int | None = None) ->
     except Exception as error:  # h5py raises whatever the damage makes it stumble over
         raise InvalidFile(f"{where} is no HDF5 file, or a truncated one: {error}; write it again") from error
     with file:
-        yield SafeGroup(where, "", file, _Budget(max_numbers, max_numbers))
+        try:
+            names = HeapTexts(where, file.userblock_size)
+        except Exception as error:  # as above
+            raise InvalidFile(f"{where} is damaged: {error}; write it again") from error
+        yield SafeGroup(where, "", file, _Budget(max_numbers, max_numbers, names))
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class SafeGroup:
             offset = dataset.id.get_offset()
             if offset is None or sizes != (8, 8):
                 raise ValueError("a name stored in an unusual way")
-            return heap_text(self.file, offset, dataset.file.userblock_size, MAX_NAME)
+            return self.budget.names.text(offset, MAX_NAME)
         except Exception as error:
             raise InvalidFile(
                 f"{self.where(key)} cannot be read: {error}; store it as a string of fixed length"
@@ -207,6 +212,15 @@ class SafeGroup:
         if shape is None or len(shape) > MAX_DIMENSIONS:
             raise InvalidFile(f"{self.where(key)} has shape {shape}, expected up to {MAX_DIMENSIONS} dimensions")
         return dataset
+
+    def names(self, offset: int, count: int, limit: int) -> list[str]:
+        """Names of variable length, whose references stand one after the other in the file.
+
+        Raises:
+            ValueError: as `HeapTexts.text`.
+        """
+        # 16 bytes a reference.
+        return [self.budget.names.text(offset + 16 * i, limit).decode() for i in range(count)]
 
     def _check_size(self, key: str, shape: tuple[int, ...]) -> None:
         size = prod(shape)

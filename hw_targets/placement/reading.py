@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from hw_targets.chips.chip import Chip
 from hw_targets.errors import InvalidFile
 from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import ChipNetwork
+from hw_targets.placement.archive import read_cores
 from hw_targets.placement.cores.cost import Part, Window, core_order
 from hw_targets.placement.fingerprint import fingerprint
 from hw_targets.placement.limits import check_chip, check_neurons
@@ -31,39 +31,14 @@ def read_placement(path: str | os.PathLike[str], network: ChipNetwork, chip: Chi
     """
     chip.supported("load_placement")
     check_chip(network, chip)
-    cores, stamp = _read(Path(path))
     expected = {p.name: p.size for p in placed_populations(network)}
-    if set(cores) != set(expected):
-        raise InvalidFile(
-            f"{path} places {sorted(cores)}, but the network has {sorted(expected)} on chip; it belongs to another"
-            " network, pass that one or place this one"
-        )
-    for name, size in expected.items():
-        if cores[name].shape != (size,) or cores[name].dtype != np.int32:
-            raise InvalidFile(
-                f"{path}: {name!r} is {cores[name].dtype} {cores[name].shape}, expected int32 ({size},); it belongs to"
-                " another network, pass that one or place this one"
-            )
+    cores, stamp = read_cores(Path(path), expected)
     if stamp.startswith(STAMP) and stamp != STAMP + fingerprint(network):
         raise InvalidFile(
             f"{path} was made for a network of the same populations but other weights, biases or thresholds; pass that"
             " network, or place this one"
         )
     return _measured({name: cores[name] for name in expected}, network, chip, str(path))
-
-
-def _read(path: Path) -> tuple[dict[str, Cores], str]:
-    """All arrays of an .npz, and the archive's comment."""
-    try:
-        if path.exists() and not zipfile.is_zipfile(path):
-            raise InvalidFile(f"{path} is not an .npz file; pass one that Placement.save wrote")
-        with np.load(path, allow_pickle=False) as archive:
-            comment: bytes = archive.zip.comment
-            return {name: archive[name] for name in archive.files}, comment.decode(errors="replace")
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, InvalidFile):
-            raise
-        raise InvalidFile(f"{path} cannot be read as an .npz: {error}; write it again with Placement.save") from error
 
 
 def _measured(cores: dict[str, Cores], network: ChipNetwork, chip: Chip, where: str) -> Placement:

@@ -50,12 +50,15 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
         else:
             names = ", ".join(available_chips())
             raise InvalidChip(f"unknown chip {given!r}: known are {names}; or give a path that ends in .toml")
-        table = tomllib.loads(text)
+        return parse_chip(tomllib.loads(text), given, TARGETS)
     except OSError as error:
         raise InvalidChip(f"chip file {given!r} cannot be read: {error.strerror}; check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise InvalidChip(f"chip file {given!r} is not TOML that can be read: it is nested too deeply") from None
+    except InvalidChip:
+        raise
+    except ValueError as error:  # no TOML, no UTF-8, or a number of more digits than Python reads or names
         raise InvalidChip(f"chip file {given!r} is not TOML: {error}") from error
-    return parse_chip(table, given, TARGETS)
 
 
 def _files() -> dict[str, Traversable]:

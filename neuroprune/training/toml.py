@@ -20,6 +20,8 @@ else:
 #: Keys that need no quotes, and the characters that TOML never has as they are in a string, by name (TOML 1.0.0).
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r", '"': r"\"", "\\": r"\\"}
+#: Bits of a whole number; TOML promises 64, Python reads more in base 16 than it writes in base 10.
+LONGEST_NUMBER = 4096
 
 
 class InvalidRecipe(ValueError):
@@ -146,9 +148,21 @@ def _parsed(text: str) -> dict[str, Any]:
         ValueError: it is none, is nested too deeply, or has a number of more digits than Python reads.
     """
     try:
-        return tomllib.loads(text)
+        content = tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if _longest(content) > LONGEST_NUMBER:
+        raise ValueError(f"it has a whole number of more than {LONGEST_NUMBER} bits")
+    return content
+
+
+def _longest(content: Any) -> int:
+    """Bits of the longest whole number."""
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    if isinstance(content, list):
+        return max(map(_longest, content), default=0)
+    return content.bit_length() if isinstance(content, int) else 0
 
 
 def _same(a: Any, b: Any) -> bool:

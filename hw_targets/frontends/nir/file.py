@@ -13,8 +13,8 @@ import numpy as np
 
 from hw_targets.errors import InvalidFile
 from hw_targets.files.hdf5 import SafeGroup, open_safely
-from hw_targets.files.heap_text import heap_text
-from hw_targets.frontends.nir.tree import FIELDS, METADATA, TEXTS, Edge, Node, Tree, check_depth, check_kind
+from hw_targets.frontends.nir.metadata import METADATA, TEXTS, checked
+from hw_targets.frontends.nir.tree import FIELDS, Edge, Node, Tree, check_depth, check_kind
 from hw_targets.ir.network import Array
 
 MAX_EDGES, MAX_NAME = 1 << 14, 256
@@ -89,7 +89,7 @@ def _metadata(group: SafeGroup) -> dict[str, Any]:
     if any(value.size != 1 for value in known.values()):
         raise InvalidFile(f"{found.where()} holds arrays where single numbers belong: {sorted(known)}")
     named = {key: found.text(key) for key in TEXTS if found.holds(key)}
-    return {k: v[0].item() for k, v in known.items()} | named
+    return checked(found.where(), {k: v[0].item() for k, v in known.items()} | named)
 
 
 def _edges(group: SafeGroup) -> list[Edge]:
@@ -107,9 +107,7 @@ def _edges(group: SafeGroup) -> list[Edge]:
         offset = dataset.id.get_offset()
         if offset is None or dataset.file.id.get_create_plist().get_sizes() != (8, 8):
             raise ValueError("names stored in an unusual way")
-        base = dataset.file.userblock_size
-        # 16 bytes a reference.
-        names = [heap_text(group.file, offset + 16 * i, base, MAX_NAME).decode() for i in range(2 * shape[0])]
+        names = group.names(offset, 2 * shape[0], MAX_NAME)
     except Exception as error:  # h5py raises whatever the damage makes it stumble over
         raise InvalidFile(f"{group.where('edges')} cannot be read: {error}; write the file again") from error
     return list(zip(names[::2], names[1::2], strict=True))

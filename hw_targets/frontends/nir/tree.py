@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
+from hw_targets.frontends.nir.metadata import checked
 from hw_targets.frontends.signals import Floats
 from hw_targets.ir.network import Array
 
@@ -35,13 +36,6 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "CubaLI": ("tau_mem", "tau_syn", "r", "v_leak", "w_in?"),
     "CubaLIF": ("tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset?", "w_in?"),
 }
-#: Those of `METADATA` that are text.
-TEXTS = ("name", "reset")
-#: What this package's own writer leaves with a node or a graph; other metadata are not looked at.
-METADATA = (
-    *("dt", "time_steps", "strict", "unit", "bits", "scale", "reset_delay", "max_spikes", "withholds", "v_min"),
-    *TEXTS,
-)
 MAX_NESTING = 8
 
 
@@ -129,12 +123,12 @@ def from_object(graph: Any, path: str = "", depth: int = 0) -> Tree:
                 fields[plain] = _value(where, plain, value)
             elif plain == key:
                 raise InvalidNetwork(f"from_nir: node {where} ({kind}) has no {plain}")
-        nodes[name] = Node(kind, fields, _known(node.metadata))
-    return Tree(nodes, [(str(a), str(b)) for a, b in graph.edges], _known(graph.metadata))
+        nodes[name] = Node(kind, fields, _known(f"node {where}", node.metadata))
+    return Tree(nodes, [(str(a), str(b)) for a, b in graph.edges], _known(f"graph {path}".rstrip(), graph.metadata))
 
 
-def _known(metadata: Any) -> dict[str, Any]:
-    return {k: metadata[k] for k in METADATA if k in metadata} if isinstance(metadata, Mapping) else {}
+def _known(where: str, metadata: Any) -> dict[str, Any]:
+    return checked(f"from_nir: {where}", metadata) if isinstance(metadata, Mapping) else {}
 
 
 def check_kind(where: str, kind: str) -> str:

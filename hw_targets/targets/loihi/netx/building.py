@@ -9,6 +9,7 @@ import numpy as np
 from hw_targets.errors import InvalidFile, UnsupportedModel
 from hw_targets.files.hdf5 import SafeGroup
 from hw_targets.ir.network import Accumulator, Conv2d, Dense, Neuron, Op, Population, Shape, Synapses
+from hw_targets.ir.transposed import LARGEST_MATRIX
 from hw_targets.targets.loihi.netx.arrays import bias_of, delay_of, loaded_weights, matrix_of
 from hw_targets.targets.loihi.netx.fields import INT8, INT16, Fields
 from hw_targets.targets.loihi.netx.layering import NEVER
@@ -85,8 +86,15 @@ class Builder:
             f"{fields.group.where('neuron/iDecay')} is {neuron.i_decay}, but in Lava the input enters as a bias, which"
             " lasts one step; train the input layer with current_decay=1",
         )
-        op: Op = Dense(np.eye(shape[0], dtype=np.int32) * np.int32(weight))
-        if len(shape) == 3:
+        if len(shape) == 1:
+            if shape[0] ** 2 > LARGEST_MATRIX:
+                raise UnsupportedModel(
+                    f"{fields.group.where('shape')}: {shape[0]:,} neurons of an input layer in a row take a matrix of"
+                    f" {shape[0] ** 2:,} numbers, more than {LARGEST_MATRIX:,}; give them the shape (neurons, 1, 1)"
+                    " and put a flatten layer after them"
+                )
+            op: Op = Dense(np.eye(shape[0], dtype=np.int32) * np.int32(weight))
+        else:
             op = Conv2d(np.full((shape[0], 1, 1, 1), weight, np.int32), groups=shape[0])
         biases = np.full(shape[0], bias, np.int32) if bias else None
         self.populations.append(Population("input0", shape, replace(neuron, i_decay=4096), biases))
