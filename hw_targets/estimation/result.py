@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hw_targets.estimation.counts import CoreCounts, Counts
 from hw_targets.estimation.times import StepTimes
+from neuroprune._html import html_table
 
 COEFFICIENTS: Mapping[str, str] = {
     "synaptic_events": "synop_pj",
@@ -57,6 +58,18 @@ class Estimate:
     cores: CoreCounts = field(compare=False)
     steps: StepTimes | None = field(default=None, compare=False)
     knows_mesh: bool = True
+
+    def _repr_html_(self) -> str:
+        """Counts and energy of each population per sample, as notebooks show them."""
+        keys = ("synaptic_events", "active_updates", "inactive_updates", "messages")
+        rows: list[list[object]] = []
+        for name, counts in self.populations.items():
+            values = counts.per_sample(self.samples)
+            rows.append([name, *(values[key] for key in keys), self.energy_of(name)])
+        rows.append(["sum", *(self.per_sample[key] for key in keys), self.energy])
+        time = "unknown" if self.time is None else f"{self.time:.3g} s"
+        title = f"Per sample on {self.chip}, {self.samples} samples; time {time}"
+        return html_table(title, ["population", *(key.replace("_", " ") for key in keys), "energy (J)"], rows)
 
     @property
     def total(self) -> Counts:

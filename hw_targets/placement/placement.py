@@ -23,8 +23,11 @@ from hw_targets.placement.mesh.mesh import MeshTraffic, arrange, measure
 from hw_targets.placement.mesh.traffic import core_links, messages_sent
 from hw_targets.placement.packing.packing import count_destinations
 from hw_targets.placement.skips import as_held, assumptions, has_delays
+from neuroprune._html import html_table
 
 Cores = npt.NDArray[np.int32]
+SHOWN = 50
+"""Cores that a notebook lists."""
 STAMP = "neuroprune placement, network sha256 "
 """What the comment of a placement's archive begins with, before the network's fingerprint."""
 
@@ -52,6 +55,14 @@ class Placement:
 
     def __repr__(self) -> str:
         return f"Placement({self.core_count} cores, {self.chips} {self.chip.name} chip(s), {self.network!r})"
+
+    def _repr_html_(self) -> str:
+        """What each core holds, as notebooks show it; of many cores the first."""
+        keys = ("neurons", "input_axons", "output_axons", "synapses", "synaptic_bits")
+        rows = [[f"{k}: {core.population}", *(getattr(core, key) for key in keys)] for k, core in enumerate(self.usage)]
+        more = f", the first {SHOWN} here" if len(rows) > SHOWN else ""
+        title = f"{self.core_count} cores (at least {self.lower_bound}) on {self.chips} {self.chip.name} chip(s){more}"
+        return html_table(title, ["core", *(key.replace("_", " ") for key in keys)], rows[:SHOWN])
 
     @property
     def core_count(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from neuroprune._html import html_table
+
 
 @dataclass(frozen=True)
 class LayerSynOps:
@@ -45,6 +47,13 @@ class SynOps:
     dense_macs: int
     layers: dict[str, LayerSynOps]
     uncounted: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """A row per layer, as notebooks show it."""
+        rows = [[name, one.kind, one.synops, one.dense, one.macs] for name, one in self.layers.items()]
+        left = f"; not counted: {', '.join(self.uncounted)}" if self.uncounted else ""
+        head = ["layer", "inputs", "SynOps", "with zeros billed", "MACs"]
+        return html_table(f"Synaptic operations{left}", head, [*rows, ["sum", "", self.total, self.dense, self.macs]])
 
 
 @dataclass

@@ -128,6 +128,7 @@ def _add_report(subparsers: Any) -> None:
         subparsers, "report", "reporting:report", "write a run's report.html, or a page that compares several runs"
     )
     report.add_argument("folder", type=Path, nargs="+", metavar="RUN", help="run folder; two or more are compared")
+    report.add_argument("--csv", type=Path, help="write the numbers of every training step of one run there, too")
     report.add_argument("--out", type=Path, help="page to write, for several runs (default: comparison.html)")
     _overwrite_argument(report, "replace an existing report")
 

@@ -120,7 +120,7 @@ def _draw_sparsity(layers: Sequence[Record], figure: Figure | SubFigure) -> None
     axes.barh(rows, [1 if v is not None else 0 for v in values], color=TRACK, height=0.66)
     axes.barh(rows, [v or 0 for v in values], color=PRUNED, height=0.66)
     labels = [
-        UNKNOWN if v is None else f"{percent(v, 1)} of {short(number(layer, 'weights'))}"
+        _no_sparsity(layer) if v is None else f"{percent(v, 1)} of {short(number(layer, 'weights'))}"
         for layer, v in zip(layers, values, strict=True)
     ]
     for row in axes.get_yticks():
@@ -204,6 +204,10 @@ def layer_axes(figure: Figure | SubFigure, layers: Sequence[Record]) -> Axes:
 
 def _row_size(axes: Axes) -> float:
     return float(axes.get_yticklabels()[0].get_fontsize())
+
+
+def _no_sparsity(layer: Record) -> str:
+    return "no weights" if number(layer, "weights") == 0 else UNKNOWN
 
 
 def _sparsity(layer: Record) -> float | None:

@@ -41,14 +41,21 @@ def layer_rows(model: nn.Module, counted: Mapping[str, SynOps], samples: int) ->
 
 
 def weight_rows(model: nn.Module, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """Weights and zeros of the named layers; None: of all layers with a weight of two or more dimensions."""
+    """Weights and zeros of the named layers; None: of all layers with a weight of two or more dimensions.
+
+    A name as `SynOps.layers` has it: of a product without a layer of its own, "module (function)", they are those of
+    the module's own matrices, and none where it multiplies spikes with spikes.
+    """
     modules, rows = dict(model.named_modules()), []
     if names is None:
         names = [name for name, module in modules.items() if _has_weight(module)]
     for name in names:
-        weight: Any = modules[name].weight if name in modules else model.weight
-        zeros = weight.numel() - int(torch.count_nonzero(weight))
-        rows.append({"name": name or type(model).__name__, "weights": weight.numel(), "zeros": zeros})
+        module = modules.get(name.partition(" (")[0], model)
+        known: Any = getattr(module, "weight", None)
+        held = [known] if isinstance(known, Tensor) else [p for p in module.parameters(recurse=False) if p.dim() >= 2]
+        weights = sum(weight.numel() for weight in held)
+        zeros = weights - sum(int(torch.count_nonzero(weight)) for weight in held)
+        rows.append({"name": name or type(model).__name__, "weights": weights, "zeros": zeros})
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import math
@@ -19,6 +20,7 @@ import pytest
 
 from hw_targets.app.report import words, write_comparison, write_figure, write_report
 from hw_targets.app.report.read import number
+from hw_targets.app.scalars import write_scalars
 from hw_targets.errors import InvalidFile
 
 pytest.importorskip("matplotlib")
@@ -244,11 +246,12 @@ def test_the_plots_are_in_the_page(report: Path) -> None:
 def test_plots_say_the_numbers_of_each_layer(tmp_path: Path) -> None:
     """A bar is labelled with its sparsity, and one whose zeros nobody counted is unknown."""
     summary = {"layers": [*sample_layers()[:2], {"name": "conv9", "weights": 100, "zeros": None}]}
-    summary["layers"][-1] |= {"synops_dense": 0, "synops_pruned": 0}
+    summary["layers"].append({"name": "product", "weights": 0, "zeros": 0, "synops_dense": 0, "synops_pruned": 0})
+    summary["layers"][-2] |= {"synops_dense": 0, "synops_pruned": 0}
     page = Page(write_report(run_folder(tmp_path, summary, metrics=[])))
     labels = page.words["text"]
     assert {"30.9 % of 288", "89.4 % of 18.4 k"} <= set(labels)
-    assert labels.count("unknown") == 1
+    assert labels.count("unknown") == labels.count("no weights") == 1
     assert page.titles == ["Layers"]
 
 
@@ -317,6 +320,22 @@ def test_an_empty_summary_and_no_steps_give_an_empty_page(tmp_path: Path) -> Non
     assert Page(report).titles == []
     assert text_of(report).split() == ["run", "run", *text_of(report).split()[2:]]
     assert "unknown" not in text_of(report)
+
+
+def test_the_steps_of_a_training_as_csv(tmp_path: Path) -> None:
+    lines = sample_metrics(3)
+    path = write_scalars(run_folder(tmp_path, metrics=lines), tmp_path / "scalars.csv")
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [row["run"] for row in rows] == ["dense"] * 3 + ["pruned"] * 3
+    for row, line in zip(rows, lines, strict=True):
+        assert {key: float(value) for key, value in row.items() if value and key != "run"} == {
+            key: value for key, value in line.items() if key != "run"
+        }
+    with pytest.raises(InvalidFile, match="exists already"):
+        write_scalars(tmp_path, path)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(InvalidFile, match=r"no metrics\.jsonl with steps"):
+        write_scalars(tmp_path, tmp_path / "none.csv")
 
 
 def test_several_runs_are_compared(tmp_path: Path) -> None:
