@@ -23,6 +23,7 @@ BENCHMARKS = (
     "target_sparsity",
     "optimizers",
     "hard_reset",
+    "coverage_snntorch",
     "chip_truth",
     "chip_accuracy",
     "strangers_files",

@@ -15,7 +15,12 @@ from hw_targets.app.cli.tables import percent, quantity, ratio
 from hw_targets.files.atomic import new_file
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "snntorch-to-chip.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    RESULTS / "README.md",
+    RESULTS / "coverage_snntorch.md",
+    ROOT / "docs" / "snntorch-to-chip.md",
+)
 DEMO = "demo.json"
 HEAD = ("| measured | median | quartiles | goal | |", "|:--|--:|--:|--:|:--|")
 
@@ -124,6 +129,16 @@ def hard_reset_table(results: Path) -> str:
     return hard_reset.markdown(_load(path)["values"])
 
 
+def coverage_snntorch_tables(results: Path) -> str:
+    """What of snnTorch's tutorials is read exactly."""
+    from examples.benchmarks import coverage_snntorch  # needs snnTorch
+
+    path = results / "coverage_snntorch.json"
+    if not path.is_file():
+        raise ReadmeError(f"{path} does not exist; run: python -m examples.benchmarks coverage_snntorch")
+    return coverage_snntorch.markdown(_load(path)["values"])
+
+
 def frontier_tables(results: Path) -> str:
     """Accuracy against sparsity, method by method: of the full runs, or of the quick ones where there are none."""
     from examples.benchmarks.frontier import table  # needs SpikingJelly, which the other parts do not
@@ -201,6 +216,7 @@ PARTS: Mapping[str, Callable[[Path], str]] = {
     "bench": bench_tables,
     "frontier": frontier_tables,
     "hard-reset": hard_reset_table,
+    "coverage-snntorch": coverage_snntorch_tables,
     "frontier-overview": frontier_overview,
 }
 
