@@ -111,13 +111,15 @@ class Builder:
         sent = Signal(mark.signal.shape, (Term(name, mark.signal.shape),))
         return replace(mark, signal=sent, moment=ALL if mark.moment == ALL else Moment("step", call))
 
-    def add_pool(self, counted: Traced) -> Traced:
-        """A max-pool that is no module: neurons named after what they pool.
+    def add_pool(self, counted: Traced, module: str | None = None) -> Traced:
+        """A max-pool: neurons named after its module, or after what they pool where it is none.
+
+        A module that pools several signals is several populations, numbered from the second on.
 
         Raises:
             UnsupportedModel: what `add` says.
         """
-        base = "+".join(dict.fromkeys(t.source for t in counted.signal.terms)) + " max-pooled"
+        base = module or "+".join(dict.fromkeys(t.source for t in counted.signal.terms)) + " max-pooled"
         for name in chain([base], (f"{base} {n}" for n in count(2))):
             if (made := self._made.get((name, counted.moment))) is not None:
                 if same(counted.signal, self._driven_by[name]):
@@ -227,7 +229,8 @@ class Builder:
         if not signal.is_choice or any(t.source in graded for t in signal.terms):
             raise UnsupportedModel(
                 "max-pools or multiplies something other than the spikes of one layer (a sum of spikes, currents or an"
-                " image), where neither is a threshold; do it straight after neurons, or use an average pool"
+                " image), where neither is a threshold; do it straight after neurons (convolution, neurons, max-pool),"
+                " or use an average pool, and train the model so"
             )
 
     def keep_only(self, *outputs: str) -> None:
@@ -244,7 +247,25 @@ class Builder:
             raise UnsupportedModel("is called twice in one pass; give each use its own neurons")
         self._driven_by[name] = signal
         self.populations.append(Population(name, signal.shape, neuron, signal.bias))
+        for term in signal.terms:
+            self._lay_out(term)
         for source in dict.fromkeys(t.source for t in signal.terms):
             self.synapses += [
                 Synapses(source, name, op) for op in (signals.as_op(t) for t in signal.terms if t.source == source)
             ]
+
+    def _lay_out(self, term: Term) -> None:
+        """Give neurons in a list the shape of a grid (C, H, W), where they are read as one: their order stays.
+
+        Raises:
+            UnsupportedModel: they are the input, or read as several grids.
+        """
+        index, old = next((i, p) for i, p in enumerate(self.populations) if p.name == term.source)
+        if len(term.source_shape) == 1 or term.source_shape == old.shape:
+            return
+        if old.is_input or len(old.shape) > 1:
+            raise UnsupportedModel(
+                f"takes {old.name}, of shape {old.shape}, as {term.source_shape}; give the model's input and each layer"
+                " one shape, (C, H, W)"
+            )
+        self.populations[index] = replace(old, shape=term.source_shape)

@@ -104,7 +104,8 @@ def of_state(name: str, mark: State, args: tuple[Any, ...], kwargs: dict[str, An
         return replace(mark, call=range(mark.steps)[args[1]], steps=0)
     return Opaque(
         f"from_torch: the model computes with the state of {mark.neuron} (torch's `{name}`), but only spikes leave a"
-        " neuron on the chip; use its spikes, or end in a linear layer without neurons",
+        " neuron on the chip; use its spikes, end in a linear layer without neurons, or return the last potential of"
+        ' neurons that never reset (snnTorch: reset_mechanism="none")',
         is_state=True,
     )
 

@@ -56,7 +56,8 @@ class Recording:
                 continue
             noted = None
             if name in self._sent:
-                noted = _spikes(name, torch.cat(self._sent[name]).double().cpu(), max(1, population.neuron.most_sent))
+                values = torch.cat(self._sent[name]).double().cpu().reshape(-1, *population.shape)
+                noted = _spikes(name, values, max(1, population.neuron.most_sent))
             drive = _drive(network, population, sent if noted is None else {**sent, name: noted})
             current = drive + bias_of(population, drive)
             if name in self._driven:

@@ -48,10 +48,12 @@ def reshaped(mark: Traced, layout: Layout, new: Shape) -> Traced:
     axes = regrouped(mark.axes, layout.sizes(shape), new)
     if axes is not None:
         return replace(mark, axes=axes)
-    # Features of a linear layer laid out as a grid: their order stays.
+    # Features laid out as a grid, of a linear layer or of neurons in a list: their order stays.
     grid = (new[-3], new[-2], new[-1]) if len(new) >= 3 else ()
-    if len(shape) == 1 and grid and all(isinstance(t.via, Dense) for t in mark.signal.terms):
-        sized = replace(mark.signal, shape=grid)
+    signal = mark.signal
+    if len(shape) == 1 and grid and (signal.is_spikes or all(isinstance(t.via, Dense) for t in signal.terms)):
+        terms = tuple(t if t.via is not None else replace(t, source_shape=grid) for t in signal.terms)
+        sized = replace(signal, shape=grid, terms=terms)
         lead = regrouped(tuple(a for a in mark.axes if a != "F"), layout.sizes(grid), new[:-3])
         if int(np.prod(grid)) == shape[0] and mark.axes[-1] == "F" and lead is not None:
             return replace(mark, signal=sized, axes=(*lead, "C", "H", "W"))

@@ -212,13 +212,12 @@ class Tracer(TorchFunctionMode):
             self._inside.pop()
 
     def _record(self, name: str, module: nn.Module, inputs: list[Any], output: Any) -> None:
-        mark = self._mark_of(inputs[0]) if inputs else None
+        mark, is_neuron = self._mark_of(inputs[0]) if inputs else None, self.framework.is_neuron(module)
+        if is_neuron:
+            self._refuse_unknown(name, module)
         if isinstance(mark, Opaque):
             raise UnsupportedModel(mark.reason)
-        is_neuron = self.framework.is_neuron(module)
         if not isinstance(mark, Traced) or mark.complement or mark.after or (len(inputs) != 1 and not is_neuron):
-            if is_neuron:
-                self._refuse_unknown(name, module)
             raise UnsupportedModel(
                 f"from_torch: {name} is called on something that was not computed from the model's input"
             )
@@ -234,7 +233,7 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedModel(f"from_torch: {name} {text.removeprefix('the model ')}") from error
 
     def _refuse_unknown(self, name: str, module: nn.Module) -> None:
-        """Neurons that are not supported may take other things than one current; then that is what to say."""
+        """Neurons that are not supported, whatever they are given."""
         try:
             self.framework.equation(module)
         except UnsupportedNeuron as error:
@@ -251,8 +250,7 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedModel(f"is a {type(module).__name__}, which has no counterpart on the chip")
         if kind in layers.MAX_POOLS:
             self.network.check_spikes(mark.signal)
-            counted = sites.through(mark, tensor, kind, plain, output)
-            self._set_spikes(name, output, self.network.add(name, counted, self.network.pool_neuron))
+            self._set(output, self.network.add_pool(sites.through(mark, tensor, kind, plain, output), name))
             return
         if isinstance(plain, layers.WEIGHTED):
             mark = replace(mark, layer=name)
@@ -291,7 +289,7 @@ class Tracer(TorchFunctionMode):
             if state is not None and not (own or starts):
                 raise UnsupportedModel(
                     "is given a state that is not the one it returned in the step before; start from zero and pass the"
-                    " state on unchanged"
+                    " state on unchanged, and give each layer its own neurons"
                 )
 
     def _recurrent(self, module: nn.Module, block: Recurrent, mark: Traced, driven: Tensor, output: Tensor) -> None:

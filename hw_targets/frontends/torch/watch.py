@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends.torch import per_neuron
 from hw_targets.frontends.torch.evaluation import evaluated
-from hw_targets.frontends.torch.layers import MAX_POOLS
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.read_check import Recording
 from hw_targets.ir.network import Network
 from neuroprune.frameworks import Framework, spikes_of
-
-_MAX_POOLS = tuple(kind.module for kind in MAX_POOLS)
 
 
 def like(example: Tensor) -> Tensor:
@@ -104,8 +101,6 @@ def _recorded(
         elif framework.is_neuron(module):
             gains = torch.from_numpy(per_neuron.gains(framework.equation(module), network[name].shape))
             handles.append(module.register_forward_hook(note(name, driven=gains), with_kwargs=True))
-        elif isinstance(module, _MAX_POOLS):
-            handles.append(module.register_forward_hook(note(name, driven=None), with_kwargs=True))
     try:
         yield
     finally:

@@ -108,7 +108,7 @@ def assert_own_spikes(model: nn.Module, network: Network, integers: Tensor, *, h
     assert set(expected) <= set(ours)
     for name, spikes in expected.items():
         assert 0 < spikes.mean() < 1, f"{name} never or always fires: the test shows nothing"
-        np.testing.assert_array_equal(ours[name], spikes, err_msg=name)
+        np.testing.assert_array_equal(ours[name].reshape(spikes.shape), spikes, err_msg=name)
 
 
 @pytest.mark.parametrize(("kind", "reset", "layout"), CASES)
@@ -281,3 +281,56 @@ def test_neurons_that_take_all_steps_at_once() -> None:
     with torch.no_grad():
         np.testing.assert_array_equal(ours, model(shown.double() / 255).long().numpy())
     assert 0 < ours.mean() < 1
+
+
+class Shared(nn.Module):
+    """One max-pool behind two layers, in a loop, or in one pass over neurons that hide their states."""
+
+    def __init__(self, *, loops: bool) -> None:
+        super().__init__()
+        options = {**OPTIONS, "init_hidden": not loops}
+        self.conv1, self.lif1 = nn.Conv2d(2, 3, 3, padding=1), snn.Leaky(0.8, **options)
+        self.conv2, self.lif2 = nn.Conv2d(3, 4, 2), snn.Leaky(0.8, **options)
+        self.fc, self.lif3 = nn.Linear(4, 5), snn.Leaky(0.8, **options)
+        self.pool, self.loops = nn.MaxPool2d(2), loops
+
+    def forward(self, x: Tensor) -> Any:
+        if not self.loops:
+            spk = self.pool(self.lif2(self.conv2(self.pool(self.lif1(self.conv1(x))))))
+            return self.lif3(self.fc(spk.flatten(1)))
+        mem1, mem2, mem3 = (n.reset_mem() for n in (self.lif1, self.lif2, self.lif3))
+        spikes = []
+        for step in x:
+            spk1, mem1 = self.lif1(self.conv1(step), mem1)
+            spk2, mem2 = self.lif2(self.conv2(self.pool(spk1)), mem2)
+            spk3, mem3 = self.lif3(self.fc(self.pool(spk2).flatten(1)), mem3)
+            spikes.append(spk3)
+        return torch.stack(spikes)
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_one_max_pool_may_serve_several_layers(loops: bool) -> None:
+    torch.manual_seed(3)
+    model = Shared(loops=loops).double().eval()
+    network = from_torch(model, pixels(0, steps=loops).double() / 255, time_steps=None if loops else T)
+    assert {"pool", "pool 2"} <= {p.name for p in network.populations}
+    assert_own_spikes(model, network, pixels(1, steps=loops), hidden=not loops)
+
+
+def test_neurons_in_a_list_may_be_laid_out_as_a_grid() -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        *(nn.Flatten(), nn.Linear(72, 48), snn.Leaky(torch.rand(48), init_hidden=True, **OPTIONS)),
+        *(nn.Unflatten(1, (3, 4, 4)), nn.Conv2d(3, 2, 3), snn.Leaky(0.8, init_hidden=True, **OPTIONS)),
+    ).double()
+    network = from_torch(model, pixels(0, steps=False).double() / 255, time_steps=T)
+    assert network["2"].shape == (3, 4, 4)
+    assert_own_spikes(model, network, pixels(1, steps=False), hidden=True)
+
+
+def test_the_input_keeps_one_shape() -> None:
+    model = nn.Sequential(nn.Unflatten(1, (2, 6, 6)), nn.Conv2d(2, 2, 3), snn.Leaky(0.8, init_hidden=True))
+    with pytest.raises(
+        UnsupportedModel, match=r"takes input, of shape \(72,\), as \(2, 6, 6\); give the model's input"
+    ):
+        from_torch(model, torch.rand(2, 72), time_steps=T)
