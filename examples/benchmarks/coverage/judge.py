@@ -133,13 +133,13 @@ def _on_chip(network: Network, model: nn.Module, case: Case, precise: Callable[[
     try:
         hw_targets.quantize(network, chip)
         return "as it is"
-    except UnsupportedModel as error:
-        reason = str(error).removeprefix("quantize: ")
+    except UnsupportedModel:
+        pass
     approximate = hw_targets.from_torch(model, example, time_steps=case.steps, approximate=True)
     try:
         hw_targets.quantize(approximate, chip)
-    except UnsupportedModel:
-        return f"refused: {reason}"
+    except UnsupportedModel as error:
+        return f"refused: {str(error).removeprefix('quantize: ')}"
     found = hw_targets.spike_difference(precise(model), approximate, fresh(example, 1).double())
     return f"approximate: {100 * found.total / max(1, sum(found.model.values())):.1f} % of spikes differ"
 

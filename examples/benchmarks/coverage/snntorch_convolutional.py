@@ -100,7 +100,7 @@ def pooled(
 class Autoencoder(nn.Module):
     """The spiking autoencoder, 32×32, 5 steps: as written all steps are encoded before the first is decoded.
 
-    `mended`: one loop for both, whose last neurons never reset (threshold 20000 means the same) and are read out.
+    `mended`: the last neurons never reset, as a threshold of 20000 meant, and the last potential is returned.
     """
 
     def __init__(self, *, mended: bool = False, latent: int = 32, steps: int = 5) -> None:
@@ -118,9 +118,8 @@ class Autoencoder(nn.Module):
             for a, b in back
         ]
         options: dict[str, Any] = {"threshold": 20000, "reset_mechanism": "none" if mended else "subtract"}
-        first = [] if mended else [snn.Leaky(beta=0.5, init_hidden=True)]
         self.decoder = nn.Sequential(
-            *(nn.Unflatten(1, (128, 4, 4)), *first),
+            *(nn.Unflatten(1, (128, 4, 4)), snn.Leaky(beta=0.5, init_hidden=True)),
             *list(hidden(*(m for part in ups for m in part)))[:-1],
             snn.Leaky(beta=0.5, init_hidden=True),
             nn.ConvTranspose2d(32, 1, 3, padding=1, stride=(2, 2), output_padding=1),
@@ -130,14 +129,9 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for part in (self.encoder, self.decoder, self.linearNet):
             utils.reset(part)
-        if self.mended:
-            for _ in range(self.steps):
-                spikes, _ = self.linearNet(self.encoder(x)[0])
-                _, potential = self.decoder(spikes)
-            return potential  # type: ignore[no-any-return]
         encoded = torch.stack([self.encoder(x)[0] for _ in range(self.steps)], dim=2)
         decoded = [self.decoder(self.linearNet(encoded[..., step])[0])[1] for step in range(self.steps)]
-        return torch.stack(decoded, dim=4)[:, :, :, :, -1]
+        return decoded[-1] if self.mended else torch.stack(decoded, dim=4)[:, :, :, :, -1]
 
 
 class Sign(nn.Module):
