@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SIZE ?= full
 OUT ?= runs/demo
 
-.PHONY: install demo test test-slow test-gpu lint bench frontier fuzz figures clean
+.PHONY: install demo test test-slow test-gpu lint bench frontier fuzz crashes figures clean
 
 install: $(STAMP)
 
@@ -54,6 +54,10 @@ FILES ?= 100000
 JOBS ?= 2
 fuzz: $(STAMP)
 	$(BIN)/python -m examples.benchmarks.strangers_files --count $(FILES) --jobs $(JOBS)
+
+# Runs killed at random moments, 220 times (an hour on 2 cores): each must end as if nothing had happened.
+crashes: $(STAMP)
+	$(BIN)/python -m examples.benchmarks.crashes
 
 figures: $(STAMP)
 	$(BIN)/python -m examples.benchmarks.readme

@@ -14,6 +14,7 @@ from torch import nn
 
 from hw_targets.app.given import Data, as_split
 from hw_targets.app.parts import Export, Ledger, Version, export_all, judged, read_check
+from hw_targets.app.run.unfinished import UnfinishedRun
 from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import calibration_images, first_samples, layer_rows, map_network
 from hw_targets.app.summary import fan_ins, hardware, rasters
@@ -102,17 +103,24 @@ def deploy(
     found = chip if isinstance(chip, Chip) else load_chip(chip)
     split, calibrates = as_split(data)
     models = ({} if dense is None else {"dense": dense.eval()}) | {"pruned": model.eval()}
-    folder = None if out is None else _prepared(Path(out), overwrite=overwrite)
+    begun = None if out is None else _begun(Path(out), overwrite=overwrite)
+    folder = None if begun is None else RunFolder(begun.path, overwrite=True)
     run = _Run(found, split, calibrates, time_steps, samples, tested, announce, several=dense is not None)
-    for each in models.values():
-        run.check(each)
-    for version, each in models.items():
-        run.measure(version, each)
-    run.compare(compared, None if folder is None else folder.path, overwrite=overwrite)
-    summary = {"name": name or type(model).__name__, "chip": found.name, **run.summary()}
-    report = None
-    if folder is not None:
-        report = _written(folder, summary)
+    try:
+        for each in models.values():
+            run.check(each)
+        for version, each in models.items():
+            run.measure(version, each)
+        run.compare(compared, None if folder is None else folder.path)
+        summary = {"name": name or type(model).__name__, "chip": found.name, **run.summary()}
+        report = None if folder is None else _written(folder, summary)
+    except BaseException:  # nobody goes on with half of it
+        if begun is not None:
+            begun.discard()
+        raise
+    if begun is not None:
+        begun.finish()
+        report = None if report is None else begun.out / report.name
     last = run.versions["pruned"]
     return Deployment(
         summary,
@@ -126,13 +134,11 @@ def deploy(
     )
 
 
-def _prepared(out: Path, *, overwrite: bool) -> RunFolder:
-    """The folder, without what an earlier deployment left in it."""
+def _begun(out: Path, *, overwrite: bool) -> UnfinishedRun:
+    """A folder beside `out`, whose place it takes when all is done."""
     if (out / "recipe.toml").exists():
         raise InvalidFile(f"{out} is the folder of a training run, whose results would be lost; choose another one")
-    folder = RunFolder.prepare(out, overwrite=overwrite)
-    folder.drop_results()
-    return folder
+    return UnfinishedRun.begin(out, None, {}, overwrite=overwrite)
 
 
 def _written(folder: RunFolder, summary: dict[str, Any]) -> Path | None:
@@ -212,7 +218,7 @@ class _Run:
             network = self.ledger.needed(done.chip_network, "quantize")
             done.mapped = map_network(network, (self.chip,), first_samples(shown, len(shown)))
 
-    def compare(self, samples: int, folder: Path | None, *, overwrite: bool) -> None:
+    def compare(self, samples: int, folder: Path | None) -> None:
         """What is done for the network that will be on the chip alone: compare with its judges, write files."""
         last = self.versions["pruned"]
         with self.part("compare with torch"):
@@ -221,9 +227,9 @@ class _Run:
             seen = calibration_images(self.data) if self.calibrates else None
             with self.part("export"):
                 network = self.ledger.needed(last.network, "read")
-                self.exports += export_all(network, self.chip, seen, folder, self.ledger, overwrite=overwrite)
+                self.exports += export_all(network, self.chip, seen, folder, self.ledger, overwrite=True)
             if last.mapped is not None:
-                last.mapped.placements[self.chip.name].save(folder / "placement.npz", overwrite=overwrite)
+                last.mapped.placements[self.chip.name].save(folder / "placement.npz", overwrite=True)
         with self.part("verify"):
             shown = first_samples(self.data.test, samples)
             self.checks.append(judged(self.exports, last.chip_network, self.chip, shown))

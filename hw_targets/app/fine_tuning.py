@@ -16,6 +16,7 @@ from neuroprune.schedules import ConstantThreshold
 from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.loop import Record, predictor, train
 from neuroprune.training.recipe import InvalidRecipe, Recipe
+from neuroprune.training.resuming import Progress
 
 
 class FineTuned(NamedTuple):
@@ -45,7 +46,14 @@ def check_fine_tuning(recipe: Recipe, data: Split[DataSet]) -> None:
         )
 
 
-def fine_tune(trained: Trained, recipe: Recipe, data: Split[DataSet], *, record: Record | None = None) -> FineTuned:
+def fine_tune(
+    trained: Trained,
+    recipe: Recipe,
+    data: Split[DataSet],
+    *,
+    record: Record | None = None,
+    progress: Progress | None = None,
+) -> FineTuned:
     """Fine-tune a trained model in place on the recipe's chip; zeros stay zero, batch-norm holds still.
 
     Raises:
@@ -83,6 +91,7 @@ def fine_tune(trained: Trained, recipe: Recipe, data: Split[DataSet], *, record:
             pruner=pruner,
             record=record,
             title="fine-tuning",
+            progress=progress,
         )
     sparsity = pruner.sparsity()
     pruner.finalize()

@@ -1,28 +1,27 @@
 """A run folder: everything one training run left behind.
 
 recipe.toml, model.safetensors (and dense.safetensors of the dense twin, if it was trained), metrics.jsonl,
-summary.json, model.net, model.nir, placement.npz, report.html.
+summary.json, model.net, model.nir, placement.npz, report.html, and hashes.json, which ties them together.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from hw_targets.app.run import hashes
+from hw_targets.app.run.metrics import Metrics
+from hw_targets.app.run.unfinished import check_place, is_run, unfinished_path
 from hw_targets.errors import InvalidFile
-from hw_targets.files.atomic import new_file
+from hw_targets.files.atomic import make_folder
 from neuroprune._require import require
-from neuroprune.training.loop import Record
 from neuroprune.training.recipe import Recipe, load_recipe, save_recipe
-
-#: What the commands after training make of a model.
-RESULTS = ("dense.safetensors", "summary.json", "model.net", "model.nir", "placement.npz", "report.html")
 
 
 @dataclass(frozen=True)
@@ -34,48 +33,44 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, *, overwrite: bool = False) -> RunFolder:
-        """A new folder with its recipe.
+        """A new folder with its recipe, to be filled by hand: nothing ties its files together.
 
         Raises:
-            InvalidFile: as `prepare`.
+            InvalidFile: `path` exists and `overwrite` is False, or is no folder of a run.
         """
-        folder = cls.prepare(path, overwrite=overwrite)
+        folder = cls(check_place(path, overwrite=overwrite), overwrite)
+        make_folder(folder.path)
         folder.save_recipe(recipe)
         return folder
 
     @classmethod
-    def prepare(cls, path: Path, *, overwrite: bool = False) -> RunFolder:
-        """A folder that a run may be written to; nothing in it is touched yet.
+    def open(cls, path: Path, *, making: Collection[str] = ()) -> RunFolder:
+        """An existing run, whose files belong together.
+
+        Args:
+            path: the folder.
+            making: names of results that are about to be replaced, and may be anything now.
 
         Raises:
-            InvalidFile: `path` exists and `overwrite` is False, or is a file.
+            InvalidFile: `path` is no run folder, or files of different runs are in it (`hashes.check`).
         """
-        if path.exists() and (not path.is_dir() or (not overwrite and any(path.iterdir()))):
-            raise InvalidFile(f"{path} exists already; choose another folder with --out, or pass --overwrite")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidFile(
-                f"{path} cannot be created: {error.strerror}; choose another folder with --out"
-            ) from error
-        return cls(path, overwrite)
-
-    @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """An existing run.
-
-        Raises:
-            InvalidFile: `path` is no run folder.
-        """
-        for name in ("recipe.toml", "model.safetensors"):
-            if not (path / name).is_file():
-                raise InvalidFile(f"{path} is no run folder: it lacks {name}; make one with `neuroprune train`")
+        if not is_run(path) or not all((path / name).is_file() for name in hashes.SOURCES):
+            raise InvalidFile(f"{path} is no run folder: {_what_is_missing(path)}; make one with `neuroprune train`")
+        hashes.check(path, making=making)
         return cls(path, overwrite=True)
 
-    def drop_results(self) -> None:
-        """Remove what was made from an earlier model in the same folder, so that nobody takes it for this one's."""
-        for name in RESULTS:
-            (self.path / name).unlink(missing_ok=True)
+    @property
+    def is_tied(self) -> bool:
+        """Whether hashes tell that the files belong together; folders made by hand or long ago have none."""
+        return hashes.recorded(self.path) is not None
+
+    def new_result(self, path: Path, *, overwrite: bool = False) -> AbstractContextManager[Path]:
+        """A temporary file that becomes a result made from this run's model (`hashes.new_result`)."""
+        return hashes.new_result(self.path, path, overwrite=overwrite)
+
+    def new_results(self, paths: Sequence[Path], *, overwrite: bool = False) -> AbstractContextManager[Path]:
+        """A temporary folder, whose files become such results together (`hashes.new_results`)."""
+        return hashes.new_results(self.path, paths, overwrite=overwrite)
 
     @property
     def recipe(self) -> Recipe:
@@ -84,17 +79,19 @@ class RunFolder:
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.toml."""
-        with new_file(self.path / "recipe.toml", overwrite=self.overwrite) as temporary:
+        with self.new_result(self.path / "recipe.toml", overwrite=self.overwrite) as temporary:
             save_recipe(recipe, temporary)
 
     def save_model(
         self, model: nn.Module, name: str = "model", scales: Mapping[str, Mapping[str, float]] | None = None
     ) -> None:
         """Write a model's state to `name`.safetensors, with the scales it was fine-tuned on: by chip, by population."""
-        tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
+        # Copies, since tied weights share memory, which safetensors does not hold.
+        tensors = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in model.state_dict().items()}
         notes = {f"scales of {chip}": json.dumps(dict(by_population)) for chip, by_population in (scales or {}).items()}
-        with new_file(self.path / f"{name}.safetensors", overwrite=self.overwrite) as temporary:
-            require("safetensors.torch", "train").save_file(tensors, str(temporary), notes)
+        with self.new_result(self.path / f"{name}.safetensors", overwrite=self.overwrite) as temporary:
+            # Python writes, and says why if it cannot.
+            temporary.write_bytes(require("safetensors.torch", "train").save(tensors, notes))
 
     def scales(self, chip: str, name: str = "model") -> dict[str, float] | None:
         """The scales on which `name`.safetensors was fine-tuned for a chip, by population; None if it was not.
@@ -127,30 +124,37 @@ class RunFolder:
     @contextmanager
     def metrics(self) -> Iterator[Any]:
         """`record(run)` gives a function that appends one JSON line per optimizer step to metrics.jsonl."""
-        with new_file(self.path / "metrics.jsonl", overwrite=self.overwrite) as temporary, temporary.open("w") as file:
-
-            def recorder(run: str) -> Record:
-                return lambda row: print(json.dumps({"run": run, **row}), file=file)
-
-            yield recorder
+        path = self.path / "metrics.jsonl"
+        with self.new_result(path, overwrite=self.overwrite) as temporary, Metrics(temporary) as metrics:
+            yield metrics.recorder
 
     def summary(self) -> dict[str, Any]:
         """summary.json, or {} before there is one.
 
         Raises:
-            InvalidFile: it is not valid JSON.
+            InvalidFile: it is not valid JSON, or no JSON object.
         """
         path = self.path / "summary.json"
         if not path.exists():
             return {}
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
+            return dict(json.loads(path.read_text(encoding="utf-8")).items())
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise InvalidFile(f"{path} is not valid JSON ({error}); run the command that made it again") from error
-        return content
 
     def add_to_summary(self, values: dict[str, Any]) -> None:
         """Merge values into summary.json."""
         merged = {**self.summary(), **values}
-        with new_file(self.path / "summary.json", overwrite=True) as temporary:
-            temporary.write_text(json.dumps(merged, indent=2) + "\n")
+        with self.new_result(self.path / "summary.json", overwrite=True) as temporary:
+            temporary.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
+
+
+def _what_is_missing(path: Path) -> str:
+    """Why a path is no run folder; where a run on its way there was interrupted, how to go on with it."""
+    try:
+        missing = next(name for name in hashes.SOURCES if not (path / name).is_file())
+        if unfinished_path(path).is_dir():
+            return f"the run that becomes it was interrupted (go on with `neuroprune train --resume --out {path}`)"
+        return f"it lacks {missing}"
+    except (OSError, ValueError, StopIteration) as error:
+        return f"it cannot be looked at ({error})"

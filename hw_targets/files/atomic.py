@@ -104,8 +104,23 @@ def write_new(path: AnyPath, content: bytes, *, overwrite: bool = False) -> None
         temporary.write_bytes(content)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where there are none.
+
+    Raises:
+        InvalidFile: something else is in the way, or it may not be made there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidFile(f"{path} cannot be a folder: {reason}; choose another name") from error
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's names, are on the disk; where a file system cannot, nothing is waited for."""
+    if os.name == "nt" and path.is_dir():  # which cannot be opened there
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -127,7 +142,7 @@ def told(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         name = error.filename
-        elsewhere = isinstance(name, (str, bytes)) and Path(os.fsdecode(name)).parent != target.parent
+        elsewhere = isinstance(name, (str, bytes)) and not Path(os.fsdecode(name)).is_relative_to(target.parent)
         if error.errno not in _MEDIUM or elsewhere:
             raise
         raise InvalidFile(

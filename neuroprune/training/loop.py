@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from neuroprune._require import require
 from neuroprune.frameworks import Framework, framework_of, spikes_of
 from neuroprune.pruning.pruner import SoftThresholdPruner
-from neuroprune.training.data.base import DataSet, has_steps
+from neuroprune.training.data.base import DataSet, has_steps, training_batches_from
 from neuroprune.training.hyperparameters import Hyperparameters
+from neuroprune.training.resuming import Progress, Running
 
 __all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch", "predictor", "progress_bar", "train"]
 
@@ -65,22 +66,27 @@ def train(
     record: Record | None = None,
     title: str = "training",
     bar_position: int = 0,
+    progress: Progress | None = None,
 ) -> None:
     """Train in place for `hyper.epochs` over shuffled `data`, on the device the model is on.
 
     A pruner attached to the optimizer does its work inside `optimizer.step()`; it is an argument only to be recorded.
     `bar_position` is the terminal line of the progress bar, for runs side by side. A step that AMP skips because its
-    gradients overflowed changes nothing: not the weights, not the threshold, not the learning rate.
+    gradients overflowed changes nothing: not the weights, not the threshold, not the learning rate. `progress` says
+    from which state to go on, and is told of each step; a run that goes on ends bit for bit as one that never stopped.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite; the model is left as it was before that step.
     """
-    device = next(model.parameters()).device
-    scaler = _grad_scaler(device, hyper)
+    scaler = _grad_scaler(next(model.parameters()).device, hyper)
     steps, per_step = hyper.steps(len(data)), hyper.batch_size * hyper.accumulate
     model.train()
+    running = Running(model, optimizer, scheduler, scaler, pruner)
+    start = 0 if progress is None else progress.begin(running)
+    batches = training_batches_from(data, per_step, hyper.epochs, hyper.seed, start)
     with progress_bar(steps, title, bar_position) as bar:
-        for step, (images, labels) in enumerate(data.training_batches(per_step, hyper.epochs, hyper.seed)):
+        bar.update(start)
+        for step, (images, labels) in enumerate(batches, start):
             optimizer.zero_grad(set_to_none=True)
             loss = _backward(model, data, images, labels, hyper, predict, scaler)
             if not math.isfinite(loss):
@@ -96,6 +102,8 @@ def train(
                 if pruner is not None:
                     row |= {"threshold": pruner.threshold, "l1": pruner.l1}
                 record(row)
+            if progress is not None:
+                progress.done(step + 1, running)
             bar.update()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from hw_targets.app.cli.tables import percent, quantity, ratio, table
 from hw_targets.app.report import write_report
+from hw_targets.app.run.unfinished import UnfinishedRun, check_place
 from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import (
     Trained,
@@ -40,7 +41,7 @@ from hw_targets.targets.loihi.netx.writer import export_netx
 from hw_targets.targets.registry import load_chip
 from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.loop import Hyperparameters, accuracy, predictor, progress_bar
-from neuroprune.training.recipe import Recipe
+from neuroprune.training.recipe import Recipe, recipe_text
 
 #: Chips the demo maps to; energies are known for the first.
 CHIPS = ("loihi1", "loihi2")
@@ -90,13 +91,26 @@ def demo(options: argparse.Namespace) -> None:
 
 def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     """Run every stage, write the run folder, print the table."""
+    check_place(out, overwrite=overwrite)
     recipe, clock = demo_recipe(size), _Clock()
     with clock.stage("load Fashion-MNIST"):
         data = load_data(recipe)
-    folder = RunFolder.create(out, recipe, overwrite=overwrite)
+    run = UnfinishedRun.begin(out, recipe_text(recipe), {}, overwrite=overwrite)
+    try:
+        _run_stages(recipe, data, clock, RunFolder(run.path, overwrite=True), size)
+    except BaseException:  # nobody goes on with half a demo
+        run.discard()
+        raise
+    run.finish()
+    folder = RunFolder.open(out)
+    print("\n" + result_table(folder.summary()))
+    print(f"\n{out / 'report.html'} shows it in pictures; the other files are beside it.")
+
+
+def _run_stages(recipe: Recipe, data: Split[DataSet], clock: _Clock, folder: RunFolder, size: str) -> None:
+    """From training to the report, all in one folder."""
     with folder.metrics() as record, clock.stage("train dense and, on the same budget, pruned (LATS)"):
         dense, pruned = train_dense_and_pruned(recipe, data.train, record("dense"), record("pruned"))
-    folder.drop_results()
     folder.save_model(dense.model, "dense")
     folder.save_model(pruned.model)
     with clock.stage("count synaptic operations"):
@@ -126,9 +140,7 @@ def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
     with clock.stage("compare every spike with Lava"):
         summary |= _lava_summary(netx_network, folder, data, samples=5 if size == "full" else 2)
     folder.add_to_summary({**summary, "seconds": clock.seconds, "versions": versions(), "commit": commit()})
-    report = write_report(folder.path, overwrite=folder.overwrite)
-    print("\n" + result_table(folder.summary()))
-    print(f"\n{report} shows it in pictures; the other files are beside it.")
+    write_report(folder.path, overwrite=folder.overwrite)
 
 
 def _software_summary(recipe: Recipe, data: Split[DataSet], dense: Trained, pruned: Trained) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from hw_targets.app.cli.netx_files import is_netx, map_file, verify_file
+from hw_targets.app.cli.opening import open_run
 from hw_targets.app.cli.tables import percent, quantity, table
+from hw_targets.app.run.hashes import check
 from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import (
     calibration_images,
@@ -16,6 +18,7 @@ from hw_targets.app.stages import (
     lava_images,
     load_data,
     map_network,
+    mapping_summary,
     read_network,
     to_chip,
 )
@@ -29,7 +32,7 @@ from hw_targets.placement import place
 from hw_targets.placement.fit import check_fit, cores_needed
 from hw_targets.placement.limits import check_system
 from hw_targets.targets.loihi.netx.relays import insert_relays
-from hw_targets.targets.loihi.sanafe.writer import export_sanafe
+from hw_targets.targets.loihi.sanafe.writer import FILES, export_sanafe
 from hw_targets.targets.registry import load_chip
 from neuroprune.training.loop import accuracy, predictor, progress_bar
 from neuroprune.training.recipe import load_recipe
@@ -37,6 +40,8 @@ from neuroprune.training.recipe import load_recipe
 
 def fit(options: argparse.Namespace) -> None:
     path: Path = options.recipe
+    if path.is_dir():
+        check(path)
     recipe = load_recipe(path / "recipe.toml" if path.is_dir() else path, options.set)
     data = load_data(recipe)
     network = read_network(recipe.model(), data.test, recipe.time_steps)
@@ -59,14 +64,17 @@ def map_(options: argparse.Namespace) -> None:
     if is_netx(options.folder):
         map_file(options)
         return
-    folder = RunFolder.open(options.folder)
+    folder = open_run(options.folder, making=("placement.npz",))
     chip = load_chip(options.chip)
     out = options.out or folder.path / "placement.npz"
     check_free(out, overwrite=options.overwrite)
     real, network = _networks(folder, options.chip)
     mapped = map_network(network, (chip,), first_samples(chip_images(folder.recipe), options.images))
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
-    placement.save(out, overwrite=options.overwrite)
+    with folder.new_result(out, overwrite=options.overwrite) as temporary:
+        placement.save(temporary, overwrite=True)
+    maps = folder.summary().get("maps", {})
+    folder.add_to_summary({"maps": {**maps, chip.name: mapping_summary(placement, cost, options.images)}})
     rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
     print(table(rows, ["population", "neurons", "on cores"]))
     energy = (
@@ -91,36 +99,43 @@ def map_(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    folder, chip = RunFolder.open(options.folder), load_chip(options.chip)
+    chip = load_chip(options.chip)
     exporters = chip.supported("export").exporters
     kind = options.format or next(iter(exporters))
     # SANA-FE's files come of netx's integers, in which what passes layers is relayed.
     for_format = None if kind == "nir" else "netx" if kind == "sanafe" else kind
     if for_format is not None and for_format not in exporters:
         raise InvalidChip(f"export: {chip.name} is not written as {kind}; take {', '.join((*exporters, 'nir'))}")
-    out = options.out or folder.path / {"netx": "model.net", "sanafe": "sanafe"}.get(kind, f"model.{kind}")
-    if kind != "sanafe":  # which is a folder
-        check_free(out, overwrite=options.overwrite)
+    name = {"netx": "model.net", "sanafe": "sanafe"}.get(kind, f"model.{kind}")
+    parts = [f"/{part}" for part in FILES] if kind == "sanafe" else [""]  # SANA-FE's is a folder
+    folder = open_run(options.folder, making=[name + part for part in parts])
+    out = options.out or folder.path / name
+    for part in parts:
+        if kind != "sanafe" or out.is_dir():
+            check_free(f"{out}{part}", overwrite=options.overwrite)
     network, chip_network = _networks(folder, options.chip, for_format)
-    if kind == "nir":
-        write_nir(network, out, overwrite=options.overwrite)
-    elif kind == "sanafe":
-        _export_sanafe(folder, chip_network, chip, out, overwrite=options.overwrite)
+    if kind == "sanafe":
+        with folder.new_results([Path(f"{out}{part}") for part in parts], overwrite=options.overwrite) as temporary:
+            _export_sanafe(folder, chip_network, chip, temporary)
     else:
-        exporters[kind](chip_network, out, overwrite=options.overwrite)
+        with folder.new_result(out, overwrite=options.overwrite) as temporary:
+            if kind == "nir":
+                write_nir(network, temporary, overwrite=True)
+            else:
+                exporters[kind](chip_network, temporary, overwrite=True)
     print(f"written to {out}")
 
 
-def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Path, *, overwrite: bool) -> None:
+def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Path) -> None:
     """The first test image on the cores that `map` finds."""
     sequential = insert_relays(network)
     activity = emulate(sequential, first_samples(chip_images(folder.recipe), 1))
     entry = sequential.inputs[0].name
-    export_sanafe(place(sequential, chip), activity.spikes[entry][:, 0], out, overwrite=overwrite)
+    export_sanafe(place(sequential, chip), activity.spikes[entry][:, 0], out)
 
 
 def emulate_(options: argparse.Namespace) -> None:
-    folder = RunFolder.open(options.folder)
+    folder = open_run(options.folder)
     _, network = _networks(folder, options.chip)
     data = chip_images(folder.recipe)
     exact = emulated_accuracy(network, data, title="chip")
@@ -133,7 +148,7 @@ def verify(options: argparse.Namespace) -> None:
     if is_netx(options.folder):
         verify_file(options)
         return
-    folder = RunFolder.open(options.folder)
+    folder = open_run(options.folder)
     target = load_chip(options.chip).supported("verify")
     _, network = _networks(folder, options.chip, next(iter(target.exporters)))
     images = lava_images(chip_images(folder.recipe), options.images)

@@ -30,17 +30,29 @@ def _add_demo(subparsers: Any) -> None:
     demo = _parser(subparsers, "demo", "demo:demo", title)
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default: %(default)s)")
     demo.add_argument("--size", choices=("full", "small"), default="full", help="small: about a minute, less accurate")
-    _overwrite_argument(demo, "replace an earlier run in the same folder")
+    _overwrite_argument(demo, "replace an earlier run in the same folder, as a whole, once the new one is finished")
 
 
 def _add_train(subparsers: Any) -> None:
     train = _parser(subparsers, "train", "training:train", "train and prune a recipe's model")
-    train.add_argument("recipe", type=Path, help="recipe file (.toml)")
+    train.add_argument("recipe", type=Path, nargs="?", help="recipe file (.toml); with --resume it may be left out")
     train.add_argument("--out", type=Path, required=True, help="new run folder")
     train.add_argument("--dense", action="store_true", help="do not prune")
-    train.add_argument("--device", default="cpu", help="where to train, such as cuda (default: %(default)s)")
+    train.add_argument("--device", help="where to train, such as cuda (default: cpu, or where the run was begun)")
     _set_argument(train)
-    _overwrite_argument(train, "replace an earlier run in the same folder")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run that was interrupted on its way to --out, bit for bit as if it had not been; where"
+        " there is none, begin it. SIGTERM makes a run save a checkpoint and end with status 143",
+    )
+    train.add_argument(
+        "--checkpoint-every",
+        type=_positive,
+        metavar="STEPS",
+        help="save a checkpoint after every so many optimizer steps (default: every ten minutes)",
+    )
+    _overwrite_argument(train, "replace an earlier run in the same folder, as a whole, once the new one is finished")
 
 
 def _add_synops(subparsers: Any) -> None:

@@ -11,6 +11,7 @@ from hw_targets.app.report.compare import html_comparison
 from hw_targets.app.report.page import html_page
 from hw_targets.app.report.picture import save_picture
 from hw_targets.app.report.read import load_run
+from hw_targets.app.run.hashes import check, new_result
 from hw_targets.files.atomic import new_file
 
 __all__ = ["write_comparison", "write_figure", "write_report"]
@@ -22,13 +23,15 @@ def write_report(folder: str | os.PathLike[str], *, overwrite: bool = False) -> 
     The page needs nothing else: the plots are in it, and it loads nothing. What was not run is not on it.
 
     Raises:
-        InvalidFile: there is no summary, a file is broken, or there is a report and `overwrite` is False.
+        InvalidFile: there is no summary, a file is broken or another run's, or there is a report and `overwrite` is
+            False.
         ImportError: matplotlib is not installed.
     """
     require_matplotlib()
-    run = load_run(folder)
     path = Path(folder) / "report.html"
-    with new_file(path, overwrite=overwrite) as temporary:
+    check(Path(folder), making=[path.name])
+    run = load_run(folder)
+    with new_result(Path(folder), path, overwrite=overwrite) as temporary:
         temporary.write_text(html_page(run), encoding="utf-8")
     return path
 

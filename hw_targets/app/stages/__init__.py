@@ -21,7 +21,15 @@ from hw_targets.app.stages.data import (
     load_data,
     network_input,
 )
-from hw_targets.app.stages.measures import core_limits, core_usage, layer_rows, layer_table, measure_synops, weight_rows
+from hw_targets.app.stages.measures import (
+    core_limits,
+    core_usage,
+    layer_rows,
+    layer_table,
+    mapping_summary,
+    measure_synops,
+    weight_rows,
+)
 from hw_targets.app.stages.training import Trained, available_device, train_dense_and_pruned, train_recipe
 
 __all__ = [
@@ -42,6 +50,7 @@ __all__ = [
     "layer_table",
     "load_data",
     "map_network",
+    "mapping_summary",
     "measure_synops",
     "model_input",
     "network_input",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_targets.chips.chip import Chip
+from hw_targets.estimation import Estimate
 from hw_targets.placement import Placement
 from neuroprune.synops.counter import SynOps, SynOpsCounter
 from neuroprune.training.data.base import DataSet
@@ -77,4 +78,18 @@ def core_limits(chip: Chip) -> dict[str, Any]:
         "input_axons": chip.input_axons_per_core,
         "output_axons": chip.output_axons_per_core,
         "synaptic_bits": chip.synaptic_bits_per_core,
+    }
+
+
+def mapping_summary(placement: Placement, cost: Estimate, images: int) -> dict[str, Any]:
+    """What `neuroprune map` found on a chip: cores, costs per image, and what they rest on."""
+    return {
+        "cores": placement.core_count,
+        "lower_bound": placement.lower_bound,
+        "chips": placement.chips,
+        "images": images,
+        "energy_j": cost.energy,
+        "time_s": cost.time,
+        "assumptions": list(placement.assumptions),
+        "not_enforced": list(placement.not_enforced),
     }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from neuroprune.training.data.base import DataSet
 from neuroprune.training.loop import Record, predictor, train
 from neuroprune.training.recipe import InvalidRecipe, Recipe
+from neuroprune.training.resuming import Progress
 
 
 def available_device(name: str) -> str:
@@ -45,6 +46,7 @@ def train_recipe(
     record: Record | None = None,
     bar_position: int = 0,
     device: str = "cpu",
+    progress: Progress | None = None,
 ) -> Trained:
     """Train the recipe's model, with or without its pruner, on one and the same budget. It stays on the device."""
     model, hyper = recipe.model().to(device), recipe.training
@@ -64,6 +66,7 @@ def train_recipe(
         record=record,
         title=title,
         bar_position=bar_position,
+        progress=progress,
     )
     sparsity = 0.0
     if pruner is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
@@ -65,6 +66,23 @@ class DataSet(Protocol):
         Order and augmentation are random and follow from the seed alone.
         """
         ...
+
+
+def training_batches_from(
+    data: DataSet, batch_size: int, epochs: int, seed: int, start: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`data.training_batches` without the first `start` of them.
+
+    A data set that reads its samples from files has a method `training_batches_from` of its own, which reads none of
+    those that are passed over; of one without, they are made and dropped.
+    """
+    if start == 0:
+        return data.training_batches(batch_size, epochs, seed)
+    own = getattr(data, "training_batches_from", None)
+    if own is not None:
+        found: Iterator[tuple[Tensor, Tensor]] = own(batch_size, epochs, seed, start)
+        return found
+    return itertools.islice(data.training_batches(batch_size, epochs, seed), start, None)
 
 
 def has_steps(data: DataSet) -> bool:

@@ -7,6 +7,7 @@ the centre, as is customary on ImageNet; torchvision's transforms do both.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,16 @@ class FolderImages:
         Raises:
             DatasetNotFound: a file is gone or no image; the message names it.
         """
+        return self.training_batches_from(batch_size, epochs, seed, 0)
+
+    def training_batches_from(
+        self, batch_size: int, epochs: int, seed: int, start: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """`training_batches` without the first `start`, none of whose files is read.
+
+        Raises:
+            DatasetNotFound: a file is gone or no image; the message names it.
+        """
 
         def keys() -> Iterator[list[Key]]:
             generator = torch.Generator().manual_seed(seed)
@@ -135,7 +146,7 @@ class FolderImages:
                 whole = list(zip(order, seeds, strict=True))[: len(self) // batch_size * batch_size]
                 yield from _parts(whole, batch_size)
 
-        return self._read(keys())
+        return self._read(itertools.islice(keys(), start, None))
 
     def _read(self, keys: Iterator[list[Key]]) -> Iterator[tuple[Tensor, Tensor]]:
         loader: DataLoader[Any] = DataLoader(

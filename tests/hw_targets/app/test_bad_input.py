@@ -260,7 +260,7 @@ def test_a_new_model_takes_no_results_of_an_old_one(recipe: Path, run_folder: Pa
     assert main(["train", str(recipe), "--out", str(run_folder), "--overwrite"]) == 0
     assert "lava_spike_differences" not in (run_folder / "summary.json").read_text()
     assert sorted(p.name for p in run_folder.iterdir()) == [
-        "metrics.jsonl", "model.safetensors", "notes.txt", "recipe.toml", "summary.json",
+        "hashes.json", "metrics.jsonl", "model.safetensors", "notes.txt", "recipe.toml", "summary.json",
     ]  # fmt: skip
 
 

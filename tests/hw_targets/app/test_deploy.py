@@ -81,7 +81,7 @@ def test_the_numbers_are_those_of_the_library(
     done = hw_targets.deploy(model, samples, time_steps=T, out=tmp_path / "out", dense=dense, name="mine")
     assert done.not_done == {"verify": "Lava cannot be imported"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("summary.json", "model.net", "model.nir", "placement.npz", "report.html")
+        *("hashes.json", "summary.json", "model.net", "model.nir", "placement.npz", "report.html")
     }
     test = as_split(samples)[0].test
     shown = test.as_input(test.pixels(99))

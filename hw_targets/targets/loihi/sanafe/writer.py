@@ -24,7 +24,7 @@ import numpy as np
 
 from hw_targets.errors import InvalidFile, InvalidNetwork, UnsupportedModel, check_type
 from hw_targets.estimation.times import published_times
-from hw_targets.files.atomic import new_files
+from hw_targets.files.atomic import make_folder, new_files
 from hw_targets.ir.connectivity import Ints, edges
 from hw_targets.ir.network import Array, ChipNetwork, Population, Synapses
 from hw_targets.placement import Placement
@@ -80,11 +80,7 @@ def group_names(network: ChipNetwork) -> dict[str, str]:
 
 def _check_folder(path: Path, overwrite: bool) -> None:
     """Refuse before anything is written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidFile(f"{path} cannot be a folder: {reason}; choose another name") from error
+    make_folder(path)
     taken = [name for name in FILES if (path / name).exists()]
     if taken and not overwrite:
         raise InvalidFile(f"{path} holds {taken} already; choose another folder or pass overwrite=True (--overwrite)")

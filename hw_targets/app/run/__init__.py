@@ -1,0 +1,1 @@
+"""Run folders: what belongs together and is proven to, and runs that are not finished yet."""
