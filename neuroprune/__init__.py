@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprune.frameworks.hard_reset import readout_loss, to_hard_reset
     from neuroprune.pruning.at_initialization import prune_at_initialization
+    from neuroprune.pruning.costs import FixedCosts, SynapticCosts
     from neuroprune.pruning.fan_in import Cap
     from neuroprune.pruning.maps import Garrote, HardThreshold, ProximalMap, SoftThreshold
     from neuroprune.pruning.metric import Preconditioner
@@ -41,6 +42,7 @@ _HOME = {
     "STR": "schedules",
     "Cap": "pruning.fan_in",
     "ConstantThreshold": "schedules",
+    "FixedCosts": "pruning.costs",
     "EpochLATS": "schedules",
     "Garrote": "pruning.maps",
     "Grid": "pruning.rounding",
@@ -54,6 +56,7 @@ _HOME = {
     "SoftThreshold": "pruning.maps",
     "SoftThresholdPruner": "pruning.pruner",
     "SparsityRamp": "schedules",
+    "SynapticCosts": "pruning.costs",
     "SynOps": "synops.counter",
     "SynOpsCounter": "synops.counter",
     "count_synops": "synops.counter",
@@ -78,6 +81,7 @@ __all__ = [
     "Cap",
     "ConstantThreshold",
     "EpochLATS",
+    "FixedCosts",
     "Garrote",
     "Grid",
     "HardThreshold",
@@ -92,6 +96,7 @@ __all__ = [
     "SparsityRamp",
     "SynOps",
     "SynOpsCounter",
+    "SynapticCosts",
     "count_synops",
     "frozen_batch_norm",
     "garrote",

@@ -212,6 +212,8 @@ class AroundStep:
         progress.l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
         progress.thresholds, progress.memory = after, memory
         progress.step += 1
+        if self._parameters.costs is not None:
+            self._parameters.costs.advance()
         self._parameters.put_in_force(after, progress.step, before, renewed=looked)
 
     def _distance(self, sparsity: float, pace: Sequence[float]) -> float:

@@ -155,6 +155,26 @@ def check_precondition(precondition: object, optimizer: Optimizer, schedule: Sch
         raise TypeError(f"SoftThresholdPruner: expected precondition=Preconditioner(), got {precondition!r}")
 
 
+def check_costs(costs: object, schedule: Schedule, fan_in: Cap | None) -> None:
+    """Refuse costs that do not fit the schedule and the limit on fan-in.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if costs is None:
+        return
+    if isinstance(schedule, Learned) or schedule.initial_threshold > 0:
+        raise ValueError(
+            f"SoftThresholdPruner: {type(schedule).__name__} has thresholds before the first step, when nothing is"
+            " known of the weights' costs; use a schedule that starts at 0, such as LATS or SparsityRamp, or no costs"
+        )
+    if fan_in is not None and not schedule.ranked:
+        raise ValueError(
+            f"SoftThresholdPruner: thresholds scaled by costs that grow, as those of {type(schedule).__name__}, cannot"
+            " be raised for a limit on fan-in; use SparsityRamp, or leave costs out"
+        )
+
+
 def check_rounding(rounding: object, optimizer: Optimizer, schedule: Schedule) -> None:
     """Refuse grids for what the optimizer does not hold, and grids that do not fit their parameter or the schedule.
 

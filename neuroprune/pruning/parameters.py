@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import check_kind, claim, is_prunable
+from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import distance
@@ -38,6 +39,7 @@ class PrunedParameters:
         rounding: grids of those that are rounded. Those among them that are never pruned, such as biases, are `rounded`
             alone: their threshold is 0.
         precondition: how thresholds are scaled by the optimizer's metric.
+        costs: of the weights, by which thresholds are scaled, too.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PrunedParameters:
         fan_in: Cap | None,
         rounding: Mapping[nn.Parameter, Grid],
         precondition: Preconditioner | None = None,
+        costs: Costs | None = None,
     ) -> None:
         self.latents: dict[nn.Parameter, Latent] = {}
         self.rounded: dict[nn.Parameter, Latent] = {}
@@ -59,7 +62,8 @@ class PrunedParameters:
         self.proximal = proximal
         self._fan_in = fan_in
         self.precondition = precondition
-        self._thresholds = Thresholds(optimizer, schedule, proximal, fan_in, precondition)
+        self.costs = costs
+        self._thresholds = Thresholds(optimizer, schedule, proximal, fan_in, precondition, costs)
         self._options: dict[nn.Parameter, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
@@ -162,7 +166,7 @@ class PrunedParameters:
 
     def _join(self, index: int, parameter: nn.Parameter, latent: Latent, threshold: float) -> None:
         """Give a parameter the latent value of its present weights; the weights stay as they are."""
-        if self.precondition is not None:  # under the thresholds it has, 0 if it is new
+        if self._thresholds.scaled:  # under the thresholds it has, 0 if it is new
             latent.adopt(parameter)
             return
         latent.threshold = threshold
@@ -187,7 +191,7 @@ class PrunedParameters:
                 f" or as it requires gradients now, and would lose weights at a stroke: {reason}; let it train from the"
                 " first step on, or leave it out with a group that says prune=False"
             )
-        if index < old_groups and not isinstance(self._schedule, Learned) and self.precondition is None:
+        if index < old_groups and not isinstance(self._schedule, Learned) and not self._thresholds.scaled:
             self._check_gap(parameter, threshold, step)
 
     def _check_gap(self, parameter: nn.Parameter, threshold: float | Tensor, step: int) -> None:

@@ -11,7 +11,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.around_step import AroundStep, Progress
-from neuroprune.pruning.checks import check_arguments, check_precondition, check_rounding, is_attached, release
+from neuroprune.pruning.checks import (
+    check_arguments,
+    check_costs,
+    check_precondition,
+    check_rounding,
+    is_attached,
+    release,
+)
+from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.maps import ProximalMap, SoftThreshold
 from neuroprune.pruning.metric import Preconditioner
@@ -63,6 +71,7 @@ class SoftThresholdPruner:
             here of S_d holds for each, except that μ = Δd/η is an L1 coefficient for the soft threshold alone.
         fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
         rounding: the grids of the parameters to round; all of them must be the optimizer's.
+        costs: scales the threshold of every weight by what it costs on a chip, for example `SynapticCosts(model)`.
         precondition: scales the threshold of every weight by what an adaptive optimizer divides its step by, for
             example `Preconditioner()`; `thresholds` are then in that metric, and `l1` in units of the loss.
 
@@ -83,9 +92,11 @@ class SoftThresholdPruner:
         fan_in: Cap | None = None,
         rounding: Mapping[nn.Parameter, Grid] | None = None,
         precondition: Preconditioner | None = None,
+        costs: Costs | None = None,
     ) -> None:
         check_arguments(optimizer, schedule, proximal, fan_in)
         check_precondition(precondition, optimizer, schedule, fan_in)
+        check_costs(costs, schedule, fan_in)
         check_rounding({} if rounding is None else rounding, optimizer, schedule)
         if is_attached(optimizer):
             raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
@@ -93,7 +104,7 @@ class SoftThresholdPruner:
         self._schedule = schedule
         beginning = Beginning(optimizer)
         self._parameters = PrunedParameters(
-            optimizer, self, schedule, proximal, fan_in, dict(rounding or {}), precondition
+            optimizer, self, schedule, proximal, fan_in, dict(rounding or {}), precondition, costs
         )
         self._around = AroundStep(optimizer, schedule, self._parameters, beginning)
         try:
@@ -122,6 +133,11 @@ class SoftThresholdPruner:
     def precondition(self) -> Preconditioner | None:
         """How thresholds are scaled by the optimizer's metric, None if they are not."""
         return self._parameters.precondition
+
+    @property
+    def costs(self) -> Costs | None:
+        """What weights cost, None where all cost the same."""
+        return self._parameters.costs
 
     @property
     def step(self) -> int:
@@ -221,6 +237,7 @@ class SoftThresholdPruner:
             fan_in=fan_in,
             rounding=grids,
             precondition=self.precondition,
+            costs=copy.deepcopy(self.costs, memo),
         )
         new.load_state_dict(saved)
         return new
@@ -240,7 +257,7 @@ class SoftThresholdPruner:
         `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
         masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
         these, whatever `rounding` it was given. `proximal` names the map, `precondition`
-        what scales thresholds.
+        what scales thresholds, `costs` holds what is remembered of those.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
         """

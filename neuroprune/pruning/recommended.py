@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch.optim import Optimizer
 
+from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap
 from neuroprune.pruning.maps import HardThreshold
 from neuroprune.pruning.metric import Preconditioner, has_metric
@@ -11,7 +12,9 @@ from neuroprune.pruning.pruner import SoftThresholdPruner
 from neuroprune.schedules import SparsityRamp
 
 
-def prune_to(sparsity: float, optimizer: Optimizer, *, steps: int, fan_in: Cap | None = None) -> SoftThresholdPruner:
+def prune_to(
+    sparsity: float, optimizer: Optimizer, *, steps: int, fan_in: Cap | None = None, costs: Costs | None = None
+) -> SoftThresholdPruner:
     """A pruner that ends at a sparsity after `steps` optimizer steps, with any optimizer and any LR schedule.
 
         pruner = prune_to(0.95, optimizer, steps=len(loader) * epochs)
@@ -47,6 +50,8 @@ def prune_to(sparsity: float, optimizer: Optimizer, *, steps: int, fan_in: Cap |
         optimizer: any optimizer that evaluates the gradient before `step()`.
         steps: optimizer steps of the whole run.
         fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
+        costs: what weights cost on a chip, for example `SynapticCosts(model)`: of two weights alike the one that is
+            used more often goes first.
 
     Raises:
         TypeError, ValueError: as `SoftThresholdPruner` and `SparsityRamp`.
@@ -56,5 +61,6 @@ def prune_to(sparsity: float, optimizer: Optimizer, *, steps: int, fan_in: Cap |
         SparsityRamp(sparsity, steps),
         proximal=HardThreshold(),
         fan_in=fan_in,
+        costs=costs,
         precondition=Preconditioner(damping=1.0) if has_metric(optimizer) else None,
     )

@@ -23,6 +23,7 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
         "learned": {index: (ls.s, ls.velocity) for index, latent in latents.items() if (ls := latent.learned)},
         "proximal": repr(parameters.proximal),
         "precondition": repr(parameters.precondition),
+        "costs": None if parameters.costs is None else parameters.costs.saved(position),
         "grids": {index: latent.grid.state_dict() for index, latent in latents.items() if latent.grid is not None},
     }
 
@@ -30,6 +31,8 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
 def restore_latents(state: dict[str, Any], parameters: PrunedParameters) -> None:
     """Take over what `saved_latents` gave, and write the weights it implies."""
     position = parameters.positions()
+    if parameters.costs is not None:
+        parameters.costs.restore(state["costs"], position)
     for parameter, latent in parameters.everything().items():
         here = position[parameter]
         grid = _at(state.get("grids", {}), here)
@@ -63,6 +66,11 @@ def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int
             f"{where}: the state was saved with precondition={precondition}, this pruner has"
             f" {parameters.precondition!r}, under which the same thresholds mean other weights; give the pruner the"
             " saved one; nothing was changed"
+        )
+    if (state.get("costs") is None) != (parameters.costs is None):
+        raise ValueError(
+            f"{where}: the state was saved {'without' if parameters.costs is not None else 'with'} costs, under which"
+            " the same thresholds mean other weights; give the pruner the saved ones; nothing was changed"
         )
     position = parameters.positions()
     saved = {int(index): tuple(theta.shape) for index, theta in state["latents"].items()}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap, row_thresholds
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import Layer, capped_threshold, most_growth
@@ -34,6 +35,7 @@ class Thresholds:
         proximal: how latent values and thresholds become weights.
         fan_in: limit on the synapses per neuron.
         precondition: how thresholds are scaled by the optimizer's metric.
+        costs: of the weights, by which thresholds are scaled, too.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Thresholds:
         proximal: ProximalMap,
         fan_in: Cap | None,
         precondition: Preconditioner | None,
+        costs: Costs | None,
     ) -> None:
         self._optimizer = optimizer
         self._schedule = schedule
@@ -50,6 +53,12 @@ class Thresholds:
         self._fan_in = fan_in
         self._fan_in_steps = 0 if fan_in is None else fan_in.planned(schedule)
         self._precondition = precondition
+        self._costs = costs
+
+    @property
+    def scaled(self) -> bool:
+        """Whether every weight has a threshold of its own."""
+        return self._precondition is not None or self._costs is not None
 
     def put_in_force(self, pruned: Pruned, threshold: float, step: int, *, growth: float, renewed: bool) -> None:
         """Set a parameter's threshold before optimizer step number `step`.
@@ -61,7 +70,7 @@ class Thresholds:
             growth: by how much `threshold` is above the one before.
             renewed: whether the schedule looked at the weights for it.
         """
-        if self._precondition is None:
+        if not self.scaled:
             pruned.latent.threshold = self._capped(pruned, pruned.latent.theta, _own(pruned.latent, threshold), step)
         elif not self._schedule.ranked:
             if growth != 0:
@@ -75,16 +84,16 @@ class Thresholds:
 
     def start(self, pruned: Pruned, threshold: float) -> None:
         """Set the threshold of a parameter that is new, or back; in a metric it begins at 0 with its first step."""
-        if self._precondition is None:
+        if not self.scaled:
             pruned.latent.threshold = self._capped(pruned, pruned.latent.theta, _own(pruned.latent, threshold), step=0)
 
     def layer(self, pruned: Pruned, threshold: float, pace: float) -> Layer:
         """For `View.distance`; with a metric in units of the group's threshold."""
         latent = pruned.latent
-        if self._precondition is None:
+        if not self.scaled:
             zeros = latent.theta.abs() <= latent.threshold if isinstance(latent.threshold, Tensor) else None
             return Layer(latent.theta, threshold, pace, pruned.max_sparsity, zeros)
-        if not has_stepped(self._optimizer, pruned.parameter):
+        if not self._has_scale(pruned):
             return Layer(latent.theta, 0.0, 0.0)
         scale = self._scale(pruned)
         reached = torch.as_tensor(latent.threshold).to(scale) * scale
@@ -96,7 +105,7 @@ class Thresholds:
         Weights beyond their row's limit on fan-in are zero in any case, and count.
         """
         theta = pruned.latent.theta
-        if self._precondition is not None:
+        if self.scaled:
             theta = self._scale(pruned).mul_(theta)
         rows = self.row_limits(pruned.parameter, theta, 0.0, step)
         zeros = theta.abs() <= rows if isinstance(rows, Tensor) else None
@@ -117,7 +126,7 @@ class Thresholds:
 
     def _grow(self, pruned: Pruned, growth: float) -> None:
         """d ← d + growth/hᑫ, by less where the cap binds; no step of the optimizer, no proximal step either."""
-        if not has_stepped(self._optimizer, pruned.parameter):
+        if not self._has_scale(pruned):
             return
         latent, scale = pruned.latent, self._scale(pruned)
         if not isinstance(latent.threshold, Tensor):
@@ -127,9 +136,18 @@ class Thresholds:
         latent.threshold.add_(scale.reciprocal_().mul_(growth)).clamp_min_(0.0)
 
     def _scale(self, pruned: Pruned) -> Tensor:
-        """hᑫ, a new tensor."""
-        assert self._precondition is not None
-        return self._proximal.scale_(self._precondition.h(self._optimizer, pruned.group, pruned.parameter))
+        """(h/c)ᑫ, a new tensor."""
+        if self._precondition is None:
+            h = torch.ones_like(pruned.parameter)
+        else:
+            h = self._precondition.h(self._optimizer, pruned.group, pruned.parameter)
+        if self._costs is not None:
+            h.div_(self._costs.of(pruned.parameter))
+        return self._proximal.scale_(h)
+
+    def _has_scale(self, pruned: Pruned) -> bool:
+        """Not before the optimizer has moved the parameter, where its metric is asked for."""
+        return self._precondition is None or has_stepped(self._optimizer, pruned.parameter)
 
 
 def _own(latent: Latent, threshold: float) -> float:
