@@ -24,6 +24,7 @@ BENCHMARKS = (
     "optimizers",
     "hard_reset",
     "coverage_snntorch",
+    "costs",
     "chip_truth",
     "chip_accuracy",
     "strangers_files",
