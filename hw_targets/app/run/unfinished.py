@@ -96,7 +96,10 @@ class UnfinishedRun:
         """
         out = Path(os.path.realpath(out))
         path = unfinished_path(out)
-        if not path.is_dir():
+        try:
+            if not path.is_dir():
+                return None
+        except OSError:  # a name that no folder can have, of which `begin` says so
             return None
         _check_ours(path)
         try:
@@ -178,6 +181,8 @@ def check_place(out: Path, *, overwrite: bool = False) -> Path:
         real = Path(os.path.realpath(out))
         exists, is_folder = real.exists(), real.is_dir()
         is_empty = is_folder and not any(real.iterdir())
+        if real.name:
+            unfinished_path(real).exists()  # whose name is longer
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidFile(f"{out} cannot be looked at: {reason}; choose another folder with --out") from error
