@@ -15,6 +15,7 @@ from hw_targets.app.cli.tables import table
 BENCHMARKS = (
     "training_step",
     "method_steps",
+    "map_steps",
     "counting",
     "emulation",
     "sanafe",
