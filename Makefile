@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SIZE ?= full
 OUT ?= runs/demo
 
-.PHONY: install demo test test-slow test-gpu lint bench frontier fuzz crashes figures clean
+.PHONY: install demo test test-slow test-gpu lint docs bench frontier fuzz crashes figures clean
 
 install: $(STAMP)
 
@@ -40,6 +40,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site; a warning is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 bench: $(STAMP)
 	$(BIN)/python -m examples.benchmarks

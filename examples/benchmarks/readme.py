@@ -19,6 +19,7 @@ DOCUMENTS = (
     ROOT / "README.md",
     RESULTS / "README.md",
     RESULTS / "coverage_snntorch.md",
+    ROOT / "docs" / "measured.md",
     ROOT / "docs" / "snntorch-to-chip.md",
 )
 DEMO = "demo.json"
