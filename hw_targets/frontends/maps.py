@@ -143,7 +143,8 @@ def composed(outer: AvgPool | Grid | Op, inner: Via, source: Shape, middle: Shap
         return outer
     if isinstance(outer, Dense):
         pooled = isinstance(inner, AvgPool)
-        _check_size(prod(source), len(outer.weight))
+        if not isinstance(inner, AvgPool):
+            _check_size(prod(source), len(outer.weight))
         weight = back(inner, outer.weight.reshape(-1, *_grid_of(inner, source, middle)), source)
         return Dense(weight.reshape(len(weight), -1), prod(middle) // source[0] if pooled else None)
     if isinstance(outer, (AvgPool, Grid)) and isinstance(inner, (AvgPool, Grid)):

@@ -75,6 +75,21 @@ class Signal:
         return bool((taken <= 1).all())
 
 
+def unscaled(signal: Signal) -> tuple[Signal, Floats, Floats | None] | None:
+    """(spikes, gain, shift) of one population's spikes times a positive number for each channel, plus another.
+
+    The largest of such values is that of the spikes, scaled: max(g·s + b) = g·max(s) + b. None for anything else.
+    """
+    if len(signal.terms) != 1 or not isinstance(op := signal.terms[0].via, Conv2d):
+        return None
+    term, channels = signal.terms[0], len(op.weight)
+    plain = op.weight.shape == (channels, 1, 1, 1) and op.groups == channels == term.source_shape[0]
+    shared = signal.bias is None or len(signal.bias) == channels
+    if not (plain and shared and op.stride == (1, 1) and op.padding == (0, 0) and (op.weight > 0).all()):
+        return None
+    return Signal(signal.shape, (replace(term, via=None),)), op.weight.reshape(-1), signal.bias
+
+
 def add(left: Signal, right: Signal) -> Signal:
     """left + right; a SEW ADD is this, and so is the sum of two convolutions.
 
@@ -170,6 +185,13 @@ def flatten(signal: Signal) -> Signal:
         per_channel = prod(signal.shape) // signal.bias.size
         return replace(signal, shape=(prod(signal.shape),), bias=np.repeat(signal.bias, per_channel))
     return replace(signal, shape=(prod(signal.shape),))
+
+
+def laid_out(signal: Signal, shape: Shape) -> Signal:
+    """Features (F,) as a grid of as many neurons, in the same order."""
+    terms = _each(signal, lambda t: maps.matrix(t.via, t.source_shape))
+    bias = signal.bias
+    return replace(signal, shape=shape, terms=terms, bias=None if bias is None else _biases(shape, bias, None))
 
 
 def dense(signal: Signal, weight: Floats, bias: Floats | None) -> Signal:

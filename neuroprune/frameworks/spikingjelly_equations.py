@@ -53,7 +53,14 @@ def is_neuron(module: nn.Module) -> bool:
 
 def is_known(module: nn.Module) -> bool:
     """Whether a neuron's kind has an equation."""
-    return type(module) in _EQUATIONS
+    return _kind(module) in _EQUATIONS
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """A neuron's class; of the one that SpikeDHS searches with, which only notes its potential, LIFNode."""
+    cls = type(module)
+    noting = (cls.__module__, cls.__name__) == ("spikingjelly.activation_based.model.spike_dhs", "save_v_LIFNode")
+    return neuron.LIFNode if noting else cls
 
 
 def equation(module: nn.Module) -> NeuronEquation:
@@ -65,7 +72,7 @@ def equation(module: nn.Module) -> NeuronEquation:
         UnsupportedNeuron: it has none of this form.
     """
     kind = type(module).__name__
-    make = _EQUATIONS.get(type(module))
+    make = _EQUATIONS.get(_kind(module))
     if make is None:
         raise UnsupportedNeuron(f"({kind}) {_reason(kind)}")
     node: Any = module  # SpikingJelly's attributes have no types

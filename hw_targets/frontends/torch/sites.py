@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from hw_targets.errors import UnsupportedModel
+from hw_targets.frontends import signals
 from hw_targets.frontends.torch.axes import Axes, letters, of_sample, plain
 from hw_targets.frontends.torch.functional import Function
 from hw_targets.frontends.torch.layers import Kind, Output
@@ -30,7 +31,7 @@ class Sites:
         Raises:
             UnsupportedModel: it does not see a sample's axes where it expects them, or has no counterpart on the chip.
         """
-        mark = flattened(mark, self.layout)
+        mark = self._along_features(flattened(mark, self.layout), kind.axes)
         sizes = self._without_time(tuple(result.shape), mark)
         self._check_axes(mark, tensor, kind.axes, _is_channelwise(kind, module))
         signal = kind.handler(module, mark.signal, Output(sizes, kind.axes))
@@ -64,6 +65,14 @@ class Sites:
                 " mean over time after the last neurons"
             )
         return mark
+
+    def _along_features(self, mark: Traced, axes: int) -> Traced:
+        """Features as one channel, where a layer along one axis takes them as (N, 1, F)."""
+        laid = mark.axes[:-1] if self.layout.time_last and mark.moment == ALL else mark.axes
+        if axes != 1 or len(mark.signal.shape) != 1 or laid[-2:] != ("", "F"):
+            return mark
+        grid = signals.laid_out(mark.signal, (1, 1, mark.signal.shape[0]))
+        return replace(mark, signal=grid, axes=(*laid[:-2], "C", "W", *mark.axes[len(laid) :]))
 
     def _without_time(self, sizes: tuple[int, ...], mark: Traced) -> tuple[int, ...]:
         return sizes[:-1] if self.layout.time_last and mark.moment == ALL else sizes

@@ -155,8 +155,8 @@ class Tracer(TorchFunctionMode):
             return None
         sites = Sites(self.layout)
         if pool is not None:
-            self.network.check_spikes(mark.signal)
-            return self.network.add_pool(sites.through(mark, tensor, pool, module, result))
+            spikes, rescaled = self._spikes(mark)
+            return rescaled(self.network.add_pool(sites.through(spikes, tensor, pool, module, result)))
         if name in functional.WEIGHTED:
             inner = next((self._names[m] for m in reversed(self._path) if self._names.get(m)), name)
             mark = replace(mark, layer=inner)
@@ -249,12 +249,29 @@ class Tracer(TorchFunctionMode):
         if kind is None:
             raise UnsupportedModel(f"is a {type(module).__name__}, which has no counterpart on the chip")
         if kind in layers.MAX_POOLS:
-            self.network.check_spikes(mark.signal)
-            self._set(output, self.network.add_pool(sites.through(mark, tensor, kind, plain, output), name))
+            spikes, rescaled = self._spikes(mark)
+            counted = sites.through(spikes, tensor, kind, plain, output)
+            self._set(output, rescaled(self.network.add_pool(counted, name)))
             return
         if isinstance(plain, layers.WEIGHTED):
             mark = replace(mark, layer=name)
         self._set(output, sites.through(mark, tensor, kind, plain, output))
+
+    def _spikes(self, mark: Traced) -> tuple[Traced, Callable[[Traced], Traced]]:
+        """The spikes in what a max-pool gets, and what turns those it sends into what it returns.
+
+        Raises:
+            UnsupportedModel: it gets something else than spikes, perhaps scaled.
+        """
+        scaled = signals.unscaled(mark.signal)
+        if scaled is None:
+            self.network.check_spikes(mark.signal)
+            return mark, lambda pooled: pooled
+        spikes, gain, shift = scaled
+        self.network.check_spikes(spikes)
+        return replace(mark, signal=spikes), lambda pooled: replace(
+            pooled, signal=signals.scale(pooled.signal, gain, shift)
+        )
 
     def _neuron(self, name: str, module: nn.Module, inputs: list[Any], mark: Traced, output: Any) -> None:
         mark = Sites(self.layout).driving(mark, inputs[0], self.framework.neuron_time_axis(module))

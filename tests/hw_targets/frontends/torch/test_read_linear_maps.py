@@ -197,6 +197,30 @@ def test_layers_called_as_functions(function: Callable[[Any, Tensor], Tensor], f
     assert_same(model, mode=mode)
 
 
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_spikes_times_a_positive_number_are_max_pooled_by_neurons_too(mode: str) -> None:
+    """max(g·s + b) = g·max(s) + b, for g > 0."""
+    torch.manual_seed(1)
+    model: Any = nn.Sequential(
+        conv(2, 3), spiking(0.5), layer.BatchNorm2d(3), layer.MaxPool2d(2), layer.Flatten(), layer.Linear(27, 3)
+    )
+    assert_same(model, mode=mode)
+    model[2].weight.data[1] *= -1
+    with pytest.raises(UnsupportedModel, match=r"3 max-pools .* do it straight after neurons"):
+        from_torch(model, torch.rand(T, 2, 2, 6, 6).double() if mode == "m" else torch.rand(2, 2, 6, 6).double())
+
+
+def test_a_pool_along_features_is_a_matrix() -> None:
+    torch.manual_seed(1)
+    assert_same(
+        Net(
+            lambda m, x: m.boost(m.fc(m.s1(m.c1(x)).flatten(1)).unsqueeze(1)).squeeze(1),
+            c1=conv(2, 3), s1=spiking(), fc=layer.Linear(108, 12), boost=nn.AvgPool1d(4, 4),
+        ),
+        mode="s",
+    )  # fmt: skip
+
+
 def test_a_concatenation_of_spikes_is_max_pooled_by_neurons() -> None:
     torch.manual_seed(1)
     model = Net(
