@@ -46,10 +46,10 @@ _DATA = f'[data]\nfactory = "{MODELS}:images"\n'
 _NOISY = f'[model]\nfactory = "{MODELS}:Noisy"\n{_DATA}'
 #: What is trained: random layers and steered sparsity; bfloat16, accumulated; learned thresholds; fine-tuned integers.
 RECIPES = {
-    "noisy": f'name = "noisy"\n{_NOISY}[training]\nepochs = 4\nbatch_size = 8\n[pruning]\ntarget_sparsity = 0.8\n',
-    "mixed": f'name = "mixed"\n{_NOISY}[training]\nepochs = 4\nbatch_size = 4\naccumulate = 2\namp = true\n'
+    "noisy": f'name = "noisy"\n{_NOISY}[training]\nepochs = 2\nbatch_size = 8\n[pruning]\ntarget_sparsity = 0.8\n',
+    "mixed": f'name = "mixed"\n{_NOISY}[training]\nepochs = 2\nbatch_size = 4\naccumulate = 2\namp = true\n'
     'update = "epoch"\n[pruning]\nfan_in = 20\nl1 = 0.05\n',
-    "learned": f'name = "learned"\n{_NOISY}[training]\nepochs = 4\nbatch_size = 8\nweight_decay = 0.01\n'
+    "learned": f'name = "learned"\n{_NOISY}[training]\nepochs = 2\nbatch_size = 8\nweight_decay = 0.01\n'
     '[pruning]\nschedule = "STR"\ns_init = -3.0\n',
     "spiking": 'name = "spiking"\n[model]\nfactory = "neuroprune.models.sew_resnet:SmallSEWResNet"\ntime_steps = 2\n'
     f"[model.arguments]\nwidths = [2]\nclasses = 4\n{_DATA}[training]\nepochs = 2\nbatch_size = 8\n"
@@ -79,6 +79,7 @@ class Bench:
     folder: Path
     draw: random.Random
     counts: Counts = field(default_factory=Counts)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def train(self, name: str, disturbances: Sequence[int]) -> None:
         """One run, disturbed by these signals one after the other, and gone on with to its end."""
@@ -115,18 +116,22 @@ class Bench:
             for one in COMMANDS:
                 self._expect(started([one[0], str(out), *one[1:]]) == 0, f"{one} fails undisturbed")
         whole = [command[0], str(out), *command[1:], "--overwrite"]
-        before, begin = digests(out), time.monotonic()
-        self._expect(started(whole) == 0, f"{command} fails undisturbed")
-        seconds, after = time.monotonic() - begin, digests(out)
-        status = started(whole, signal.SIGKILL, self.draw.uniform(0.3, 1.05) * seconds)
+        before = digests(out)
+        status = started(whole, signal.SIGKILL, self.draw.uniform(0.2, 1.0) * self.seconds.get(command[-1], 3.0))
         self.counts.commands_killed += status == -signal.SIGKILL
+        between: dict[str, str] = {}
         for name, digest in digests(out).items():
             if not name.rpartition("/")[2].startswith(".neuroprune-") and name != hashes.NAME:
-                fine = digest in (before.get(name), after.get(name)) or name == "report.html"
-                self._expect(fine, f"{command}: {name} is neither old nor new")
+                between[name] = digest
         self._expect_whole(out, f"{command}, killed")
+        begin = time.monotonic()
         self._expect(started(whole) == 0, f"{command} cannot be given again")
+        self.seconds[command[-1]] = time.monotonic() - begin
         self._expect_whole(out, f"{command}, given again")
+        after = digests(out)
+        for name, digest in between.items():
+            fine = digest in (before.get(name), after.get(name)) or name == "report.html"
+            self._expect(fine, f"{command}: {name} was neither old nor new")
 
     def _undisturbed(self, name: str) -> tuple[Path, Path, float]:
         """A finished run's folder, its last checkpoint, and the seconds it took."""
@@ -240,12 +245,11 @@ def run(folder: Path, *, kills: int, terminations: int, commands: int, names: Se
     """Disturb as many times as asked, the named recipes in turn."""
     bench = Bench(folder, random.Random(seed))
     counts = bench.counts
-    while (missing := max(0, kills - counts.kills) + max(0, terminations - counts.terminations)) > 0:
-        numbers = [signal.SIGKILL] * (counts.kills < kills) + [signal.SIGTERM] * (counts.terminations < terminations)
-        # One at the end, so that it is exactly as many.
-        wanted = 3 if missing > 6 else 1
+    while numbers := [signal.SIGKILL] * (kills - counts.kills) + [signal.SIGTERM] * (
+        terminations - counts.terminations
+    ):
         name = names[counts.runs_gone_on_with % len(names)]
-        bench.train(name, [bench.draw.choice(numbers) for _ in range(wanted)])
+        bench.train(name, bench.draw.sample(numbers, min(6, len(numbers))))
     while counts.commands_killed < commands:
         bench.disturb_command(COMMANDS[bench.draw.randrange(len(COMMANDS))])
     return counts

@@ -70,8 +70,8 @@ def _trained(request: Request, run: UnfinishedRun | None, stop: Stop) -> Mapping
     data = load_data(recipe)
     recipe.check(len(data.train))
     recipe.check_data(data.train)
-    check_fine_tuning(recipe, data)
     if run is None:
+        check_fine_tuning(recipe, data)
         started = {"dense": request.dense, "device": device, "threads": torch.get_num_threads(), "torch": _torch()}
         run = UnfinishedRun.begin(request.out, recipe_text(recipe), started, overwrite=request.overwrite)
     else:
