@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from neuroprune.frameworks.hard_reset import readout_loss, to_hard_reset
     from neuroprune.pruning.at_initialization import prune_at_initialization
     from neuroprune.pruning.costs import FixedCosts, SynapticCosts
-    from neuroprune.pruning.fan_in import Cap
+    from neuroprune.pruning.fan_in import Cap, Caps
     from neuroprune.pruning.maps import Garrote, HardThreshold, ProximalMap, SoftThreshold
     from neuroprune.pruning.metric import Preconditioner
     from neuroprune.pruning.proximal import garrote, hard_threshold, inverse_soft_threshold, soft_threshold
@@ -41,6 +41,7 @@ _HOME = {
     "SLATS": "schedules",
     "STR": "schedules",
     "Cap": "pruning.fan_in",
+    "Caps": "pruning.fan_in",
     "ConstantThreshold": "schedules",
     "FixedCosts": "pruning.costs",
     "EpochLATS": "schedules",
@@ -79,6 +80,7 @@ __all__ = [
     "SLATS",
     "STR",
     "Cap",
+    "Caps",
     "ConstantThreshold",
     "EpochLATS",
     "FixedCosts",

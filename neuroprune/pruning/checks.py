@@ -6,7 +6,6 @@ import gc
 import math
 import weakref
 from collections.abc import Iterable, Mapping
-from types import NoneType
 from typing import Any
 from weakref import WeakSet
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.fan_in import Caps
 from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.rounding import Grid
@@ -96,8 +95,8 @@ def check_kind(parameter: Tensor) -> None:
         )
 
 
-def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object, fan_in: object) -> None:
-    """Refuse anything but an optimizer that steps once per gradient, a schedule, a map that fits it, a cap or None.
+def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object) -> None:
+    """Refuse anything but an optimizer that steps once per gradient, a schedule, and a map that fits it.
 
     Raises:
         TypeError: one of them is something else.
@@ -138,25 +137,23 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object, 
             f"SoftThresholdPruner: {type(schedule).__name__} cannot be used with {type(proximal).__name__}:"
             f" {proximal.no_true_gradient}"
         )
-    if not isinstance(fan_in, (Cap, NoneType)):
-        raise TypeError(f"SoftThresholdPruner: expected fan_in=Cap(limit), got {type(fan_in).__name__}")
 
 
-def check_precondition(precondition: object, optimizer: Optimizer, schedule: Schedule, fan_in: Cap | None) -> None:
-    """Refuse anything but None or a preconditioner that fits the optimizer, the schedule and the limit on fan-in.
+def check_precondition(precondition: object, optimizer: Optimizer, schedule: Schedule, caps: Caps | None) -> None:
+    """Refuse anything but None or a preconditioner that fits the optimizer, the schedule and the limits on synapses.
 
     Raises:
         TypeError: something else than a preconditioner.
         ValueError: it does not fit.
     """
     if isinstance(precondition, Preconditioner):
-        precondition.check(optimizer, schedule, fan_in)
+        precondition.check(optimizer, schedule, caps)
     elif precondition is not None:
         raise TypeError(f"SoftThresholdPruner: expected precondition=Preconditioner(), got {precondition!r}")
 
 
-def check_costs(costs: object, schedule: Schedule, fan_in: Cap | None) -> None:
-    """Refuse costs that do not fit the schedule and the limit on fan-in.
+def check_costs(costs: object, schedule: Schedule, caps: Caps | None) -> None:
+    """Refuse costs that do not fit the schedule and the limits on synapses.
 
     Raises:
         ValueError: they do not fit.
@@ -168,10 +165,10 @@ def check_costs(costs: object, schedule: Schedule, fan_in: Cap | None) -> None:
             f"SoftThresholdPruner: {type(schedule).__name__} has thresholds before the first step, when nothing is"
             " known of the weights' costs; use a schedule that starts at 0, such as LATS or SparsityRamp, or no costs"
         )
-    if fan_in is not None and not schedule.ranked:
+    if caps is not None and not schedule.ranked:
         raise ValueError(
             f"SoftThresholdPruner: thresholds scaled by costs that grow, as those of {type(schedule).__name__}, cannot"
-            " be raised for a limit on fan-in; use SparsityRamp, or leave costs out"
+            " be raised for a limit on synapses; use SparsityRamp, or leave costs out"
         )
 
 

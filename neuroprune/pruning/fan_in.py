@@ -1,9 +1,10 @@
-"""Pruning that ends within a chip's limit on the synapses a neuron may receive."""
+"""Pruning that ends within a chip's limits on the synapses a neuron may receive, and on those it may send through."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,11 +16,12 @@ from neuroprune.schedules import Schedule
 class Cap:
     """At most `limit` non-zero weights per neuron, reached by a threshold that is higher for the rows over it.
 
-    A row is what one neuron receives: a row of a linear layer's matrix, a kernel of a convolution. While training, the
-    number it may keep falls from its length n to the limit, n − (n − limit)·(1 − (1 − x)³), the cubic ramp of gradual
-    pruning (Zhu & Gupta, 2017), x being the share of `ramp`·`steps` that is over; a row with more gets the smallest
-    threshold that keeps to it. Rows below it keep the common threshold, and after the last planned step all rows are
-    within the limit, without a final cut.
+    A row is what one neuron receives: a row of a linear layer's matrix, a kernel of a convolution. (As a limit on
+    fan-out, a row is what one neuron sends through: a column of a matrix, an input channel's weights.) While training,
+    the number it may keep falls from its length n to the limit, n − (n − limit)·(1 − (1 − x)³), the cubic ramp of
+    gradual pruning (Zhu & Gupta, 2017), x being the share of `ramp`·`steps` that is over; a row with more gets the
+    smallest threshold that keeps to it. Rows below it keep the common threshold, and after the last planned step all
+    rows are within the limit, without a final cut.
 
     Args:
         limit: synapses per neuron, at least 1, for example 4096 (Loihi 1's input axons per core).
@@ -62,6 +64,91 @@ class Cap:
             return fan_in
         over = min(1.0, step / max(1.0, math.floor(self.ramp * steps)))
         return round(fan_in - (fan_in - self.limit) * (1.0 - (1.0 - over) ** 3))
+
+
+class ChipLimits(Protocol):
+    """What a chip says of one neuron, such as `hw_targets.load_chip("xylo-audio2")`; None: nothing.
+
+    Attributes:
+        inputs_per_neuron: synapses that may end in it.
+        input_axons_per_core: neurons that it may hear, as all of them have an axon on its core.
+        synapses_out_per_neuron: synapses that may start from it.
+    """
+
+    @property
+    def inputs_per_neuron(self) -> int | None: ...
+
+    @property
+    def input_axons_per_core(self) -> int | None: ...
+
+    @property
+    def synapses_out_per_neuron(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Limits on what neurons receive and on what they send, each None where there is none.
+
+    A limit on fan-out holds for each parameter by itself: where neurons feed several layers, give each its share.
+    """
+
+    fan_in: Cap | None = None
+    fan_out: Cap | None = None
+
+    def steps(self, schedule: Schedule) -> int:
+        """Planned steps, of either limit or the schedule; see `Cap.planned`."""
+        return max((cap.planned(schedule) for cap in (self.fan_in, self.fan_out) if cap is not None), default=0)
+
+
+def limits_of(fan_in: Cap | None, fan_out: Cap | None, caps: Caps | ChipLimits | None) -> Caps | None:
+    """The limits that a pruner was given, one by one or as those of a chip.
+
+    Raises:
+        TypeError: something else.
+        ValueError: both, or a chip that limits neither.
+    """
+    for name, cap in (("fan_in", fan_in), ("fan_out", fan_out)):
+        if not isinstance(cap, (Cap, type(None))):
+            raise TypeError(f"SoftThresholdPruner: expected {name}=Cap(limit), got {type(cap).__name__}")
+    if caps is None:
+        return None if fan_in is None and fan_out is None else Caps(fan_in, fan_out)
+    if fan_in is not None or fan_out is not None:
+        raise ValueError("SoftThresholdPruner: got caps and fan_in or fan_out; give the limits in one way")
+    if isinstance(caps, Caps):
+        return caps
+    keys = ("inputs_per_neuron", "input_axons_per_core", "synapses_out_per_neuron")
+    if not all(hasattr(caps, key) for key in keys):
+        raise TypeError(f"SoftThresholdPruner: expected caps=load_chip(name), got {type(caps).__name__}")
+    into = [limit for limit in (caps.inputs_per_neuron, caps.input_axons_per_core) if limit is not None]
+    out = caps.synapses_out_per_neuron
+    if not into and out is None:
+        raise ValueError(
+            f"SoftThresholdPruner: {getattr(caps, 'name', 'the chip')} states no limit on the synapses of one neuron;"
+            " give fan_in=Cap(...) or fan_out=Cap(...)"
+        )
+    return Caps(Cap(min(into)) if into else None, None if out is None else Cap(out))
+
+
+def column_thresholds(theta: Tensor, threshold: Tensor | float, allowed: int) -> Tensor | float:
+    """The smallest thresholds ≥ d that leave at most `allowed` weights of each column of θ (second axis: sources).
+
+    Args:
+        theta: (out, in, …).
+        threshold: d, one for all or tensors that broadcast to θ, such as rows' of their own.
+        allowed: weights above their threshold.
+
+    Returns:
+        What broadcasts to θ, or d itself if no column has more.
+    """
+    magnitude = theta.detach().abs()
+    alive = (magnitude * (magnitude > threshold)).transpose(0, 1).flatten(1)
+    over = torch.count_nonzero(alive, dim=1) > allowed
+    if not bool(over.any()):
+        return threshold
+    columns = alive.new_zeros(len(alive))
+    columns[over] = torch.kthvalue(alive[over], alive.shape[1] - allowed, dim=1).values
+    columns = columns.view(1, -1, *(1,) * (theta.dim() - 2))
+    return torch.maximum(columns, torch.as_tensor(threshold).to(columns))
 
 
 def row_thresholds(theta: Tensor, threshold: float, allowed: int) -> Tensor | float:

@@ -25,7 +25,7 @@ from torch.optim import NAdam, Optimizer, RMSprop
 from torch.optim.adagrad import Adagrad
 from torch.optim.adam import Adam
 
-from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.fan_in import Caps
 from neuroprune.schedules import Learned, Schedule
 
 State: TypeAlias = dict[str, Any]
@@ -56,7 +56,7 @@ class Preconditioner:
         if not 0.0 <= self.damping < float("inf"):
             raise ValueError(f"Preconditioner: damping must be a finite number >= 0, got {self.damping}")
 
-    def check(self, optimizer: Optimizer, schedule: Schedule, fan_in: Cap | None) -> None:
+    def check(self, optimizer: Optimizer, schedule: Schedule, caps: Caps | None) -> None:
         """Refuse what has no metric, or no thresholds that could be scaled by one.
 
         Raises:
@@ -74,10 +74,10 @@ class Preconditioner:
                 " optimizer has no metric to scale them by yet; use a schedule that starts at 0, such as LATS or"
                 " SparsityRamp, or leave precondition out"
             )
-        if fan_in is not None and not schedule.ranked:
+        if caps is not None and not schedule.ranked:
             raise ValueError(
                 f"SoftThresholdPruner: preconditioned thresholds that grow, as those of {type(schedule).__name__},"
-                " cannot be raised for a limit on fan-in; use SparsityRamp, or leave precondition out"
+                " cannot be raised for a limit on synapses; use SparsityRamp, or leave precondition out"
             )
 
     def h(self, optimizer: Optimizer, group: int, parameter: nn.Parameter) -> Tensor:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import check_kind, claim, is_prunable
 from neuroprune.pruning.costs import Costs
-from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.fan_in import Cap, Caps
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import distance
 from neuroprune.pruning.maps import ProximalMap
@@ -24,7 +24,7 @@ from neuroprune.pruning.thresholds import Pruned, Thresholds
 from neuroprune.schedules import Learned, Schedule
 
 #: Keys of a parameter group that the pruner reads.
-OPTIONS = ("prune", "max_sparsity")
+OPTIONS = ("prune", "max_sparsity", "fan_out")
 
 
 class PrunedParameters:
@@ -35,7 +35,7 @@ class PrunedParameters:
         owner: the pruner that holds them.
         schedule: says what thresholds start from.
         proximal: how latent values and thresholds become weights.
-        fan_in: limit on the synapses per neuron.
+        caps: limits on the synapses per neuron.
         rounding: grids of those that are rounded. Those among them that are never pruned, such as biases, are `rounded`
             alone: their threshold is 0.
         precondition: how thresholds are scaled by the optimizer's metric.
@@ -48,7 +48,7 @@ class PrunedParameters:
         owner: object,
         schedule: Schedule,
         proximal: ProximalMap,
-        fan_in: Cap | None,
+        caps: Caps | None,
         rounding: Mapping[nn.Parameter, Grid],
         precondition: Preconditioner | None = None,
         costs: Costs | None = None,
@@ -60,10 +60,10 @@ class PrunedParameters:
         self._owner = owner
         self._schedule = schedule
         self.proximal = proximal
-        self._fan_in = fan_in
+        self._caps = caps
         self.precondition = precondition
         self.costs = costs
-        self._thresholds = Thresholds(optimizer, schedule, proximal, fan_in, precondition, costs)
+        self._thresholds = Thresholds(optimizer, schedule, proximal, caps, precondition, costs)
         self._options: dict[nn.Parameter, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
@@ -80,9 +80,9 @@ class PrunedParameters:
                     yield index, parameter, self.latents[parameter]
 
     @property
-    def given(self) -> tuple[Cap | None, Mapping[nn.Parameter, Grid]]:
-        """The limit on synapses, and the grids, as they were given."""
-        return self._fan_in, self._rounding
+    def given(self) -> tuple[Caps | None, Mapping[nn.Parameter, Grid]]:
+        """The limits on synapses, and the grids, as they were given."""
+        return self._caps, self._rounding
 
     def held(self) -> Iterator[tuple[nn.Parameter, Latent]]:
         """All that the optimizer moves through a latent value now: those that are pruned, and those only rounded."""
@@ -183,8 +183,9 @@ class PrunedParameters:
             ValueError: as said.
         """
         reason = self._schedule.no_joining
-        if isinstance(self._thresholds.row_limits(parameter, parameter.detach(), 0.0, step), Tensor):
-            reason = "the limit on fan-in would cut its rows"
+        limit = self._fan_out(index, parameter)
+        if isinstance(self._thresholds.limited(parameter, limit, parameter.detach(), 0.0, step), Tensor):
+            reason = "a limit on fan-in or fan-out would cut it"
         if reason is not None:
             raise ValueError(
                 f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} joins at step {step}, by its group"
@@ -261,7 +262,7 @@ class PrunedParameters:
         return sum(n * d for n, d in found) / sum(n for n, _ in found) if found else None
 
     def _pruned(self, index: int, parameter: nn.Parameter, latent: Latent) -> Pruned:
-        return Pruned(index, parameter, latent, self._max_sparsity(index, parameter))
+        return Pruned(index, parameter, latent, self._max_sparsity(index, parameter), self._fan_out(index, parameter))
 
     def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
         # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
@@ -269,6 +270,20 @@ class PrunedParameters:
 
     def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
         return parameter.requires_grad and bool(self._option(group, parameter, "prune", True))
+
+    def _fan_out(self, index: int, parameter: nn.Parameter) -> Cap | None:
+        """The limit on what a neuron sends through a parameter: its group's own, none where that says False."""
+        if self._caps is None or self._caps.fan_out is None:
+            return None
+        own = self._option(self._optimizer.param_groups[index], parameter, "fan_out", self._caps.fan_out)
+        if own is False:
+            return None
+        if not isinstance(own, Cap):
+            raise ValueError(
+                f"SoftThresholdPruner: fan_out of parameter group {index} must be Cap(limit), or False for no limit,"
+                f" got {own!r}"
+            )
+        return own
 
     def _max_sparsity(self, index: int, parameter: nn.Parameter) -> float:
         cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)

@@ -20,7 +20,7 @@ from neuroprune.pruning.checks import (
     release,
 )
 from neuroprune.pruning.costs import Costs
-from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.fan_in import Cap, Caps, ChipLimits, limits_of
 from neuroprune.pruning.maps import ProximalMap, SoftThreshold
 from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.parameters import PrunedParameters
@@ -69,7 +69,10 @@ class SoftThresholdPruner:
         schedule: rule for the threshold, for example `LATS(l1=...)`.
         proximal: how θ and d become w: `SoftThreshold()` as published, `HardThreshold()`, `Garrote()`. All that is said
             here of S_d holds for each, except that μ = Δd/η is an L1 coefficient for the soft threshold alone.
-        fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
+        fan_in: limit on the synapses that end in a neuron, for example `Cap(4096)`.
+        fan_out: limit on those that start from one in each parameter; a parameter group may say its own,
+            `fan_out=Cap(...)`, or False, as for weights of the network's inputs.
+        caps: instead of both, the chip that says them, `hw_targets.load_chip(name)`, or `Caps(...)`.
         rounding: the grids of the parameters to round; all of them must be the optimizer's.
         costs: scales the threshold of every weight by what it costs on a chip, for example `SynapticCosts(model)`.
         precondition: scales the threshold of every weight by what an adaptive optimizer divides its step by, for
@@ -90,13 +93,16 @@ class SoftThresholdPruner:
         *,
         proximal: ProximalMap = SoftThreshold(),  # noqa: B008 - frozen and without state
         fan_in: Cap | None = None,
+        fan_out: Cap | None = None,
+        caps: Caps | ChipLimits | None = None,
         rounding: Mapping[nn.Parameter, Grid] | None = None,
         precondition: Preconditioner | None = None,
         costs: Costs | None = None,
     ) -> None:
-        check_arguments(optimizer, schedule, proximal, fan_in)
-        check_precondition(precondition, optimizer, schedule, fan_in)
-        check_costs(costs, schedule, fan_in)
+        check_arguments(optimizer, schedule, proximal)
+        limits = limits_of(fan_in, fan_out, caps)
+        check_precondition(precondition, optimizer, schedule, limits)
+        check_costs(costs, schedule, limits)
         check_rounding({} if rounding is None else rounding, optimizer, schedule)
         if is_attached(optimizer):
             raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
@@ -104,7 +110,7 @@ class SoftThresholdPruner:
         self._schedule = schedule
         beginning = Beginning(optimizer)
         self._parameters = PrunedParameters(
-            optimizer, self, schedule, proximal, fan_in, dict(rounding or {}), precondition, costs
+            optimizer, self, schedule, proximal, limits, dict(rounding or {}), precondition, costs
         )
         self._around = AroundStep(optimizer, schedule, self._parameters, beginning)
         try:
@@ -228,13 +234,13 @@ class SoftThresholdPruner:
             new.__dict__.update(copy.deepcopy(self.__dict__, memo))
             return new
         saved = copy.deepcopy(self.state_dict())
-        optimizer, (fan_in, rounding) = copy.deepcopy(self._optimizer, memo), self._parameters.given
+        optimizer, (caps, rounding) = copy.deepcopy(self._optimizer, memo), self._parameters.given
         grids = {copy.deepcopy(parameter, memo): grid for parameter, grid in rounding.items()}
         new = memo[id(self)] = SoftThresholdPruner(
             optimizer,
             self._schedule,
             proximal=self.proximal,
-            fan_in=fan_in,
+            caps=caps,
             rounding=grids,
             precondition=self.precondition,
             costs=copy.deepcopy(self.costs, memo),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.optim import Optimizer
 
 from neuroprune.pruning.costs import Costs
-from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.fan_in import Cap, Caps, ChipLimits
 from neuroprune.pruning.maps import HardThreshold
 from neuroprune.pruning.metric import Preconditioner, has_metric
 from neuroprune.pruning.pruner import SoftThresholdPruner
@@ -13,7 +13,14 @@ from neuroprune.schedules import SparsityRamp
 
 
 def prune_to(
-    sparsity: float, optimizer: Optimizer, *, steps: int, fan_in: Cap | None = None, costs: Costs | None = None
+    sparsity: float,
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    fan_in: Cap | None = None,
+    fan_out: Cap | None = None,
+    caps: Caps | ChipLimits | None = None,
+    costs: Costs | None = None,
 ) -> SoftThresholdPruner:
     """A pruner that ends at a sparsity after `steps` optimizer steps, with any optimizer and any LR schedule.
 
@@ -61,7 +68,9 @@ def prune_to(
         sparsity: fraction of zeros among the prunable weights to end at, in [0, 1).
         optimizer: any optimizer that evaluates the gradient before `step()`.
         steps: optimizer steps of the whole run.
-        fan_in: limit on the synapses per neuron, for example `Cap(4096)`.
+        fan_in: limit on the synapses that end in a neuron, for example `Cap(4096)`.
+        fan_out: limit on those that start from one in each parameter.
+        caps: instead of both, the chip that says them.
         costs: what weights cost on a chip, for example `SynapticCosts(model)`: of two weights alike the one that is
             used more often goes first.
 
@@ -73,6 +82,8 @@ def prune_to(
         SparsityRamp(sparsity, steps),
         proximal=HardThreshold(),
         fan_in=fan_in,
+        fan_out=fan_out,
+        caps=caps,
         costs=costs,
         precondition=Preconditioner(damping=1.0) if has_metric(optimizer) else None,
     )

@@ -1,4 +1,4 @@
-"""Which thresholds each parameter has in force, given its group's: caps, limits on fan-in, the optimizer's metric."""
+"""Which thresholds each parameter has in force, given its group's: caps, limits on synapses, the optimizer's metric."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.costs import Costs
-from neuroprune.pruning.fan_in import Cap, row_thresholds
+from neuroprune.pruning.fan_in import Cap, Caps, column_thresholds, row_thresholds
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import Layer, capped_threshold, most_growth
 from neuroprune.pruning.maps import ProximalMap
@@ -18,12 +18,13 @@ from neuroprune.schedules import Schedule
 
 
 class Pruned(NamedTuple):
-    """A pruned parameter, the index of its group, its latent value, and its cap."""
+    """A pruned parameter, the index of its group, its latent value, its cap, and its limit on fan-out."""
 
     group: int
     parameter: nn.Parameter
     latent: Latent
     max_sparsity: float
+    fan_out: Cap | None = None
 
 
 class Thresholds:
@@ -33,7 +34,7 @@ class Thresholds:
         optimizer: whose parameters.
         schedule: rule for the groups' thresholds.
         proximal: how latent values and thresholds become weights.
-        fan_in: limit on the synapses per neuron.
+        caps: limits on the synapses per neuron.
         precondition: how thresholds are scaled by the optimizer's metric.
         costs: of the weights, by which thresholds are scaled, too.
     """
@@ -43,15 +44,15 @@ class Thresholds:
         optimizer: Optimizer,
         schedule: Schedule,
         proximal: ProximalMap,
-        fan_in: Cap | None,
+        caps: Caps | None,
         precondition: Preconditioner | None,
         costs: Costs | None,
     ) -> None:
         self._optimizer = optimizer
         self._schedule = schedule
         self._proximal = proximal
-        self._fan_in = fan_in
-        self._fan_in_steps = 0 if fan_in is None else fan_in.planned(schedule)
+        self._caps = caps
+        self._planned = 0 if caps is None else caps.steps(schedule)
         self._precondition = precondition
         self._costs = costs
 
@@ -75,7 +76,7 @@ class Thresholds:
         elif not self._schedule.ranked:
             if growth != 0:
                 self._grow(pruned, growth)
-        elif renewed or pruned.max_sparsity < 1 or self._fan_in is not None:
+        elif renewed or pruned.max_sparsity < 1 or self._caps is not None:
             scale = self._scale(pruned)
             score = scale * pruned.latent.theta
             limit = self._capped(pruned, score, threshold, step)
@@ -102,27 +103,40 @@ class Thresholds:
     def ranked_layer(self, pruned: Pruned, step: int) -> Layer:
         """For `View.quantile`: |θ|, or with a metric |θ|·hᑫ.
 
-        Weights beyond their row's limit on fan-in are zero in any case, and count.
+        Weights beyond a limit on their neuron's synapses are zero in any case, and count.
         """
         theta = pruned.latent.theta
         if self.scaled:
             theta = self._scale(pruned).mul_(theta)
-        rows = self.row_limits(pruned.parameter, theta, 0.0, step)
+        rows = self.limited(pruned.parameter, pruned.fan_out, theta, 0.0, step)
         zeros = theta.abs() <= rows if isinstance(rows, Tensor) else None
         return Layer(theta, 0.0, 1.0, pruned.max_sparsity, zeros)
 
-    def row_limits(self, parameter: nn.Parameter, theta: Tensor, threshold: float, step: int) -> float | Tensor:
-        """The threshold, raised in the rows that the limit on fan-in cuts before optimizer step number `step`."""
-        if self._fan_in is None:
+    def limited(
+        self, parameter: nn.Parameter, fan_out: Cap | None, theta: Tensor, threshold: float, step: int
+    ) -> float | Tensor:
+        """The threshold, raised where a limit on a neuron's synapses cuts before optimizer step number `step`.
+
+        Rows first; of a column, what is left of it then counts.
+        """
+        limits = self._caps
+        if limits is None:
             return threshold
-        fan_in = parameter[0].numel()
-        allowed = self._fan_in.allowed(fan_in, step, self._fan_in_steps)
-        return row_thresholds(theta, threshold, allowed) if allowed < fan_in else threshold
+        found: float | Tensor = threshold
+        if limits.fan_in is not None:
+            fan_in = parameter[0].numel()
+            allowed = limits.fan_in.allowed(fan_in, step, self._planned)
+            found = row_thresholds(theta, threshold, allowed) if allowed < fan_in else threshold
+        if fan_out is not None:
+            weights = parameter[:, 0].numel()
+            allowed = fan_out.allowed(weights, step, self._planned)
+            found = column_thresholds(theta, found, allowed) if allowed < weights else found
+        return found
 
     def _capped(self, pruned: Pruned, theta: Tensor, threshold: float, step: int) -> float | Tensor:
         cap = pruned.max_sparsity
         threshold = threshold if cap == 1 else capped_threshold(theta, threshold, cap)
-        return self.row_limits(pruned.parameter, theta, threshold, step)
+        return self.limited(pruned.parameter, pruned.fan_out, theta, threshold, step)
 
     def _grow(self, pruned: Pruned, growth: float) -> None:
         """d ← d + growth/hᑫ, by less where the cap binds; no step of the optimizer, no proximal step either."""

@@ -239,7 +239,7 @@ def test_what_cannot_be_weighted_is_refused() -> None:
     costs, optimizer = SynapticCosts(net), SGD(net.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="STR has thresholds before the first step"):
         SoftThresholdPruner(optimizer, STR(), costs=costs)
-    with pytest.raises(ValueError, match="limit on fan-in"):
+    with pytest.raises(ValueError, match="limit on synapses"):
         SoftThresholdPruner(optimizer, LATS(l1=0.1), costs=costs, fan_in=Cap(4, steps=5))
     with pytest.raises(ValueError, match="every >= 1"):
         SynapticCosts(net, every=0)

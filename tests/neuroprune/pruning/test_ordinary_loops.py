@@ -173,7 +173,10 @@ def test_a_layer_that_could_only_join_with_a_loss_is_refused_and_nothing_changes
             r"would zero \d+ of its 600 weights",
         ),
         (lambda o: prune_to(0.5, o, steps=100), "quantile of all weights"),
-        (lambda o: SoftThresholdPruner(o, LATS(l1=0.01), fan_in=Cap(3, steps=40)), "fan-in would cut its rows"),
+        (
+            lambda o: SoftThresholdPruner(o, LATS(l1=0.01), fan_in=Cap(3, steps=40)),
+            "a limit on fan-in or fan-out would cut it",
+        ),
     ]
     for attach, message in cases:
         net = two_layers()

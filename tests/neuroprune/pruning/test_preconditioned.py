@@ -347,7 +347,7 @@ def test_what_has_no_metric_is_refused_by_name() -> None:
     refused(r"Adam, AdamW, NAdam, RMSprop or Adagrad divide their steps by, and SGD is none", SGD)
     refused("STR has thresholds before the first step", schedule=STR())
     refused("ConstantThreshold has thresholds before the first step", schedule=ConstantThreshold(0.1))
-    refused("those of LATS, cannot be raised for a limit on fan-in; use SparsityRamp", fan_in=Cap(2, steps=5))
+    refused("those of LATS, cannot be raised for a limit on synapses; use SparsityRamp", fan_in=Cap(2, steps=5))
     refused(r"expected precondition=Preconditioner\(\), got True", precondition=True)
     with pytest.raises(ValueError, match=r"damping must be a finite number >= 0, got -1"):
         Preconditioner(damping=-1)
