@@ -25,12 +25,14 @@ from hw_targets.files.heap_text import HeapTexts
 
 Integers = npt.NDArray[np.int64]
 
-#: Numbers that any file may hold in all: more than the 120 million synapses of a Loihi 2 chip (WikiChip, "Loihi 2").
-MAX_NUMBERS = 1 << 27
+#: Numbers that any file may hold in all, so that the smallest takes no more than half a GiB while it is read.
+MAX_NUMBERS = 1 << 25
 #: A file that is long itself may hold more, so many for each of its bytes: the layers of a deep residual network are
 #: nearly all zeros, since relays pass through them, and gzip leaves 15 to 41 numbers a byte of SEW ResNets' files. And
 #: the most that are read unasked, 2 GiB of memory.
 NUMBERS_PER_BYTE, MOST_NUMBERS = 64, 1 << 29
+#: What a number of four or eight bytes counts, which is read, checked and converted, each time into memory of its own.
+WIDE = 4
 MAX_KEYS = 1024
 MAX_DIMENSIONS = 5
 MAX_NAME = 64
@@ -47,16 +49,22 @@ class _Budget:
     total: int
     left: int
     names: HeapTexts
+    computes_in_reals: bool = False
 
 
 @contextmanager
-def open_safely(path: str | os.PathLike[str], max_numbers: int | None = None) -> Iterator[SafeGroup]:
+def open_safely(
+    path: str | os.PathLike[str], max_numbers: int | None = None, *, computes_in_reals: bool = False
+) -> Iterator[SafeGroup]:
     """The root group of an HDF5 file, for reading.
 
     Args:
         path: the file.
         max_numbers: that it may hold in all, 4 bytes of memory each; by default `MAX_NUMBERS`, or of a longer file
-            `NUMBERS_PER_BYTE` for each byte, up to `MOST_NUMBERS`.
+            `NUMBERS_PER_BYTE` for each byte, up to `MOST_NUMBERS`. Numbers of more than two bytes count `WIDE` times,
+            since they are converted.
+        computes_in_reals: what is read is turned into real numbers, whatever it is: it all counts `WIDE` times, and by
+            default twice as much may be held.
 
     Raises:
         InvalidFile: no such file, no HDF5, or anything in it that this module refuses.
@@ -72,6 +80,7 @@ def open_safely(path: str | os.PathLike[str], max_numbers: int | None = None) ->
         raise InvalidFile(f"{where} is no regular file; give a netx (.net) file")
     if max_numbers is None:
         max_numbers = max(MAX_NUMBERS, min(NUMBERS_PER_BYTE * about.st_size, MOST_NUMBERS))
+        max_numbers <<= computes_in_reals
     try:
         file = h5py.File(path, "r")
     except Exception as error:  # h5py raises whatever the damage makes it stumble over
@@ -81,7 +90,7 @@ def open_safely(path: str | os.PathLike[str], max_numbers: int | None = None) ->
             names = HeapTexts(where, file.userblock_size)
         except Exception as error:  # as above
             raise InvalidFile(f"{where} is damaged: {error}; write it again") from error
-        yield SafeGroup(where, "", file, _Budget(max_numbers, max_numbers, names))
+        yield SafeGroup(where, "", file, _Budget(max_numbers, max_numbers, names, computes_in_reals))
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ class SafeGroup:
         kind = np.dtype(dataset.dtype)
         if kind.kind not in "iufb" or kind.itemsize > 8:
             raise InvalidFile(f"{self.where(key)} holds {_kind_name(kind)}, expected numbers")
-        self._check_size(key, dataset.shape)
+        self._check_size(key, dataset.shape, kind.itemsize)
         self._check_storage(key, dataset, kind.itemsize)
         values: npt.NDArray[Any] = self._read(key, dataset)
         if kind.kind == "f" and not np.isfinite(values).all():
@@ -222,15 +231,23 @@ class SafeGroup:
         # 16 bytes a reference.
         return [self.budget.names.text(offset + 16 * i, limit).decode() for i in range(count)]
 
-    def _check_size(self, key: str, shape: tuple[int, ...]) -> None:
-        size = prod(shape)
-        if size > self.budget.left:
-            raise InvalidFile(
-                f"{self.where(key)} declares {size:,} numbers {shape}, {self.budget.left:,} of the"
-                f" {self.budget.total:,} that this file may hold are left: no chip stores more synapses; if you trust"
-                f" it, read_netx(…, max_numbers={self.budget.total - self.budget.left + size}) reads on, 4 bytes each"
+    def _check_size(self, key: str, shape: tuple[int, ...], itemsize: int) -> None:
+        size, budget = prod(shape), self.budget
+        wide = itemsize > 2 or budget.computes_in_reals
+        cost = WIDE * size if wide else size
+        if cost > budget.left:
+            counted = f", each of which counts as {WIDE}" if wide else ""
+            asked = budget.total - budget.left + cost
+            advice = (
+                "write it without compression, if it is so large"
+                if budget.computes_in_reals
+                else f"if you trust it, read_netx(…, max_numbers={asked}) reads on, 4 bytes each"
             )
-        self.budget.left -= size
+            raise InvalidFile(
+                f"{self.where(key)} declares {size:,} numbers {shape}{counted}; {budget.left:,} of the"
+                f" {budget.total:,} that this file may hold are left, for its own length; {advice}"
+            )
+        budget.left -= cost
 
     def _check_storage(self, key: str, dataset: Any, itemsize: int) -> None:
         """Data that lie in the file itself, are all there, and unpack to no more than they declare."""

@@ -29,7 +29,7 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
     """
     if not os.path.isfile(path):
         raise InvalidFile(f"from_nir: {os.fspath(path)} is no file; give the path of a .nir file")
-    with open_safely(path) as root:
+    with open_safely(path, computes_in_reals=True) as root:
         if not root.holds_group("node"):
             raise InvalidFile(f"{root.where()} has no group 'node', so it is no NIR file; write it with nir.write")
         group = root.subgroup("node")

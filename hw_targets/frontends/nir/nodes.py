@@ -92,7 +92,7 @@ def _affine(node: Node, flow: Flow) -> Flow:
 
 def _conv2d(node: Node, flow: Flow) -> Flow:
     axes = 1 if node.kind == "Conv1d" else 2
-    weight, shape, groups = _weight(node, 2 + axes), flow.signal.shape, int(node.integers("groups")[0])
+    weight, shape, groups = _weight(node, 2 + axes), flow.signal.shape, _one(node, "groups")
     if groups < 1 or len(shape) != 3 or shape[0] != weight.shape[1] * groups or (axes == 1 and shape[1] != 1):
         raise UnsupportedModel(
             f"takes {weight.shape[1] * groups} channels of {axes} axes, but gets a signal of shape {shape}; {ADVICE}"
@@ -125,7 +125,7 @@ def _pool(node: Node, flow: Flow) -> Flow:
 def _flatten(node: Node, flow: Flow) -> Flow:
     """Axes are counted without the batch."""
     shape = flow.signal.shape
-    (start,), (end,) = node.integers("start_dim"), node.integers("end_dim")
+    start, end = _one(node, "start_dim"), _one(node, "end_dim")
     # A signal (C, 1, L) is (C, L) in NIR.
     axes = len(shape) - (1 if len(shape) == 3 and shape[1] == 1 and (start, end) in ((0, 1), (-2, -1)) else 0)
     if len(shape) > 1 and not (start in (0, -axes) and end in (-1, axes - 1)):
@@ -152,7 +152,9 @@ def _delay(node: Node, flow: Flow, dt: float) -> Flow:
     """Whole steps, of spikes (one delay per source) or of a dense layer's currents (one per target)."""
     given = node.floats("delay").reshape(-1) / dt
     steps = np.rint(given)
-    if not steps.size or (np.abs(given - steps) > 1e-6 * np.maximum(1.0, given)).any() or (steps < 0).any():
+    if not steps.size:
+        raise UnsupportedModel("holds no delay at all; leave the node out")
+    if (np.abs(given - steps) > 1e-6 * np.maximum(1.0, given)).any() or (steps < 0).any():
         raise UnsupportedModel(
             f"delays by {given.min():g} … {given.max():g} steps of dt = {dt:g}; only whole ones exist"
         )
@@ -222,6 +224,13 @@ def _bias(node: Node, channels: int) -> Floats | None:
     if bias.size not in (1, channels):
         raise UnsupportedModel(f"has {bias.size} biases for {channels} outputs")
     return np.broadcast_to(bias, (channels,)).copy() if bias.any() else None
+
+
+def _one(node: Node, key: str) -> int:
+    values = node.integers(key)
+    if len(values) != 1:
+        raise UnsupportedModel(f"has {key} {values[:4]}, expected one whole number")
+    return values[0]
 
 
 def _pair(node: Node, key: str, axes: int, filler: int) -> Pair:

@@ -114,7 +114,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         replaced("layer/1/weight", shape=(8, 7), maxshape=(None, None), dtype="f8", chunks=(8192, 8192)),
         "1 chunks of 536,870,912 bytes",
     ),
-    "many chunks": (replaced("layer/1/weight", shape=(8, 10**7), dtype="i1", chunks=(1, 1)), "chunks"),
+    "many chunks": (replaced("layer/1/weight", shape=(8, 10**6), dtype="i1", chunks=(1, 1)), "chunks"),
     "never written": (replaced("layer/1/weight", shape=(8, 7), dtype="f8"), "none were ever written"),
     "half written": (half_written, "declares 2 chunks, 1 were written"),
     "bomb": (bomb, "does not unpack to the 524288 bytes"),

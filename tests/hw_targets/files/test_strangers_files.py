@@ -7,6 +7,7 @@ import os
 import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -222,4 +223,63 @@ def test_metadata_of_a_nir_file_are_checked(key: str, tmp_path: Path, found: Map
             del file[f"{where}/{key}"]
         file[f"{where}/{key}"] = METADATA[key]
     with pytest.raises(InvalidNetwork, match=f"metadata {key} is .*expected a"):
+        from_nir(path)
+
+
+def ones(path: Path, where: str, kind: str, numbers: int, **more: Any) -> Path:
+    """A file that gzip makes a thousand times smaller than what it declares."""
+    with h5py.File(path, "w") as file:
+        rows = numbers // 1024
+        data = file.create_dataset(f"{where}/weight", (rows, 1024), kind, chunks=(1024, 1024), compression="gzip")
+        packed = zlib.compress(np.ones(1 << 20, kind).tobytes())
+        for row in range(0, rows, 1024):
+            data.id.write_direct_chunk((row, 0), packed)
+        for key, value in more.items():
+            file[f"{where}/{key}"] = value
+    return path
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
+@pytest.mark.parametrize("kind", ["i1", "f8"])
+def test_what_gzip_made_small_takes_no_more_than_a_gibibyte(kind: str, tmp_path: Path) -> None:
+    """The most that is read of a small file, and one row more, in netx and in NIR."""
+    largest = (1 << 25) // (1 if kind == "i1" else 4)
+    trials = Trials()
+    for numbers in (largest - 1024, largest + 1024):
+        names = {"type": np.array([b"dense"]), "shape": np.array([numbers // 1024])}
+        net = ones(tmp_path / "n.net", "layer/0", kind, numbers, **names)
+        assert net.stat().st_size < 2_000_000
+        reader = Reader(read_netx, (ValueError,), {"x": net.read_bytes()}, lambda data, _p, _r: data, ".net")
+        trial(0, {"read_netx": reader}, tmp_path, trials)
+    assert not trials.faults
+    assert trials.outcomes == {"read_netx: value": 1, "read_netx: refused": 1}
+    assert trials.largest > 1 << 25
+    with pytest.raises(InvalidFile, match=rf"declares {largest + 1024:,} numbers"):
+        read_netx(tmp_path / "n.net")
+    node = {"type": b"Linear", "x": 0}
+    path = ones(tmp_path / "n.nir", "node/nodes/fc", "f4", (1 << 24) + 1024, **node)
+    with h5py.File(path, "r+") as file:
+        file["node/type"] = b"NIRGraph"
+        file["node"].create_dataset("edges", data=np.zeros((0, 2)))
+    with pytest.raises(InvalidFile, match=r"fc/weight declares 16,778,240 numbers.*without compression"):
+        from_nir(path, time_steps=1)
+
+
+@pytest.mark.parametrize("key", ["start_dim", "end_dim", "groups"])
+@pytest.mark.parametrize("size", [0, 2])
+def test_single_numbers_of_a_nir_file_are_single(
+    key: str, size: int, tmp_path: Path, found: Mapping[str, Reader]
+) -> None:
+    kinds = {"groups": b"Conv2d"}
+    path = tmp_path / "n.nir"
+    for good in found["from_nir"].good.values():
+        path.write_bytes(good)
+        with h5py.File(path, "r+") as file:
+            nodes = file["node/nodes"]
+            names = [n for n in nodes if nodes[n]["type"][()] == kinds.get(key, b"Flatten")]
+            if names:
+                del nodes[names[0]][key]
+                nodes[names[0]][key] = np.zeros(size, np.int64)
+                break
+    with pytest.raises(UnsupportedModel, match=rf"from_nir: {names[0]} .*has {key} \(.*expected one whole number"):
         from_nir(path)

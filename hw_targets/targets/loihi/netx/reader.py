@@ -40,8 +40,9 @@ def read_netx(
         input_message_bits: bits of a graded input, 0 for spikes; by default the file's attribute, or 0.
         lossy: also read what the loader accepts but changes, as it does: it cuts off fractions, clips weights, clamps
             delays, and ignores refractory periods, delays of convolutions and entries it does not know.
-        max_numbers: how many numbers, 4 bytes each, the file may hold in all. A compressed file can declare a thousand
-            times its own length; by default 2^27 are read, or 64 for each of its bytes, up to 2^29.
+        max_numbers: how many numbers, 4 bytes each, the file may hold in all; those stored in 4 or 8 bytes count four
+            times. A compressed file can declare a thousand times its own length; by default 2^25 are read, or 64 for
+            each of its bytes, up to 2^29.
         input_shape: (C, H, W) or (F,) of the input, of a file that begins without an input block. (lava-dl's argument
             of that name is (W, H, C).)
         num_layers: how many of the file's `layer` groups, from 0, are read, as lava-dl's argument of that name; by
