@@ -9,7 +9,6 @@ recurrence and delays the two give the same spikes. Layers are run one after the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import ceil
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hw_targets.emulation.currents import Currents, exact_dtype, largest_current, recurrence
+from hw_targets.emulation.inputs import as_spikes, with_steps
 from hw_targets.emulation.losses import Losses
 from hw_targets.emulation.products import Facts, facts_of
 from hw_targets.emulation.reals import read_reals, run_reals
@@ -38,6 +38,7 @@ def emulate(
     timing: Timing = "aligned",
     reset: bool = True,
     reset_offset: int | None = None,
+    static: bool = False,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> Activity:
@@ -45,12 +46,16 @@ def emulate(
 
     Args:
         network: what to run.
-        inputs: (N, C, H, W), shown in every one of the network's `time_steps`, or (T, N, C, H, W). Graded inputs take
-            integers 0 … 2^bits − 1 or real values 0 … 1, which are rounded to those; spike inputs take 0 and 1.
+        inputs: what `from_torch` took, the same tensor: (T, N, C, H, W), or (N, C, H, W) or one image (C, H, W), shown
+            in every one of the network's `time_steps`; (F,) or signals (C, L) in place of (C, H, W); for slayer's
+            models (N, C, H, W, T), too. Graded inputs take integers 0 … 2^bits − 1 or real values 0 … 1, which are
+            rounded to those; spike inputs take 0 and 1.
         timing: "aligned", every sample by itself, or "netx", one after the other as Lava runs them; `Activity.lead_in`
             then holds the steps before the first sample arrives.
         reset: in netx timing, whether states are cleared every `time_steps` steps (`reset_interval=T`) or never.
         reset_offset: in netx timing, netx's argument of that name; None clears each layer as its next sample arrives.
+        static: show (N, *shape) in every step, where the network was read from frames that change from step to step;
+            without it, what may be one frame of them is refused.
         device: torch device to compute on.
         dtype: precision of a `Network`; a chip network is exact in any case.
 
@@ -72,8 +77,8 @@ def emulate(
     if timing not in known:
         raise InvalidNetwork(f"emulate: timing is {timing!r}, this network knows {' and '.join(known)}")
     entry = network.inputs[0]
-    network = _with_steps(network, entry, inputs)
-    shown = _as_spikes(network, entry, inputs).to(device)
+    network = with_steps(network, inputs)
+    shown = as_spikes(network, inputs, static=static).to(device)
     if dynamics is None or timing == "aligned":
         return _run(network, entry, shown, dtype, None)
     assert isinstance(network, ChipNetwork)
@@ -240,43 +245,3 @@ def _by_sample(row: Tensor, clock: Clock, arrival: int) -> Tensor:
     """(S, 1, *shape) as (T, N, *shape), each sample from the step in which it arrives."""
     sent = row[arrival : arrival + clock.samples * clock.time_steps, 0]
     return sent.reshape(clock.samples, clock.time_steps, *sent.shape[1:]).transpose(0, 1)
-
-
-def _with_steps(
-    network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]
-) -> ChipNetwork | Network:
-    """The network with as many steps as its inputs have, where nobody said how many a sample lasts."""
-    if not isinstance(network, ChipNetwork) or not network.steps_assumed:
-        return network
-    shape = tuple(np.shape(inputs))
-    if shape[2:] != entry.shape:
-        raise InvalidNetwork(
-            f"emulate: how many steps a sample lasts is unknown, and inputs of shape {shape} do not say it; pass inputs"
-            f" (T, N, *{entry.shape}), or time_steps to read_netx"
-        )
-    return replace(network, time_steps=max(1, shape[0]), steps_assumed=False)
-
-
-def _as_spikes(network: ChipNetwork | Network, entry: Population, inputs: Tensor | npt.NDArray[Any]) -> Tensor:
-    # torch has no tensors that step backwards through memory.
-    values = inputs.detach() if isinstance(inputs, Tensor) else torch.as_tensor(np.ascontiguousarray(inputs))
-    static = tuple(values.shape[1:]) == entry.shape and values.dim() == len(entry.shape) + 1
-    if not static and (values.dim() < 2 or (len(values), *values.shape[2:]) != (network.time_steps, *entry.shape)):
-        raise InvalidNetwork(
-            f"emulate: inputs of shape {tuple(values.shape)} do not fit {entry.name} {entry.shape}; expected (N,"
-            f" *shape), shown in every step, or (T, N, *shape) with T = {network.time_steps}"
-        )
-    top, unit = entry.neuron.most_sent, 1.0
-    if values.is_floating_point() and entry.neuron.is_graded:
-        unit = entry.neuron.unit_sent
-        values = values.double().mul(unit).round()
-    low, high = 0.0, 0.0
-    if values.numel() and not (values.dtype == torch.uint8 and top == 255):
-        low, high = (float(extreme) for extreme in torch.aminmax(values))
-    if not (low >= 0 and high <= top) or (values.is_floating_point() and bool((values != values.round()).any())):
-        raise InvalidNetwork(
-            f"emulate: {entry.name} takes integers 0 … {top} (or, for images, reals 0 … 1); got values in"
-            f" {low / unit:.4g} … {high / unit:.4g}"
-        )
-    spikes = values.to(torch.uint8 if top <= 255 else torch.int32)
-    return spikes.expand(network.time_steps, *spikes.shape) if static else spikes

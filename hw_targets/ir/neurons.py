@@ -6,7 +6,7 @@ Everything that general code asks of a neuron is asked here, as an attribute; a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -27,11 +27,15 @@ class Neuron:
         fires: it has a threshold, and may feed itself.
         most_sent: the largest whole number it sends in one step; 0 for one that sends nothing.
         unit_sent: the integer that stands for 1.0 of what it sends.
+        changes: of an input, its model was read from values that change from step to step.
+        time_last: of an input, its model takes time as the last axis.
     """
 
     is_input: ClassVar[bool] = False
     is_graded: ClassVar[bool] = False
     fires: ClassVar[bool] = False
+    changes: bool = False
+    time_last: bool = False
 
     @property
     def most_sent(self) -> int:
@@ -50,10 +54,15 @@ class Neuron:
 
 @dataclass(frozen=True)
 class GradedInput(Neuron):
-    """Values 0 … 2^bits − 1 sent in every step (a static image); `scale` is the integer that stands for 1.0."""
+    """Values 0 … 2^bits − 1 from outside the chip, such as an image; `scale` is the integer that stands for 1.0.
+
+    `changes` and `time_last` say how the model is shown them, and nothing about what a chip does.
+    """
 
     bits: int = 8
     scale: float = 255.0
+    changes: bool = field(default=False, compare=False, repr=False)
+    time_last: bool = field(default=False, compare=False, repr=False)
 
     is_input: ClassVar[bool] = True
     is_graded: ClassVar[bool] = True
@@ -71,9 +80,11 @@ class GradedInput(Neuron):
 
 @dataclass(frozen=True)
 class SpikeInput(Neuron):
-    """Spikes from outside the chip, up to `most` of a channel in one step."""
+    """Spikes from outside the chip, up to `most` of a channel in one step; `changes`, `time_last` as `GradedInput`'s."""
 
     most: int = 1
+    changes: bool = field(default=False, compare=False, repr=False)
+    time_last: bool = field(default=False, compare=False, repr=False)
 
     is_input: ClassVar[bool] = True
 

@@ -39,15 +39,18 @@ def count_synops(
     inputs: Any,
     *,
     forward: Callable[[nn.Module, Any], object] | None = None,
+    time_steps: int = 1,
     analog_input: bool = False,
 ) -> SynOps:
-    """Run ``model`` once without gradients, in the mode it is in, and count its synaptic operations.
+    """Run ``model`` without gradients, in the mode it is in, and count its synaptic operations.
 
     Args:
         model: any module with Conv1d/2d/3d, ConvTranspose1d/2d/3d or Linear layers (subclasses included, single-step or
             multi-step). Reset the state of its neurons first.
-        inputs: handed to ``model`` as it is. Spikes, or a static image: its first layer is then listed as MACs.
+        inputs: handed to ``model`` as it is, what ``hw_targets.from_torch`` takes. Spikes, or a static image: its first
+            layer is then listed as MACs.
         forward: called as ``forward(model, inputs)`` where ``model(inputs)`` is not how the model runs.
+        time_steps: how often a model that takes one step per call is called, each time with the same inputs.
         analog_input: ``inputs`` are real values, even where they happen to be 0 and 1 (black and white frames): layers
             that read them are MACs.
 
@@ -55,14 +58,21 @@ def count_synops(
         Counts summed over all samples and time steps; divide by the batch size for operations per sample.
 
     Raises:
-        ValueError: the model has no layer to count, or a layer that runs has NaN weights.
+        ValueError: the model has no layer to count, a layer that runs has NaN weights, or both `forward` and
+            `time_steps` are given.
     """
+    if forward is not None and time_steps != 1:
+        raise ValueError(
+            f"count_synops: time_steps is {time_steps}, but forward already says how the model runs; loop over the"
+            " steps there, or leave it out"
+        )
     with SynOpsCounter(model, analog_input=analog_input) as counter, torch.no_grad():
         counter.given(inputs)
-        if forward is None:
-            model(inputs)
-        else:
-            forward(model, inputs)
+        for _ in range(time_steps):
+            if forward is None:
+                model(inputs)
+            else:
+                forward(model, inputs)
     return counter.result()
 
 

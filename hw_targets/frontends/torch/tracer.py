@@ -19,6 +19,7 @@ from hw_targets.frontends.torch import functional, functions, layers, per_neuron
 from hw_targets.frontends.torch.builder import Builder
 from hw_targets.frontends.torch.calls import Call
 from hw_targets.frontends.torch.evaluation import evaluated
+from hw_targets.frontends.torch.frames import shown_as
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.marks import Mark, Moment, Opaque, State, Traced
 from hw_targets.frontends.torch.read_check import Recording
@@ -59,7 +60,7 @@ class Tracer(TorchFunctionMode):
         Raises:
             UnsupportedModel: the model does not run, or something it does has no counterpart on the chip.
         """
-        self.network.add_input(self.layout.core, _input_neuron(example))
+        self.network.add_input(self.layout.core, shown_as(_input_neuron(example), example, self.layout))
         entry = Signal(self.layout.core, (Term(self.network.entry, self.layout.core),))
         try:
             with evaluated(self.model, self.framework), self._hooks():

@@ -265,7 +265,7 @@ def picture_network() -> ChipNetwork:
     ("inputs", "says"),
     [
         (np.zeros((2, 3), np.int64), "(2, 3)"),
-        (np.zeros((1, 2, 2), np.int64), "expected"),
+        (np.zeros((2, 2), np.int64), "expected"),
         (np.full((1, 1, 2, 2), 256), "256"),
         (np.full((1, 1, 2, 2), -1), "-1"),
         (np.full((1, 1, 2, 2), 1.1), "0 … 1"),

@@ -1,0 +1,20 @@
+"""How a model is shown its input: the same values in every step, or others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from hw_targets.frontends.torch.layout import Layout
+from hw_targets.ir.network import GradedInput, SpikeInput
+
+
+def shown_as(neuron: GradedInput | SpikeInput, example: Tensor, layout: Layout) -> GradedInput | SpikeInput:
+    """An input that knows whether its values changed from step to step on the example, and where time lies."""
+    if not layout.has_all_steps:
+        return neuron
+    time_last = layout.lead == 1
+    frames = example.movedim(-1 if time_last else 0, 0)
+    changes = len(frames) > 1 and not bool((frames[1:] == frames[:1]).all())
+    return replace(neuron, changes=changes, time_last=time_last)
