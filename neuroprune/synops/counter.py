@@ -98,10 +98,10 @@ class SynOpsCounter:
         self._model, self._analog_input = model, analog_input
         self._all_names = {module: name or type(module).__name__ for name, module in model.named_modules()}
         self._names = {module: name for module, name in self._all_names.items() if isinstance(module, _SYNAPSES)}
-        if not self._names:
+        if not self._names and not any(p.dim() >= 2 for p in model.parameters()):
             raise ValueError(
                 f"{type(model).__name__} has no synapses to count: 0 Conv1d/2d/3d, ConvTranspose1d/2d/3d or Linear"
-                " layers, at least 1 needed; pass the module that contains the weighted layers"
+                " layers, at least 1 needed, and no other weights; pass the module that contains the weighted layers"
             )
         framework = framework_of(model)
         neurons = frozenset(m for m in model.modules() if framework is not None and framework.sends_spikes(m))

@@ -34,7 +34,7 @@ class Arrivals:
         return self._found
 
     def then(
-        self, change: Callable[[Tensor], Tensor], *, pooled: bool | None = None, alike: bool | None = None
+        self, change: Callable[[Tensor], Tensor | None], *, pooled: bool | None = None, alike: bool | None = None
     ) -> Arrivals:
         """Those of what comes after."""
 
@@ -124,16 +124,23 @@ class Known:
         self._entries[key] = _Entry(weakref.ref(x, forget), version_of(x), mark)
 
     def written(self, x: Tensor) -> None:
-        """A tensor was written to: others that share its memory are not known any longer if they count no versions."""
-        if not x.is_inference():
-            return
-        memory = x.untyped_storage().data_ptr()
-        for key, (of, version, mark) in list(self._entries.items()):
+        """A tensor was written to, or handed to whoever may.
+
+        Data that is the same memory in the same shape is what it is; of other data in that memory no more is known.
+        """
+        memory, mine = x.untyped_storage().data_ptr(), self.of(x)
+        for key, (of, _, mark) in list(self._entries.items()):
             other = of()
-            if other is None or not isinstance(mark, Data) or not other.is_inference():
+            if other is None or other is x or not isinstance(mark, Data):
                 continue
             if other.untyped_storage().data_ptr() == memory:
-                self._entries[key] = _Entry(of, version, Data(analog=mark.analog))
+                same = isinstance(mine, Data) and _lies_as(other) == _lies_as(x)
+                held = mine if same and isinstance(mine, Data) else Data(analog=mark.analog)
+                self._entries[key] = _Entry(of, version_of(other), held)
+
+
+def _lies_as(x: Tensor) -> tuple[object, ...]:
+    return x.shape, x.stride(), x.storage_offset(), x.dtype
 
 
 def version_of(x: Tensor) -> int:

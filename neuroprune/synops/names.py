@@ -8,6 +8,8 @@ ADDITIONS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 #: They write to their first argument.
 SCALING_WRITES = frozenset({"mul_", "multiply_", "__imul__", "div_", "divide_", "true_divide_"})
 WRITES = SCALING_WRITES | {"add_", "__iadd__", "__setitem__", "copy_"}
+#: They hand a tensor's memory to whoever may write to it unseen.
+EXPOSING = frozenset({"numpy", "__array__", "__dlpack__"})
 #: Results hold nothing of the arguments' values.
 CONSTANTS = frozenset(
     {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "zero_", "fill_", "size"}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroprune.synops.call import Call, is_spikes
+from neuroprune.synops.call import Call
 from neuroprune.synops.known import Arrivals, Data, is_zero
 from neuroprune.synops.names import ADDITIONS, DIVISIONS, MULTIPLICATIONS
 from neuroprune.synops.pools import ADAPTIVE, FIXED, window_sums
@@ -85,7 +85,8 @@ def _scaled(call: Call) -> Sequence[Data]:
         x, factor = factor, x
     shape = call.results[0].shape
     if call.known.data(factor) is not None:
-        if call.name not in MULTIPLICATIONS or not any(is_spikes(call.known.data(v)) for v in (x, factor)):
+        marks = [call.known.data(v) for v in (x, factor)]
+        if call.name not in MULTIPLICATIONS or all(m is None or m.arrivals is None for m in marks):
             return ()
         return _together(call, [x, factor], lambda counts: counts[0].double() * counts[1])
     arrivals = call.arrivals(x, binary=True)
@@ -162,14 +163,14 @@ def _dropped(call: Call) -> Sequence[Data]:
     """Dropout: in evaluation nothing, in training all survivors times a constant."""
     if not call.argument(2, "training", default=True):
         return _kept(call)
-    arrivals, result = call.arrivals(call.first, binary=True), call.results[0]
-    if arrivals is None or not arrivals.alike:
+    arrivals = call.arrivals(call.first, binary=True)
+    if arrivals is None:
         return ()
-    alive = Arrivals.valued(result)
+    before, after = Arrivals.valued(call.first), Arrivals.valued(call.results[0])
 
-    def change(counts: Tensor) -> Tensor:
-        left = alive.counts()
-        return counts if left is None else counts * (left != 0)
+    def change(counts: Tensor) -> Tensor | None:
+        x, left = before.counts(), after.counts()
+        return None if x is None or left is None else counts * ((left != 0) | (x == 0))
 
     return (Data(arrivals.then(change)),)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuroprune.synops.call import arrivals_of
 from neuroprune.synops.fan_out import FanOut, Geometry
-from neuroprune.synops.known import Arrivals, Known, is_parameter, is_whole, version_of
+from neuroprune.synops.known import Arrivals, Data, Known, is_parameter, is_whole, version_of
 from neuroprune.synops.products import Operations, Pair, count_data, count_weighted
 from neuroprune.synops.result import LayerSynOps, Tally
 from neuroprune.synops.spikes import integer_sum
@@ -82,7 +82,10 @@ class Tallies:
         """Spikes at each position of a factor, None if it is real; and whether they are pooled."""
         mark = self._known.data(x)
         arrivals = arrivals_of(x, self._known) if mark is not None else Arrivals.valued(x, is_whole)
-        return (None, False) if arrivals is None else (arrivals.counts(), arrivals.pooled)
+        counts = None if arrivals is None else arrivals.counts()
+        if arrivals is None or counts is not None:
+            return counts, arrivals is not None and arrivals.pooled
+        return x if is_whole(x) else None, False
 
     def _summed_spikes(self, x: Tensor, positions: int) -> tuple[Tensor | None, str]:
         """Spikes per position, int64, None where the inputs are real; and their kind. Once for all that read them."""
@@ -95,15 +98,15 @@ class Tallies:
         return result
 
     def _sum(self, x: Tensor, positions: int) -> tuple[Tensor | None, str]:
-        mark = self._known.data(x)
-        if mark is None or (mark.arrivals is None and not mark.analog):
-            known = mark is not None and mark.is_spikes
-            counts = integer_sum(x.reshape(-1, positions), known=known)
-            return counts, "real" if counts is None else "spikes"
-        spikes = None if mark.arrivals is None else mark.arrivals.counts()
-        if spikes is None or mark.arrivals is None:
+        mark = self._known.data(x) or Data()
+        if mark.analog:
             return None, "real"
-        return integer_sum(spikes.reshape(-1, positions), known=True), "pooled" if mark.arrivals.pooled else "spikes"
+        spikes = None if mark.arrivals is None else mark.arrivals.counts()
+        if spikes is not None and mark.arrivals is not None:
+            kind = "pooled" if mark.arrivals.pooled else "spikes"
+            return integer_sum(spikes.reshape(-1, positions), known=True), kind
+        counts = integer_sum(x.reshape(-1, positions), known=mark.is_spikes)
+        return counts, "real" if counts is None else "spikes"
 
     def _fan_out(self, name: str, geometry: Geometry, weight: Tensor, x: Tensor) -> FanOut:
         shape = tuple(x.shape[1 - weight.dim() :])

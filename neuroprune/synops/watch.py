@@ -13,7 +13,7 @@ from neuroprune.frameworks import spikes_of
 from neuroprune.synops.call import Call
 from neuroprune.synops.following import follow, is_missed, together
 from neuroprune.synops.known import Data, Known, Weight
-from neuroprune.synops.names import ATTRIBUTES, LAYERS, PRODUCTS
+from neuroprune.synops.names import ATTRIBUTES, EXPOSING, LAYERS, PRODUCTS
 from neuroprune.synops.writing import before_writing
 
 #: A module that runs, and how many products had been counted when it started.
@@ -81,17 +81,20 @@ class Watch(TorchFunctionMode):
         call = Call(name, func, args, given, results, self.known, before)
         if is_missed(call, marks):
             self.miss(name)
+        if name in EXPOSING:
+            self.known.set(args[0], Data())
+            self.known.written(args[0])
         if results:
+            follow(call, marks)
             if name == "__setitem__" or (name[-1] == "_" and name[-2] != "_") or "out" in given:
                 self.known.written(results[0])
-            follow(call, marks)
         return result
 
     def hooks(self, model: nn.Module) -> Iterator[RemovableHandle]:
         """Registers what keeps `inside`, on every module of a model."""
         for module in model.modules():
             yield module.register_forward_pre_hook(self._enter)
-            yield module.register_forward_hook(self._leave, always_call=True)
+            yield module.register_forward_hook(self._leave, prepend=True, always_call=True)
 
     def miss(self, name: str) -> None:
         """Note a function that multiplies in a way that is not counted."""

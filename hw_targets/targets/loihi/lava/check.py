@@ -55,14 +55,15 @@ def compare_with_lava(
     *,
     timing: Timing = "aligned",
     reset_offset: int | None = None,
+    static: bool = False,
     waiting: Callable[[], object] = lambda: None,
 ) -> SpikeComparison:
     """Run samples, one after the other, through the netx file `path` and through `emulate`.
 
     `images` is as for `emulate`: (N, *shape), or (T, N, *shape) with T the network's time steps; Lava gets the integers
     that the emulator made of them. With `timing="netx"` every chip step is
-    compared, those before the first sample arrives included. `reset_offset` as in `emulate`. `waiting` is called twice
-    a second while Lava runs.
+    compared, those before the first sample arrives included. `reset_offset` and `static` as in `emulate`. `waiting` is
+    called twice a second while Lava runs.
 
     Raises:
         LavaUnavailable: Lava is not installed; the message says how.
@@ -71,7 +72,7 @@ def compare_with_lava(
     """
     sequential = insert_relays(network)
     offset = reset_offset if timing == "netx" else None
-    ours = emulate(sequential, np.asarray(images), timing=timing, reset_offset=offset)
+    ours = emulate(sequential, np.asarray(images), timing=timing, reset_offset=offset, static=static)
     layers, steps, shown = netx_layers(sequential), ours.time_steps, ours.spikes[sequential.inputs[0].name]
     readouts = [layer.populations[0].is_readout for layer in layers]
     trace = run_lava(path, shown, steps, readouts, per_step=True, reset_offset=reset_offset, waiting=waiting)

@@ -502,11 +502,11 @@ def test_lava_spikes_as_we_do_on_a_sew_network(tmp_path: Path) -> None:
     images = bright(network, 3)
     as_the_model_takes_them = torch.from_numpy(images).double() / 255
     with required_in_ci():
-        verdict = compare_with_lava(network, tmp_path / "sew.net", as_the_model_takes_them)
+        verdict = compare_with_lava(network, tmp_path / "sew.net", as_the_model_takes_them, static=True)
     assert (verdict.samples, verdict.differences, verdict.readout_differences) == (3, 0, 0)
     assert verdict.compared > 100
     assert verdict.positions > 1.2 * verdict.compared, "neurons are silent, too"
-    spikes = emulate(network, images).spikes
+    spikes = emulate(network, images, static=True).spikes
     assert all(s.any() for s in spikes.values()), "every population takes part"
 
 
