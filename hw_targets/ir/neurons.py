@@ -80,7 +80,7 @@ class GradedInput(Neuron):
 
 @dataclass(frozen=True)
 class SpikeInput(Neuron):
-    """Spikes from outside the chip, up to `most` of a channel in one step; `changes`, `time_last` as `GradedInput`'s."""
+    """Spikes from outside the chip, up to `most` of a channel in one step; `changes` and `time_last` as for images."""
 
     most: int = 1
     changes: bool = field(default=False, compare=False, repr=False)

@@ -124,7 +124,7 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         return self._spikes(y).expand(x.shape).clone()
 
     def _scaled(self, func: Any, x: Any, y: Any) -> Tensor | None:
-        shape = torch.broadcast_tensors(*(v for v in (x, y) if isinstance(v, Tensor)))[0].shape
+        shape = (torch.as_tensor(x) * torch.as_tensor(y)).shape
         data = [isinstance(v, Tensor) and self._is_data(v) for v in (x, y)]
         if all(data):
             one, other = self._spikes(x), self._spikes(y)
@@ -143,7 +143,7 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         sides = [v for v in (x, y) if isinstance(v, Tensor) and (self._is_data(v) or bool(v.any()))]
         if any(not self._is_data(v) for v in sides) or any(not isinstance(v, Tensor) and v != 0 for v in (x, y)):
             return None
-        shape = torch.broadcast_tensors(*(v for v in (x, y) if isinstance(v, Tensor)))[0].shape
+        shape = (torch.as_tensor(x) * torch.as_tensor(y)).shape
         return sum((self._spikes(v) for v in sides), torch.zeros(shape, dtype=torch.float64))
 
     def _sum(self, _func: Any, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
@@ -169,7 +169,7 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         _, index = aten.max_pool2d_with_indices(x, *args)
         return counts.flatten(-2).gather(-1, index.flatten(-2)).reshape(index.shape)
 
-    def _product(self, name: str, args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Callable[..., Tensor], bool] | None:
+    def _product(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Factors, what multiplies them, and whether the second is a layer's weight by its place."""
         if name == "convolution":
             rest = args[3:]
@@ -203,8 +203,8 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
             self.synops, self.dense = self.synops + synops, self.dense + dense
             return
         everything = [torch.ones_like(x, dtype=torch.float64) for x in (left, right)]
-        alive = [e if d else (x != 0).double() for e, d, x in zip(everything, data, (left, right), strict=True)]
-        self.macs += int(multiply(*alive).sum())
+        used = [e if d else (x != 0).double() for e, d, x in zip(everything, data, (left, right), strict=True)]
+        self.macs += int(multiply(*used).sum())
         self.dense_macs += int(multiply(*everything).sum())
 
 

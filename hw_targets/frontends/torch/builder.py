@@ -7,6 +7,7 @@ from itertools import chain, count
 from math import inf
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel
@@ -37,6 +38,17 @@ def as_lif(equation: NeuronEquation, shape: Shape) -> LIF:
     )
 
 
+#: What is wrong with neurons whose equations differ.
+UNSTEADY = "changes its threshold, decay or reset from one step to another; give it the same ones in all steps"
+
+
+def alike(first: NeuronEquation, now: NeuronEquation) -> bool:
+    """Whether two equations of the same neurons are the same."""
+    own = ("v_thresholds", "v_decays", "i_decays", "input_gains")
+    pairs = [(getattr(first, name), getattr(now, name)) for name in own]
+    return first == now and all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in pairs)
+
+
 class Builder:
     """Collects a network. A loop over time visits a population once a step, always with the same signal."""
 
@@ -49,6 +61,7 @@ class Builder:
         self.synapses: list[Synapses] = []
         self.notes: list[str] = []
         self.calls: dict[str, int] = {}
+        self._equations: dict[str, NeuronEquation] = {}
         self.at_once: set[str] = set()
         self._folded: set[str] = set()
         self._driven_by: dict[str, Signal] = {}
@@ -78,6 +91,8 @@ class Builder:
         """
         if isinstance(equation.exact, ChipNeuron):
             return self.add(name, mark, equation.exact)
+        if not alike(self._equations.setdefault(name, equation), equation):
+            raise UnsupportedModel(UNSTEADY)
         neuron, driven = as_lif(equation, mark.signal.shape), mark.signal
         gains = per_neuron.gains(equation, driven.shape)
         if (gains != 1.0).any():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.tracer import Tracer
-from hw_targets.frontends.torch.watch import like, watch
+from hw_targets.frontends.torch.watch import others, watch
 from hw_targets.ir.network import Network, SpikeInput
 from hw_targets.passes.hard_reset import hard_reset
 from hw_targets.passes.settled_bias import settled_bias
@@ -45,8 +45,9 @@ def from_torch(
 
     Raises:
         UnsupportedModel: a layer, neuron or tensor operation without an exact counterpart, or neurons whose currents or
-            spikes in some step, on the first sample of the example or of a second input with the same values in
-            another order, are not those that the network computes; the message names it.
+            spikes in some step, on the first sample of the example or of other inputs (the same values in another
+            order, and, where an input is small, some drawn at random), are not those that the network computes; or
+            values of tensors are read in Python, on which anything may depend; the message names it.
     """
     check_type("from_torch", model, nn.Module, "a trained model")
     check_type("from_torch", example_input, Tensor, "a tensor of what the model takes")
@@ -83,8 +84,8 @@ def from_torch(
         watched = partial(watch, model, framework, tracer.layout, at_once=tracer.network.at_once)
         if calls > 1:
             watched(example_input, network, calls, "the example").check(network)
-        other = "a second input (the example's values in another order)"
-        watched(like(example_input), network, calls, other).check(network)
+        for other, name in others(example_input):
+            watched(other, network, calls, name).check(network)
         return hard_reset(settled_bias(network)) if approximate else network
     raise best
 

@@ -21,6 +21,8 @@ from hw_targets.frontends.torch.layers import array
 from hw_targets.frontends.torch.marks import ALL, Mark, Moment, Opaque, State, Traced, accumulated, in_steps, merged
 from hw_targets.frontends.torch.shaping import flattened
 
+#: They turn a tensor into Python's own values, on which branches may depend.
+READS = frozenset({"__bool__", "__float__", "__int__", "__index__", "item", "tolist"})
 #: Operations that leave every value as it is; whether they did is checked on the example.
 SAME = frozenset(
     {"clone", "contiguous", "detach", "to", "float", "double", "data", "dropout", "type", "type_as", "cpu"}

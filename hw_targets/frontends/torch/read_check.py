@@ -42,6 +42,20 @@ class Recording:
         """Note the current (t, *shape) that drove a population."""
         self._driven.setdefault(name, []).append(current.detach().clone())
 
+    def check_steps(self, network: Network) -> None:
+        """Refuse populations that ran for another number of steps than a sample has.
+
+        Raises:
+            UnsupportedModel: the first of them.
+        """
+        for name, parts in self._sent.items():
+            steps = sum(len(part) for part in parts)
+            if steps != network.time_steps and not network[name].is_input:
+                raise UnsupportedModel(
+                    f"from_torch: on {self._of} {name} ran in {steps} of {network.time_steps} steps; call it once in"
+                    " every step"
+                )
+
     def check(self, network: Network) -> None:
         """Compare every current that was noted with the network's.
 

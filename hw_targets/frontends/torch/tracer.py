@@ -87,10 +87,15 @@ class Tracer(TorchFunctionMode):
         named = {k: v for k, v in (kwargs or {}).items() if v is not None}
         # Before the call, which may write to its arguments.
         known = [(t, m) for t in functions.tensors_of(args, named) if (m := self._mark_of(t)) is not None]
+        name = functions.short_name(func) if known else ""
+        if name in functions.READS:
+            raise UnsupportedModel(
+                f"from_torch: the model reads a tensor's values in Python (torch's `{name}`), and what it computes on"
+                " other inputs may depend on them; take out branches, prints and conversions that look at values"
+            )
         result = func(*args, **(kwargs or {}))
         if not known:
             return result
-        name = functions.short_name(func)
         if isinstance(result, (tuple, list)):
             parts = [p for p in result if isinstance(p, Tensor)]
             places = _places(name, args, named, parts)

@@ -16,17 +16,40 @@ from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends.torch import per_neuron
+from hw_targets.frontends.torch.builder import UNSTEADY, alike
 from hw_targets.frontends.torch.evaluation import evaluated
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.read_check import Recording
 from hw_targets.ir.network import Network
-from neuroprune.frameworks import Framework, spikes_of
+from neuroprune.frameworks import Framework, NeuronEquation, spikes_of
+
+
+#: Of inputs with no more values than this, some more are drawn, with so many of them not zero.
+_SMALL, _RATES = 1 << 14, (0.3, 0.6, 0.9, 0.6, 0.3)
 
 
 def like(example: Tensor) -> Tensor:
     """Another input of an example's kind: its values in another order."""
     order = torch.randperm(example.numel(), generator=torch.Generator().manual_seed(0))
     return example.reshape(-1)[order.to(example.device)].reshape(example.shape)
+
+
+def others(example: Tensor) -> Iterator[tuple[Tensor, str]]:
+    """Inputs of an example's kind, and what messages call them: its values in another order, and, of small ones, more.
+
+    On one input little may fire, and what happens to spikes alone would not show.
+    """
+    yield like(example), "a second input (the example's values in another order)"
+    if example.numel() > _SMALL:
+        return
+    top = float(example.max())
+    for index, rate in enumerate(_RATES):
+        generator = torch.Generator().manual_seed(index)
+        values = torch.rand(example.shape, generator=generator)
+        if bool((example == example.round()).all()):
+            values = (values * top).ceil()
+        drawn = values * (torch.rand(example.shape, generator=generator) < rate)
+        yield drawn.to(example), f"an input drawn at random, {rate:.0%} of it not zero"
 
 
 def watch(
@@ -52,7 +75,7 @@ def watch(
         at_once: populations whose modules take all steps in one call.
 
     Raises:
-        UnsupportedModel: the model does not run.
+        UnsupportedModel: the model does not run, or some of its neurons do not in every step, or not as the same ones.
     """
     recording, entry = Recording(of), network.inputs[0]
     recording.sent(entry.name, layout.sample(inputs, entry.shape, whole=layout.has_all_steps))
@@ -64,6 +87,7 @@ def watch(
         raise UnsupportedModel(
             f"from_torch: the model does not run for {calls} calls, or not on other values than the example's: {error}"
         ) from error
+    recording.check_steps(network)
     return recording
 
 
@@ -82,9 +106,14 @@ def _recorded(
 
     def note(name: str, *, driven: Tensor | None) -> Any:
         shape = network[name].shape
+        equations: list[NeuronEquation] = []
 
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             whole = name in at_once
+            if driven is not None:
+                equations.append(framework.equation(module))
+                if not alike(equations[0], equations.pop(1) if equations[1:] else equations[0]):
+                    raise UnsupportedModel(f"from_torch: {name} {UNSTEADY}")
             recording.sent(name, layout.sample(spikes_of(output), shape, whole=whole))
             if driven is not None:
                 current = layout.sample(args[0] if args else next(iter(kwargs.values())), shape, whole=whole)
