@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SIZE ?= full
 OUT ?= runs/demo
 
-.PHONY: install demo test test-slow test-gpu lint docs bench frontier fuzz crashes figures clean
+.PHONY: install demo test test-slow programs test-gpu lint docs bench frontier fuzz crashes figures clean
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow
+
+# Thousands of models made up at random: each is read exactly or refused (12 minutes on one core).
+programs: $(STAMP)
+	$(BIN)/pytest -m slow tests/chain/test_generated_programs.py
 
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu

@@ -139,6 +139,8 @@ def composed(outer: AvgPool | Grid | Op, inner: Via, source: Shape, middle: Shap
     Raises:
         UnsupportedModel: it is no single convolution, and a matrix would be too large.
     """
+    if isinstance(outer, Grid) and not isinstance(inner, Dense) and target_shape(inner, source) != middle:
+        inner = matrix(inner, source)  # flattened in between, so that the grid chooses features
     if inner is None:
         return outer
     if isinstance(outer, Dense):

@@ -21,6 +21,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.hooks import RemovableHandle
 
 from neuroprune.frameworks import framework_of
+from neuroprune.frameworks.samples import with_batch
 from neuroprune.synops.fan_out import Geometry
 from neuroprune.synops.known import Data, Weight
 from neuroprune.synops.names import LAYERS
@@ -47,8 +48,9 @@ def count_synops(
     Args:
         model: any module with Conv1d/2d/3d, ConvTranspose1d/2d/3d or Linear layers (subclasses included, single-step or
             multi-step). Reset the state of its neurons first.
-        inputs: handed to ``model`` as it is, what ``hw_targets.from_torch`` takes. Spikes, or a static image: its first
-            layer is then listed as MACs.
+        inputs: handed to ``model`` as it is, what ``hw_targets.from_torch`` takes; one sample that the model does not
+            take without its batch, as a batch of one. Spikes, or a static image: its first layer is then listed as
+            MACs.
         forward: called as ``forward(model, inputs)`` where ``model(inputs)`` is not how the model runs.
         time_steps: how often a model that takes one step per call is called, each time with the same inputs.
         analog_input: ``inputs`` are real values, even where they happen to be 0 and 1 (black and white frames): layers
@@ -68,12 +70,26 @@ def count_synops(
         )
     with SynOpsCounter(model, analog_input=analog_input) as counter, torch.no_grad():
         counter.given(inputs)
-        for _ in range(time_steps):
-            if forward is None:
-                model(inputs)
-            else:
-                forward(model, inputs)
+        try:
+            _run(model, inputs, forward, time_steps)
+        except (RuntimeError, ValueError, IndexError):
+            batch = with_batch(model, inputs)
+            if batch is None or forward is not None:
+                raise
+            if (framework := framework_of(model)) is not None:
+                framework.reset(model)
+            counter.reset()
+            counter.given(batch)
+            _run(model, batch, forward, time_steps)
     return counter.result()
+
+
+def _run(model: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], object] | None, time_steps: int) -> None:
+    for _ in range(time_steps):
+        if forward is None:
+            model(inputs)
+        else:
+            forward(model, inputs)
 
 
 class SynOpsCounter:

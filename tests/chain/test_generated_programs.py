@@ -18,6 +18,7 @@ from hw_targets.frontends.torch.read_check import Recording
 from hw_targets.ir.network import LIF, Network
 from neuroprune.synops import fan_out, tallies
 from neuroprune.synops.rules import RULES
+from neuroprune.synops.spikes import integer_sum
 from tests.builders.program_check import check_program
 from tests.builders.program_text import STYLES
 
@@ -128,8 +129,7 @@ def without(*names: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 def every_input_is_spikes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tallies, "is_whole", lambda _: True)
-    real = tallies.integer_sum
-    patch.setattr(tallies, "integer_sum", lambda x, **_: real(x, known=True))
+    patch.setattr(tallies, "integer_sum", lambda x, **_: integer_sum(x, known=True))
 
 
 def padding_reaches_nothing(patch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ sample, on the example and on other values, and compared with what was read in e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +22,7 @@ from hw_targets.ir.network import Network, SpikeInput
 from hw_targets.passes.hard_reset import hard_reset
 from hw_targets.passes.settled_bias import settled_bias
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
+from neuroprune.frameworks.samples import with_batch
 
 
 def from_torch(
@@ -34,8 +36,8 @@ def from_torch(
             was in, its neurons reset. It returns one tensor, or a tuple of which one is no neuron's state.
         example_input: what the model takes: (T, N, C, H, W) for multi-step models, (N, C, H, W) for one step of a
             single-step model or for a model that repeats an image, (N, C, H, W, T) for slayer; or features (F,) for
-            (C, H, W). Signals (C, L) become (C, 1, L). Values 0/1 are spikes; others must lie in 0…1 and enter the
-            chip as 8-bit integers.
+            (C, H, W). One sample may come without its batch. Signals (C, L) become (C, 1, L). Values 0/1 are spikes;
+            others must lie in 0…1 and enter the chip as 8-bit integers.
         time_steps: T, the steps a sample lasts; needed only where the model takes one step per call.
         approximate: let neurons that reset in another way reset to zero, and synaptic currents lose the start of what a
             bias adds to them; `Network.notes` names them, and `spike_difference` measures what it does.
@@ -65,13 +67,13 @@ def from_torch(
     except UnsupportedNeuron as error:
         raise UnsupportedModel(f"from_torch: {error}") from error
     best, furthest = UnsupportedModel("from_torch: example_input has no axes"), -1
-    for lead in _leads(example_input.dim(), axis, per_call):
+    for shown, lead in _ways(model, example_input, axis, per_call):
         seen = 0
         try:
-            layout = Layout.of(example_input, lead, time_last=axis == -1)
+            layout = Layout.of(shown, lead, time_last=axis == -1)
             tracer = Tracer(model, framework, layout)
             try:
-                tracer.run(example_input)
+                tracer.run(shown)
             finally:
                 seen = tracer.seen
             network, calls = _network(tracer, axis, time_steps)
@@ -83,8 +85,8 @@ def from_torch(
         tracer.recording.check(network)
         watched = partial(watch, model, framework, tracer.layout, at_once=tracer.network.at_once)
         if calls > 1:
-            watched(example_input, network, calls, "the example").check(network)
-        for other, name in others(example_input):
+            watched(shown, network, calls, "the example").check(network)
+        for other, name in others(shown):
             watched(other, network, calls, name).check(network)
         return hard_reset(settled_bias(network)) if approximate else network
     raise best
@@ -133,6 +135,14 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         return _unwrapped(model.module)
     inner = getattr(model, "_orig_mod", model)
     return inner if inner is model else _unwrapped(inner)
+
+
+def _ways(model: nn.Module, example: Tensor, axis: int | None, per_call: int | None) -> Iterator[tuple[Tensor, int]]:
+    """Ways to see an example, and how many axes come before a sample's own; last, as one sample without its batch."""
+    for lead in _leads(example.dim(), axis, per_call):
+        yield example, lead
+    if axis != -1 and (batch := with_batch(model, example)) is not None:
+        yield batch, 1
 
 
 def _leads(dim: int, axis: int | None, per_call: int | None) -> tuple[int, ...]:

@@ -145,3 +145,19 @@ def test_time_may_come_last_where_the_model_takes_it_so() -> None:
         emulate(linear((2, 1, 5), 3), x.movedim(0, -1))
     with pytest.raises(InvalidNetwork, match="may be one frame of several"):
         emulate(last, x[0])
+
+
+@pytest.mark.parametrize("name", ["(N, C, H, W)", "(N, C, L)", "(N, F)"])
+def test_one_sample_without_its_batch_goes_everywhere(name: str) -> None:
+    torch.manual_seed(0)
+    make, x = LAYOUTS[name]
+    model = make()
+    one, whole = from_torch(model, x[0]), from_torch(model, x)
+    assert [(p.name, p.shape) for p in one.populations] == [(p.name, p.shape) for p in whole.populations]
+    np.testing.assert_array_equal(emulate(one, x[0]).output, emulate(whole, x).output[:1])
+    counted = count_synops(model, x[0])
+    functional.reset_net(model)
+    assert counted == count_synops(model, x[:1])
+    functional.reset_net(model)
+    with pytest.raises(RuntimeError, match=r"mat1|channels|size"):
+        count_synops(model, x[..., :-1, :3])
