@@ -23,7 +23,6 @@ from hw_targets.frontends.torch.read_check import Recording
 from hw_targets.ir.network import Network
 from neuroprune.frameworks import Framework, NeuronEquation, spikes_of
 
-
 #: Of inputs with no more values than this, some more are drawn, with so many of them not zero.
 _SMALL, _RATES = 1 << 14, (0.3, 0.6, 0.9, 0.6, 0.3)
 
