@@ -208,6 +208,7 @@ def judged(exports: list[Export], network: ChipNetwork | None, chip: Chip, shown
     return {
         "what": f"{written[0].path.name if written else 'the integers'} as emulated here: {found}",
         "against": target.judge,
+        "unit": "values",
         "compared": found.compared,
         "differences": found.differences,
         "samples": found.samples,

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw_targets.app.report import words
 from hw_targets.app.report.canvas import PALETTE, Panel, plain_axes
@@ -20,6 +21,7 @@ from hw_targets.app.report.words import clip, count, joules, percent, short
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
+Floats = NDArray[np.float64]
 #: Numbers that are compared: key in the summary, title, how it is written.
 COLUMNS = {
     "validation_accuracy": ("validation accuracy", percent),
@@ -98,16 +100,17 @@ def _curves(runs: Sequence[tuple[str, Run]], key: str, title: str) -> Panel:
             steps, values = series(run, training, key)
             if len(steps):
                 found[f"{name}, {training}" if training not in ("", "pruned") else name] = (steps, values)
-    draw = partial(_draw_curves, found) if found else None
-    return Panel(title, "Over the optimizer's steps; the loss as a running mean.", 2.8, draw)
+    draw = partial(_draw_curves, found, key == "loss") if found else None
+    caption = "Running mean over the optimizer's steps." if key == "loss" else "Over the optimizer's steps."
+    return Panel(title, caption, 2.8, draw)
 
 
-def _draw_curves(found: dict[str, tuple[np.ndarray, np.ndarray]], figure: Figure | SubFigure) -> None:  # type: ignore[type-arg]
+def _draw_curves(found: dict[str, tuple[Floats, Floats]], smooth: bool, figure: Figure | SubFigure) -> None:
     axes = plain_axes(figure.subplots())
     for (name, (steps, values)), colour in zip(found.items(), PALETTE * len(found), strict=False):
-        window = max(1, len(steps) // 30)
-        smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
-        axes.plot(steps[(window - 1) // 2 :][: len(smooth)], smooth, color=colour, label=clip(name), linewidth=1.5)
+        window = max(1, len(steps) // 30) if smooth else 1
+        mean = np.convolve(values, np.full(window, 1 / window), mode="valid")
+        axes.plot(steps[(window - 1) // 2 :][: len(mean)], mean, color=colour, label=clip(name), linewidth=1.5)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("optimizer step")
     figure.legend(loc="outside lower center", ncols=2, handlelength=1.2)

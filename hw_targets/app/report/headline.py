@@ -119,18 +119,18 @@ def _all_checks(run: Run) -> Iterator[Record]:
 
 def _verdict(check: Record) -> str:
     differences, compared = number(check, "differences"), number(check, "compared")
-    against = text(check, "against") or UNKNOWN
+    against, unit = text(check, "against") or UNKNOWN, text(check, "unit") or "spikes"
     if differences is None:
         kind, sentence = "", f"Not compared with {against}."
     elif differences > 0:
-        kind, sentence = "bad", f"{count(differences)} differences from {against}, spikes compared: {count(compared)}."
+        kind, sentence = "bad", f"{count(differences)} differences from {against}, {unit} compared: {count(compared)}."
     elif not compared:  # zero differences in nothing prove nothing
         kind, sentence = (
             "",
-            f"0 differences from {against}, but spikes compared: {count(compared)}. This shows nothing.",
+            f"0 differences from {against}, but {unit} compared: {count(compared)}. This shows nothing.",
         )
     else:
-        kind, sentence = "good", f"0 differences from {against} in {count(compared)} spikes compared."
+        kind, sentence = "good", f"0 differences from {against} in {count(compared)} {unit} compared."
     what, samples = text(check, "what") or UNKNOWN, number(check, "samples")
     over = "" if samples is None else f" Samples: {count(samples)}."
     return (

@@ -7,7 +7,7 @@ from html import escape
 from hw_targets.app.report import bars, headline, mesh, plots, spikes, tables
 from hw_targets.app.report.canvas import Panel, svg
 from hw_targets.app.report.occupancy import colours, occupancy
-from hw_targets.app.report.read import Run
+from hw_targets.app.report.read import Run, number
 from hw_targets.app.report.script import SCRIPT
 from hw_targets.app.report.style import style_sheet
 
@@ -57,8 +57,13 @@ def _section(title: str, content: str) -> str:
 
 def _layers(run: Run) -> str:
     found = tables.layers(run)
+    if not found:
+        return ""
+    sorting = "A click on a column's title sorts."
+    if not any(number(layer, f"synops_{version}") is not None for layer in run.layers for version in run.versions):
+        return f'{found}<p class="note">{sorting}</p>'
     said = "SynOps and MACs (multiply-accumulates, where a layer reads real numbers) are per sample."
-    return f'{found}<p class="note">{said} A click on a column\'s title sorts.</p>' if found else ""
+    return f'{found}<p class="note">{said} {sorting}</p>'
 
 
 def _cores(run: Run) -> str:

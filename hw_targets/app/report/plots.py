@@ -174,6 +174,7 @@ def _draw_training(
         axes.yaxis.set_major_locator(locator(4))
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.4g}")
     grid[-1].set_xlabel("optimizer step")
+    grid[-1].xaxis.get_major_locator().set_params(integer=True)
     handles = {line.get_label(): line for axes in grid for line in axes.get_lines() if line.get_label()[0] != "_"}
     if len(handles) > 1:
         figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=2, handlelength=1.2)
