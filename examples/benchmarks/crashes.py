@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -23,8 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +73,10 @@ class Counts:
     runs_gone_on_with: int = 0
     commands_killed: int = 0
     wrong: list[str] = field(default_factory=list)
+
+    def __add__(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(**{key: value + getattr(other, key) for key, value in vars(self).items()})
 
 
 @dataclass
@@ -255,6 +262,11 @@ def run(folder: Path, *, kills: int, terminations: int, commands: int, names: Se
     return counts
 
 
+def _in_a_folder_of_its_own(job: dict[str, Any]) -> Counts:
+    with tempfile.TemporaryDirectory() as folder:
+        return run(Path(folder), **job)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print and write the counts; 1 if anything was wrong."""
     parser = argparse.ArgumentParser(prog="python -m examples.benchmarks.crashes", description="kill runs at random")
@@ -262,11 +274,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS / "crashes.json", help="default: %(default)s")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), help="default: all")
+    parser.add_argument("--jobs", type=int, default=2, help="at once (default: %(default)s)")
     options = parser.parse_args(arguments)
     asked = {"kills": options.kills, "terminations": options.terminations, "commands": options.commands}
-    with tempfile.TemporaryDirectory() as folder:
-        counts = run(Path(folder), **asked, names=options.recipes, seed=options.seed)
-    report = {"seed": options.seed, "commit": commit(), "versions": versions(), "counts": asdict(counts)}
+    jobs = [
+        {name: (number + job) // options.jobs for name, number in asked.items()}
+        | {"names": options.recipes, "seed": options.seed + job}
+        for job in range(options.jobs)
+    ]
+    # Forked, too: none of these processes trains anything itself.
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
+        counts = sum(pool.map(_in_a_folder_of_its_own, jobs), Counts())
+    report = {
+        "seeds": [job["seed"] for job in jobs],
+        "commit": commit(),
+        "versions": versions(),
+        "counts": asdict(counts),
+    }
     write_new(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode(), overwrite=True)
     print(json.dumps(asdict(counts), indent=1))
     return 1 if counts.wrong else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from hw_targets.app.cli.netx_files import is_netx, map_file, verify_file
@@ -40,9 +41,10 @@ from neuroprune.training.recipe import load_recipe
 
 def fit(options: argparse.Namespace) -> None:
     path: Path = options.recipe
-    if path.is_dir():
+    if os.path.isdir(path):  # which takes names of any length
         check(path)
-    recipe = load_recipe(path / "recipe.toml" if path.is_dir() else path, options.set)
+        path = path / "recipe.toml"
+    recipe = load_recipe(path, options.set)
     data = load_data(recipe)
     network = read_network(recipe.model(), data.test, recipe.time_steps)
     chip = load_chip(options.chip)
@@ -111,7 +113,7 @@ def export(options: argparse.Namespace) -> None:
     folder = open_run(options.folder, making=[name + part for part in parts])
     out = options.out or folder.path / name
     for part in parts:
-        if kind != "sanafe" or out.is_dir():
+        if kind != "sanafe" or os.path.isdir(out):
             check_free(f"{out}{part}", overwrite=options.overwrite)
     network, chip_network = _networks(folder, options.chip, for_format)
     if kind == "sanafe":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ STEPS = 16
 
 def is_netx(path: Path) -> bool:
     """Whether a path names a netx file rather than a run folder."""
-    return path.suffix == ".net" and not path.is_dir()
+    return path.suffix == ".net" and not os.path.isdir(path)
 
 
 def map_file(options: argparse.Namespace) -> None:

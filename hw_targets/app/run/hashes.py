@@ -44,9 +44,11 @@ def recorded(folder: Path) -> Recorded | None:
         content = json.loads(path.read_text(encoding="utf-8"))["files"]
         if all(isinstance(name, str) and all(isinstance(one, str) for one in known) for name, known in content.items()):
             return {str(name): list(known) for name, known in content.items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except OSError as error:
+        raise InvalidFile(f"{path} cannot be read: {error.strerror}; check the folder's name and rights") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise InvalidFile(f"{path} does not hold hashes as they are written; put the file back, or repeat the run")
 
