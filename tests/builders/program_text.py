@@ -22,8 +22,8 @@ class Text:
         init: lines of `__init__`.
         before: lines of `forward` before the loop over time.
         body: lines that are done in every step, or, of multi-step programs, once.
+        after: lines after the loop.
         features: what the program has.
-        plain: whether every part of it is one that `from_torch` is known to read.
     """
 
     tape: Tape
@@ -34,6 +34,7 @@ class Text:
     init: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
     features: Counter[str] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
 

@@ -221,11 +221,8 @@ def _collected(p: Text) -> str:
         ("acc = torch.zeros(1)", "acc = acc + h", "acc", "sum"),
     )
     p.before.append(before)
-    p.body += [each]
-    p.before.append(f"for t in range({p.steps}):")
-    p.names["returned"] = 0
-    p.init.append(f"# returns {way}")
-    p.body.append(f"# end\nreturn {text}")
+    p.body.append(each)
+    p.after.append(f"return {text}")
     return way
 
 
@@ -235,13 +232,10 @@ def _source(p: Text) -> str:
     if p.whole:
         lines.append("        functional.set_step_mode(self, 'm')")
     lines += ["", "    def forward(self, x):"]
-    inside, after = p.body, list[str]()
+    lines += [f"        {line}" for line in p.before]
     if p.loops:
-        last = inside[-1].split("\n")[1]
-        inside, after = inside[:-1], [last]
-        lines += [f"        {line}" for line in p.before if not line.startswith("for t")]
-        lines.append(next(f"        {line}" for line in p.before if line.startswith("for t")))
+        lines.append(f"        for t in range({p.steps}):")
     indent = "            " if p.loops else "        "
-    lines += [f"{indent}{line}" for line in inside]
-    lines += [f"        {line}" for line in after]
+    lines += [f"{indent}{line}" for line in p.body]
+    lines += [f"        {line}" for line in p.after]
     return "\n".join(lines) + "\n"
