@@ -7,7 +7,7 @@ currents that the model's neurons got are compared with those that the network's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from hw_targets.emulation.currents import bias_of, through
 from hw_targets.emulation.emulate import emulate
 from hw_targets.emulation.reals import RealNeurons
 from hw_targets.errors import UnsupportedModel
-from hw_targets.ir.network import Network, Population, Synapses
+from hw_targets.ir.network import Network, Op, Population
 
 #: What reduced precision may put between two ways of computing one current, as a part of the layer's largest: TF32 on
 #: GPUs, and the halves.
@@ -107,16 +107,25 @@ def _drive(network: Network, population: Population, sent: Mapping[str, Tensor])
     """Σ op(spikes), (T, *shape); what a population sends itself comes a step later."""
     steps = len(next(iter(sent.values())))
     total = torch.zeros(steps, *population.shape, dtype=torch.float64)
-    for synapses in network.incoming(population.name):
-        spikes = sent[synapses.source]
-        if synapses.is_recurrent:
+    for op, sources in _seen_alike(network, population.name):
+        spikes = sum((sent[name] for name in sources[1:]), sent[sources[0]])
+        if sources == [population.name]:
             spikes = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
-        total += _through(synapses, spikes).reshape(total.shape)
+        total += _through(op, spikes).reshape(total.shape)
     return total
 
 
-def _through(synapses: Synapses, spikes: Tensor) -> Tensor:
-    return through(synapses.op, torch.from_numpy(np.ascontiguousarray(synapses.op.weight, np.float64)), spikes)
+def _seen_alike(network: Network, name: str) -> list[tuple[Op, list[str]]]:
+    """Ops that end in a population, each with all that is seen through it: the terms of a SEW ADD share one."""
+    groups: dict[Hashable, tuple[Op, list[str]]] = {}
+    for s in network.incoming(name):
+        key = id(s.op), s.is_recurrent, network[s.source].shape
+        groups.setdefault(key, (s.op, []))[1].append(s.source)
+    return list(groups.values())
+
+
+def _through(op: Op, spikes: Tensor) -> Tensor:
+    return through(op, torch.from_numpy(np.ascontiguousarray(op.weight, np.float64)), spikes)
 
 
 def _tolerance(model: Tensor) -> float:
