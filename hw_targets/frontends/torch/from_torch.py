@@ -18,7 +18,7 @@ from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.tracer import Tracer
 from hw_targets.frontends.torch.watch import others, watch
-from hw_targets.ir.network import Network, SpikeInput
+from hw_targets.ir.network import GradedInput, Network, SpikeInput
 from hw_targets.passes.hard_reset import hard_reset
 from hw_targets.passes.settled_bias import settled_bias
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
@@ -121,10 +121,16 @@ def _with_inputs(network: Network) -> Network:
         if most <= chips.most_input:
             changed = replace(entry, neuron=SpikeInput(chips.most_input))
             return replace(network, populations=tuple(changed if p is entry else p for p in network.populations))
-    if most > 1:
+    counts = GradedInput(scale=1.0)
+    if most > counts.most_sent or (most > 1 and network.in_integers):
+        limit = 1 if network.in_integers else counts.most_sent
         raise UnsupportedModel(
-            f"from_torch: the example's values span 0 … {most}, but the chip takes integers 0 … 255 that stand for"
-            " 0 … 1; train on images in 0 … 1 and let the first batch-norm do the normalisation"
+            f"from_torch: the example's values span 0 … {most}, but a chip takes counts of events up to {limit} in one"
+            " step, or images in 0 … 1; divide images by 255, or sum events over shorter steps"
+        )
+    if most > 1:
+        return replace(
+            network, populations=tuple(replace(p, neuron=counts) if p is entry else p for p in network.populations)
         )
     return network
 

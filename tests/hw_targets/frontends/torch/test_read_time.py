@@ -193,3 +193,20 @@ def test_containers(build: Callable[[], nn.Module]) -> None:
 def test_neurons_know_their_names_in_containers() -> None:
     read = from_torch(prepared(CONTAINERS["StepModeContainer"]()), torch.rand(T, 2, 2, 6, 6).double())
     assert [p.name for p in read.populations] == ["input", "1.0", "1.3", "2.0"]
+
+
+def test_counts_of_events_are_whole_numbers_that_stand_for_themselves() -> None:
+    torch.manual_seed(1)
+    model = prepared(nn.Sequential(conv(2, 3), spiking(2.0), layer.Flatten(), layer.Linear(108, 4)))
+    counts, fresh = (torch.poisson(torch.full((T, 3, 2, 6, 6), rate)).double() for rate in (1.0, 0.7))
+    read = from_torch(model, counts)
+    assert (read["input"].neuron.unit_sent, read["input"].neuron.most_sent) == (1.0, 255)
+    difference = spike_difference(model, read, fresh)
+    assert difference.total == 0
+    assert 0 < sum(difference.model.values()) < T * 3 * 108
+    with torch.no_grad():
+        functional.reset_net(model)
+        theirs = model(fresh).sum(0)
+    np.testing.assert_allclose(emulate(read, fresh).output, theirs.numpy(), atol=1e-9)
+    with pytest.raises(UnsupportedModel, match=r"span 0 … 256, .* up to 255 .* shorter steps"):
+        from_torch(model, counts.clamp(max=1) * 256)
