@@ -16,7 +16,7 @@ from neuroprune.models.sew_resnet import SmallSEWResNet
 #: Steps per timed action, and those a ramp is told to have: it looks at the weights once in each action.
 STEPS, PLANNED, TARGET = 4, 400, 0.9
 #: Small, so that what a pruner adds is a larger share of a step.
-BATCH = 16
+BATCH = 32
 METHOD = (
     f"Each round times {STEPS} steps (forward, backward, optimizer step) of every variant, in random order; ratios are"
     f" paired by round, to the same optimizer without pruning. prune_to is told to reach {TARGET:.0%} in {PLANNED}"
@@ -44,7 +44,7 @@ PRUNERS: dict[str, tuple[str, Attach, float | None]] = {
 
 def run(*, quick: bool = False) -> Report:
     """Time every variant."""
-    rounds, batch = (2, 4) if quick else (12, BATCH)
+    rounds, batch = (2, 4) if quick else (30, BATCH)
     parameters = {"time_steps": TIME_STEPS, "batch": batch, "image": SIZE, "rounds": rounds, "optimizer": str(HYPER)}
     report = Report("map_steps", quick, parameters, METHOD)
     with one_thread():
