@@ -11,7 +11,8 @@ then follows y′ = q′ − c, and
     c = f + H·y / (1 − e^(−H·G))        (for H → 0: c = f + y/G)
 
 closes it exactly when the growth ends. In the first half of a run c follows this; in the second it moves only as far as
-it must for the run to end within a tolerance of the target. No weight is ever cut: zeros come from the threshold alone.
+it must for the run to end within a tolerance of the target; in the last step, where nothing is guessed any more, by as
+much as that takes, and backwards if weights moved inwards. No weight is ever cut: zeros come from the threshold alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ INNER, OUTER = 2e-4, 5e-4
 BAND = 0.2
 #: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
 MEASURE_EVERY = 1.0 / 64
+#: The last step is the one that leaves no more growth than this times its own.
+LAST = 1.01
 #: Window over which drift and stiffness are fitted, as a fraction of the growth so far.
 WINDOW = 0.15
 #: Part of the fitted stiffness that is believed: gap and drift also change together because the network learns.
@@ -166,7 +169,7 @@ class Steered(Schedule):
         if lead <= 0:
             return list(view.thresholds), view.memory
         memory = self._steer(self.target_sparsity, growths, view)
-        after = [d + memory["scale"] * g for d, g in zip(view.thresholds, growths, strict=True)]
+        after = [max(0.0, d + memory["scale"] * g) for d, g in zip(view.thresholds, growths, strict=True)]
         return after, {**memory, "grown": memory["grown"] + lead}
 
     def _steer(self, target: float, growths: Sequence[float], view: View) -> dict[str, float]:
@@ -194,6 +197,8 @@ class Steered(Schedule):
             scale = clamp(memory.get("scale", scale), inner)
             center = memory.setdefault("center", scale)
             scale = clamp(clamp(scale, (center * (1 - BAND), center * (1 + BAND))), outer)
+        if left <= LAST * lead:
+            scale = clamp(scale, self._ends(view, pace, left))
         sums = (trend.weight, trend.gap, trend.gap_squared, trend.drift, trend.product)
         saved = {f"trend_{i}": value for i, value in enumerate(sums)}
         return {**memory, **saved, "measured": grown, "gap": gap, "level": level, "scale": scale}
@@ -205,6 +210,15 @@ class Steered(Schedule):
         target = self.target_sparsity or 0.0
         ends = [view.distance(clamp(target + t, (0.0, 1.0)), pace) for t in (-tolerance, tolerance)]
         low, high = (closing_scale(end, drift, stiffness, left) for end in ends)
+        return low, high
+
+    def _ends(self, view: View, pace: Sequence[float], left: float) -> tuple[float, float]:
+        """Scales of the last step that end below and above the target by `OUTER`: θ has moved, nothing is guessed.
+
+        They may be below 0: where weights moved inwards and more than wanted are zero, the threshold steps back.
+        """
+        target = self.target_sparsity or 0.0
+        low, high = (view.distance(clamp(target + t, (0.0, 1.0)), pace) / left for t in (-OUTER, OUTER))
         return low, high
 
     def _rest(self, target: float, gap: float, view: View, memory: dict[str, float]) -> dict[str, float]:
