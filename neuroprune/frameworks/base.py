@@ -144,6 +144,10 @@ class Framework(Protocol):
         """Class scores (N, classes) of static images (N, C, H, W) shown for `time_steps` steps, from a fresh state."""
         ...
 
+    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:
+        """Whether a model shows an image (1, …) in every step itself, so that it takes (N, …) for a whole sample."""
+        ...
+
     def neuron_time_axis(self, model: nn.Module) -> int | None:
         """Axis of a neuron module's input that is time; None where it takes one step per call.
 

@@ -137,6 +137,10 @@ class Slayer:
         scores = spikes_of(model(images.unsqueeze(-1).expand(*images.shape, time_steps)))
         return scores.mean(-1).flatten(1)
 
+    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:  # noqa: ARG002
+        """No model does."""
+        return False
+
     def neuron_time_axis(self, model: nn.Module) -> int | None:  # noqa: ARG002 - asked of every framework
         """-1 likewise."""
         return -1

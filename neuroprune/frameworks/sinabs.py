@@ -120,6 +120,10 @@ class Sinabs:
         self.reset(model)
         return torch.stack([model(images) for _ in range(time_steps)]).mean(0)
 
+    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:  # noqa: ARG002
+        """No model does."""
+        return False
+
     def neuron_time_axis(self, model: nn.Module) -> None:
         """One step a call."""
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from neuroprune._require import require
-from neuroprune.frameworks import snntorch_equations, snntorch_resets
-from neuroprune.frameworks.base import NeuronEquation, Recurrent, UnsupportedNeuron, spikes_of
+from neuroprune.frameworks import snntorch_equations, snntorch_loops, snntorch_resets
+from neuroprune.frameworks.base import NeuronEquation, Recurrent, UnsupportedNeuron
 
 snn = require("snntorch", "snntorch")
 
@@ -76,15 +75,25 @@ class SnnTorch:
                 module.reset_mem()
 
     def predict(self, model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
-        """Mean over time of the spikes (or currents) the model returns for a constant input.
+        """Class scores of a constant input: the mean over time of the spikes (or currents) the model returns.
 
-        A model that loops over time gets (T, N, …) and may return (T, N, classes), or (N, classes) as it sums them up.
+        Of neurons that never reset and whose potential it returns, the potential after the last step. A model that
+        loops over time gets (T, N, …), or (N, …) where it shows one image in every step itself; one that sums its
+        spikes up returns (N, classes).
         """
-        self.reset(model)
         if self.time_axis(model) is None:
-            return torch.stack([spikes_of(model(images)) for _ in range(time_steps)]).mean(0)
-        scores = spikes_of(model(images.expand(time_steps, *images.shape)))
-        return scores.mean(0) if scores.dim() > 2 else scores
+            self.reset(model)
+            return snntorch_loops.scores(model, snntorch_loops.together([model(images) for _ in range(time_steps)]))
+        static = self.shows_image(model, images[:1], time_steps)
+        return snntorch_loops.scores(model, model(images if static else images.expand(time_steps, *images.shape)))
+
+    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:
+        """Where the model's own loop does, as tutorial 5's; the model is left in its mode, its neurons reset."""
+        if self.time_axis(model) is None:
+            return False
+        static = snntorch_loops.is_static(model, image, time_steps)
+        self.reset(model)
+        return static
 
     def neuron_time_axis(self, model: nn.Module) -> int | None:
         """None, as neurons take one step per call, but for StateLeaky, which takes all: 0."""

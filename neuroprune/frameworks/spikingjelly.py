@@ -156,6 +156,10 @@ class SpikingJelly:
             return scores
         return torch.stack([model(images) for _ in range(time_steps)]).mean(0)
 
+    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:  # noqa: ARG002
+        """No model does."""
+        return False
+
     def neuron_time_axis(self, model: nn.Module) -> int | None:
         """That of the model; of a neuron module inside a container, its own."""
         return self.time_axis(model)

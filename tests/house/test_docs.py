@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import snntorch as snn
 import torch
+from snntorch import utils
 from torch import nn
 
 import hw_targets
@@ -22,10 +23,16 @@ SNNTORCH = ROOT / "docs" / "snntorch-to-chip.md"
 def test_the_way_from_snntorch_to_a_chip_runs_as_it_stands() -> None:
     torch.manual_seed(0)
     loader = [(torch.rand(16, 784), torch.randint(0, 10, (16,))) for _ in range(12)]
-    scope: dict[str, Any] = {"torch": torch, "nn": nn, "snn": snn, "loader": loader}
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "snn": snn, "snn_utils": utils, "loader": loader}
+    scope["pictures"] = torch.rand(16, 1, 28, 28)
     scope |= {"neuroprune": neuroprune, "hw_targets": hw_targets}
-    for block in re.findall(r"```python\n(.*?)```", SNNTORCH.read_text(), re.DOTALL):
+    *blocks, hidden = re.findall(r"```python\n(.*?)```", SNNTORCH.read_text(), re.DOTALL)
+    for block in blocks:
         exec(compile(block, SNNTORCH.name, "exec"), scope)
+    sequence = dict(scope)
+    exec(compile(hidden, SNNTORCH.name, "exec"), sequence)
+    assert sequence["operations"] > 0
+    assert sequence["network"].time_steps == 8
     net, images = scope["net"], scope["images"]
     real = hw_targets.from_torch(net, images)
     assert real.notes == ()

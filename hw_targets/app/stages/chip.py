@@ -56,6 +56,8 @@ def model_input(model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
     example = images[:2] if images.is_floating_point() else as_input(images[:2])
     framework = framework_of(model)
     axis = None if framework is None else framework.time_axis(model)
+    if axis == 0 and framework is not None and framework.shows_image(model, example[:1], time_steps):
+        return example
     if axis == 0:
         return example.expand(time_steps, *example.shape)
     if axis == -1:

@@ -17,7 +17,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 from hw_targets.frontends.torch.builder import as_lif
-from neuroprune import SoftThresholdPruner, count_synops
+from neuroprune import SoftThresholdPruner, count_synops, to_hard_reset
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
 from neuroprune.schedules import LATS
 from neuroprune.training.loop import predictor
@@ -359,6 +359,66 @@ def test_a_model_that_sums_its_spikes_up_is_predicted_as_it_is() -> None:
     images = torch.rand(2, 1, 4, 4)
     model = Summing()
     assert torch.equal(predictor(model, 5)(model, images), model(images.expand(5, *images.shape)))
+
+
+class Showing(Looping):
+    """Shows one image in every step itself, as tutorial 5 does; `finish` makes what it returns of both records."""
+
+    def __init__(self, finish: Any) -> None:
+        super().__init__()
+        self.finish = finish
+
+    def forward(self, x: Tensor) -> Any:
+        return self.finish(*super().forward(x.flatten(1).expand(STEPS, *x.flatten(1).shape)))
+
+
+FINISHES: dict[str, Any] = {
+    "both": lambda spikes, potentials: (spikes, potentials),
+    "spikes": lambda spikes, _: spikes,
+    "a list": lambda spikes, _: list(spikes),
+    "the mean": lambda spikes, _: spikes.mean(0),
+}
+
+
+@pytest.mark.parametrize("finish", FINISHES.values(), ids=FINISHES.keys())
+def test_a_model_that_shows_its_image_itself_is_predicted_as_it_is(finish: Any) -> None:
+    torch.manual_seed(0)
+    images, model = torch.rand(2, 1, 4, 4), Showing(finish).train()
+    expected = Looping.forward(model, images.flatten(1).expand(STEPS, 2, 16))[0].mean(0)
+    assert torch.equal(predictor(model, STEPS)(model, images), expected)
+    assert model.training
+
+
+def test_who_counts_sees_one_call_of_a_model_that_shows_its_image_itself() -> None:
+    torch.manual_seed(0)
+    images, model = torch.rand(2, 16), Showing(FINISHES["both"]).eval()
+    counted = count_synops(model, images, forward=predictor(model, STEPS))
+    assert counted.total == count_synops(model, images).total > 0
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_readout_is_predicted_by_its_last_potential(hidden: bool) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 16)
+    model: nn.Module = Showing(FINISHES["both"])
+    if hidden:
+        options = {"reset_mechanism": "zero", "threshold": 0.3, "init_hidden": True}
+        model = nn.Sequential(
+            *(nn.Linear(16, 12), snn.Leaky(0.9, **options), nn.Linear(12, 3), snn.Leaky(0.9, output=True, **options))
+        )
+    to_hard_reset(model, readout="3" if hidden else "lif2")
+    framework = framework_of(model)
+    assert framework is not None
+    framework.reset(model)
+    expected = [model(images)[1] for _ in range(STEPS)][-1] if hidden else model(images)[1][-1]
+    assert torch.equal(predictor(model, STEPS)(model, images), expected)
+
+
+def test_a_potential_returned_alone_is_what_is_predicted() -> None:
+    torch.manual_seed(0)
+    images, model = torch.rand(2, 16), Showing(lambda _, potentials: potentials)
+    model.lif2 = snn.Leaky(0.9, reset_mechanism="none")
+    assert torch.equal(predictor(model, STEPS)(model, images), model(images)[-1])
 
 
 def test_resetting_spikingjelly_still_works() -> None:

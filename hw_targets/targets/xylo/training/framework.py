@@ -99,6 +99,10 @@ class XyloFramework:
         scores: Tensor = model(images.expand(time_steps, *images.shape)).mean(0)
         return scores
 
+    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:  # noqa: ARG002
+        """No model does."""
+        return False
+
     def neuron_time_axis(self, model: nn.Module) -> int | None:
         """As `time_axis`: a layer takes what the model does."""
         return self.time_axis(model)
