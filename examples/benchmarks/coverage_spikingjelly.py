@@ -98,10 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or [n for n in cases if n not in rows]:
         rows[name] = look(cases[name])
         print(f"{name}: {rows[name].verdict}, {rows[name].detail}", flush=True)
-        ordered = {n: rows[n] for n in cases if n in rows}
-        options.out.write_text(json.dumps({n: asdict(r) for n, r in ordered.items()}, indent=1), encoding="utf-8")
-        options.out.with_suffix(".md").write_text(table(ordered), encoding="utf-8")
+        keep({n: rows[n] for n in cases if n in rows}, options.out)
     return 0
+
+
+def keep(rows: Mapping[str, Row], path: Path) -> None:
+    """Write the results, and their table beside them."""
+    path.write_text(json.dumps({n: asdict(r) for n, r in rows.items()}, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(table(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
