@@ -289,6 +289,25 @@ def test_reaches_its_target_under_caps_and_resumes_bit_for_bit(name: str, schedu
     assert same(resumed.state(), run.state())
 
 
+def test_holds_two_copies_of_the_weights_and_no_more() -> None:
+    run = Run("SparsityRamp", HardThreshold(), 40)
+    run.train(0, 10)
+    state, size = run.pruner.state_dict(), 32 * 64 + 64 * 8
+    held = [tensor for key in ("latents", "applied", "masks") for tensor in state[key].values()]
+    assert sum(tensor.numel() for tensor in held) == 2 * size
+    assert {tensor.dtype for tensor in held} == {torch.float32}
+
+
+def test_stopped_early_it_leaves_its_present_weights_and_says_where_it_is() -> None:
+    run = Run("SparsityRamp", HardThreshold(), 40)
+    run.train(0, 12)
+    before, reached = run.first.detach().clone(), run.pruner.sparsity()
+    with pytest.warns(UserWarning, match=rf"planned for 40 steps and stopped after 12: {100 * reached:.2f} %.*80.00 %"):
+        run.pruner.finalize()
+    assert 0 < reached < 0.8
+    assert torch.equal(run.first, before)
+
+
 def test_a_copy_is_preconditioned_too() -> None:
     run = Run("SparsityRamp", HardThreshold(), 40)
     run.train(0, 10)
