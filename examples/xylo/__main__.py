@@ -44,13 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.xylo", description=__doc__)
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--wheel", type=Path, required=True, help="aeon-1.6.0-py3-none-any.whl, or its like")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (default: %(default)s)")
     parser.add_argument("--epochs", type=int, help="instead of the task's own")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
+    # Threads that wait for each other after every small kernel take longer than one.
+    torch.set_num_threads(1)
     task, runs = TASKS[options.task], list[dict[str, Any]]()
     data = task.data(options.wheel)
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         runs += run_seed(task, data.train, data.test, seed, options.epochs or task.epochs)
         write(options.out, options.task, task, runs)
     print(as_table(runs))

@@ -179,6 +179,15 @@ def test_spikingjelly_only_in_frameworks_and_models() -> None:
     assert importers("spikingjelly", "hw_targets") == set()
 
 
+def test_xylosim_only_in_its_runner_and_samna_nowhere() -> None:
+    """samna's package on PyPI runs pip when it is imported, and rockpool's for Xylo imports it."""
+    assert importers("xylosim", "hw_targets") | importers("xylosim", "neuroprune") == {
+        "hw_targets.targets.xylo.xylosim.runner"
+    }
+    for package in ("samna", "rockpool"):
+        assert importers(package, "hw_targets") | importers(package, "neuroprune") == set()
+
+
 def test_lava_only_in_its_runner() -> None:
     assert importers("lava", "hw_targets") | importers("lava", "neuroprune") == {"hw_targets.targets.loihi.lava.runner"}
 
