@@ -74,4 +74,4 @@ def _time(report: Report, hidden: int, fan_out: int, rounds: int, batch: int) ->
         times["engine, per sample"] = [seconds / batch for seconds in times["engine"]]
     report.samples[case] = samples
     label = f"xylosim / engine, per sample, batch {batch}: {case}"
-    report.add_ratio(case, "xylosim", "engine, per sample", label, goal=Goal(100, at_least=True), headline=True)
+    report.add_ratio(case, "xylosim", "engine, per sample", label, goal=Goal(100, at_least=True))
