@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import measure_synops
 from neuroprune import count_synops
 from neuroprune.models.sew_resnet import SmallSEWResNet
-from neuroprune.training.data.base import DatasetNotFound
+from neuroprune.training.data import image_folder as image_folder_module
+from neuroprune.training.data.base import DatasetNotFound, training_batches_from
 from neuroprune.training.data.image_folder import MEAN, STD, FolderImages, FolderOptions, image_folder
 from neuroprune.training.data.images import ImageSet
 from neuroprune.training.loop import predictor
@@ -107,6 +109,27 @@ def test_evaluation_is_torchvisions(size: int, normalize: bool, pictures: Path) 
             seen += 1
     assert seen == len(data) == 6
     assert data.in_unit_range is not normalize
+
+
+@pytest.mark.parametrize("start", [1, 3, 5, 6])
+def test_a_run_that_goes_on_reads_none_of_the_images_it_has_seen(
+    start: int, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = image_folder(options(pictures, image_size=24)).train
+    whole = list(data.training_batches(4, 2, seed=5))
+    read, real = list[object](), image_folder_module._Decoder.__getitem__
+
+    def counted(decoder: Any, key: Any) -> Any:
+        read.append(key)
+        return real(decoder, key)
+
+    monkeypatch.setattr(image_folder_module._Decoder, "__getitem__", counted)
+    rest = list(training_batches_from(data, 4, 2, 5, start))
+    assert len(rest) == 6 - start
+    assert len(read) == 4 * (6 - start)
+    for (images, labels), (expected, expected_labels) in zip(rest, whole[start:], strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, expected_labels)
 
 
 def test_augmentation_is_torchvisions_under_each_images_seed(pictures: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hw_targets.app.run_folder import RunFolder
+from neuroprune.training.recipe import load_recipe, save_recipe
 from tests.builders.tiny_run import (
     Interrupted,
     digests,
@@ -28,9 +29,23 @@ def seeded() -> None:
     np.random.seed(5)  # noqa: NPY002 - what the models draw from
 
 
-@pytest.mark.parametrize("name", ["mixed", "noisy", "learned"])
-def test_a_stopped_run_goes_on_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = write_recipe(tmp_path, name)
+#: Changes that make other optimizers, maps and schedules of a recipe.
+KINDS = {
+    "mixed": [],
+    "noisy": [],
+    "learned": [],
+    "AdamW, ramp to a rank": ["training.adamw=true", "pruning.schedule=prune_to", "pruning.sparsity=0.7"],
+    "hard threshold": ["pruning.proximal=HardThreshold"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_run_goes_on_bit_for_bit(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = write_recipe(tmp_path, kind if not KINDS[kind] else "noisy")
+    if KINDS[kind]:
+        if "pruning.schedule=prune_to" in KINDS[kind]:  # which has no such key
+            recipe.write_text(recipe.read_text().replace("target_sparsity = 0.8", ""))
+        save_recipe(load_recipe(recipe, KINDS[kind]), recipe)
     with monkeypatch.context() as patch:
         keep_last_checkpoint(patch, tmp_path / "last whole")
         seeded()
