@@ -22,6 +22,7 @@ class Look(NamedTuple):
 
 #: The library's schedules are drawn solid, frozen ones dash-dotted, other people's methods dashed.
 LOOKS = {
+    "prune_to": Look("#009E73", "*", "-"),
     "lats": Look("#D55E00", "o", "-"),
     "lats+freeze": Look("#D55E00", "^", "-."),
     "pgh": Look("#E69F00", "s", "-"),

@@ -3,13 +3,14 @@
 from examples.benchmarks.frontier.methods.at_init import SNIP, SynFlow
 from examples.benchmarks.frontier.methods.base import Dense, Handle, Knob, Method, Run
 from examples.benchmarks.frontier.methods.gmp import GMP
-from examples.benchmarks.frontier.methods.ours import PruneAtInitialization, SoftThreshold
+from examples.benchmarks.frontier.methods.ours import PruneAtInitialization, PruneTo, SoftThreshold
 from examples.benchmarks.frontier.methods.pat import PAT
 from examples.benchmarks.frontier.methods.rigl import RigL
 from examples.benchmarks.frontier.methods.st3 import ST3
 
 _ALL: tuple[Method, ...] = (
     Dense(),
+    PruneTo(),
     SoftThreshold("lats", "lats"),
     SoftThreshold("lats+freeze", "lats", freeze_at=0.5),
     SoftThreshold("pgh", "pgh"),

@@ -20,6 +20,7 @@ from neuroprune import (
     STDSLinear,
     STDSSine,
     prune_at_initialization,
+    prune_to,
 )
 from neuroprune.training.loop import train
 
@@ -76,6 +77,34 @@ class _SoftThreshold:
         if self._freeze_after is not None:
             extras["frozen_after_step"] = self._freeze_after
         self._hook.remove()
+        self.pruner.finalize()
+        return extras
+
+
+@dataclass(frozen=True)
+class PruneTo:
+    """`neuroprune.prune_to`, told the target and the steps and nothing else."""
+
+    name: str = "prune_to"
+    knob: Knob | None = None
+
+    def attach(self, run: Run) -> Handle:
+        """Hook it to the optimizer."""
+        return _PruneTo(run.optimizer, prune_to(run.target, run.optimizer, steps=run.steps))
+
+
+@dataclass
+class _PruneTo:
+    optimizer: Optimizer
+    pruner: SoftThresholdPruner
+
+    def sparsity(self) -> float:
+        """The pruner's."""
+        return self.pruner.sparsity()
+
+    def finish(self) -> dict[str, Any]:
+        """Finalize, and record where the threshold ended."""
+        extras = {"final_threshold": self.pruner.threshold}
         self.pruner.finalize()
         return extras
 
