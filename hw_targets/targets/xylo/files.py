@@ -32,20 +32,24 @@ LARGEST_FILE = 1 << 26
 DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def export_xylo(network: ChipNetwork, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a network's integers, as JSON or, where `path` ends in .npz, as arrays. Equal networks, equal bytes.
+def export_xylo(
+    network: ChipNetwork, path: str | os.PathLike[str], *, overwrite: bool = False, file_format: str | None = None
+) -> None:
+    """Write a network's integers as "json" or "npz" (`file_format`), None: as `path` ends. Equal networks, equal bytes.
 
     Raises:
         InvalidNetwork: a network that is not Xylo's.
         InvalidFile: another ending, a file that exists and `overwrite` is false, or a folder that cannot be written.
     """
     check_type("export_xylo", network, ChipNetwork, "the network that quantize gives for a Xylo chip")
-    write_specification(specification(network), path, overwrite=overwrite)
+    write_specification(specification(network), path, overwrite=overwrite, file_format=file_format)
 
 
-def write_specification(spec: Specification, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def write_specification(
+    spec: Specification, path: str | os.PathLike[str], *, overwrite: bool = False, file_format: str | None = None
+) -> None:
     """As `export_xylo`."""
-    ending = Path(path).suffix
+    ending = Path(path).suffix if file_format is None else f".{file_format}"
     if ending not in (".json", ".npz"):
         raise InvalidFile(f"{path} ends in {ending!r}; Xylo's specifications are written as .json or .npz")
     arguments = spec.as_arguments()

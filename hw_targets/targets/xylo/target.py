@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hw_targets.chips.chip import Chip
@@ -40,7 +41,7 @@ class Xylo:
         """One specification, as JSON or as arrays."""
         from hw_targets.targets.xylo.files import export_xylo
 
-        return {"json": export_xylo, "npz": export_xylo}
+        return {kind: partial(export_xylo, file_format=kind) for kind in ("json", "npz")}
 
     def constraints(self, file_format: str) -> FormatConstraints | None:
         """None: the files hold what the chip does."""

@@ -42,8 +42,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def said(run: Path, capsys: pytest.CaptureFixture[str], *command: str, status: int = 0) -> str:
     capsys.readouterr()
-    assert main([command[0], str(run), *command[1:], "--chip", "xylo-audio2"]) == status
+    found = main([command[0], str(run), *command[1:], "--chip", "xylo-audio2"])
     out, error = capsys.readouterr()
+    assert found == status, error
     return out + error
 
 
