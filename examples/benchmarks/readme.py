@@ -87,7 +87,8 @@ def _section(report: dict[str, Any]) -> str:
 
 
 def _reports(results: Path) -> list[dict[str, Any]]:
-    reports = [_load(path) for path in sorted(results.glob("*.json")) if path.name != DEMO]
+    found = [_load(path) for path in sorted(results.glob("*.json")) if path.name != DEMO]
+    reports = [report for report in found if "results" in report]  # tables of what is read have pages of their own
     if not reports:
         raise ReadmeError(f"{results} holds no benchmark results; run: make bench")
     return reports
