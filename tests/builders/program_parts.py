@@ -17,6 +17,8 @@ def linear(p: Text) -> None:
     out = p.tape.integer(3, 5)
     bias = p.tape.chance(70)
     kind = p.tape.choice("linear", "@", "einsum") if p.tape.chance(15) else "module"
+    if kind == "einsum" and p.size == 1:
+        kind = "@"  # over one element torch multiplies element by element, which the dispatcher cannot tell from a gain
     library = "layer" if p.whole else p.tape.choice("nn", "nn" if p.is_snntorch else "layer")
     if kind == "module":
         name = p.add("fc", f"{library}.Linear({p.size}, {out}, bias={bias})")

@@ -13,7 +13,7 @@ import pytest
 
 from examples.benchmarks.truth.finding import Finding, Tally, checked
 from examples.benchmarks.truth.tape import Tape
-from hw_targets.frontends.torch import builder, from_torch, functions, marks
+from hw_targets.frontends.torch import builder, from_torch, marks
 from hw_targets.frontends.torch.read_check import Recording
 from hw_targets.ir.network import LIF, Network
 from neuroprune.synops import fan_out, tallies
@@ -144,7 +144,6 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "thresholds are lower": lower_threshold,
     "a step is missing": steps_too_few,
     "what changes from call to call is not watched": unchecked,
-    "branches on values are not seen": lambda patch: patch.setattr(functions, "READS", frozenset()),
     "scaled spikes are not counted": without("mul", "__mul__", "__rmul__", "div", "__truediv__"),
     "pools are not counted": without("avg_pool2d", "adaptive_avg_pool2d"),
     "real values are spikes": every_input_is_spikes,

@@ -125,3 +125,49 @@ def test_the_second_input_has_the_examples_values() -> None:
     x = torch.rand(3, 2, 5)
     assert not torch.equal(like(x), x)
     assert torch.equal(like(x).flatten().sort().values, x.flatten().sort().values)
+
+
+@pytest.mark.parametrize("read", [bool, float, int, Tensor.item, Tensor.tolist])
+def test_a_model_that_reads_values_in_python_is_refused(read: Any) -> None:
+    """Its branch may be one that no input of ours takes."""
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.sn = nn.Linear(12, 6), neuron.IFNode(v_reset=0.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            fired: Tensor = self.sn(self.fc(x))
+            return fired if read(fired.sum()) != 1e6 else 1 - fired
+
+    with pytest.raises(UnsupportedModel, match="reads a tensor's values in Python"):
+        from_torch(Branching(), spikes(2, 12), time_steps=STEPS)
+
+
+def test_neurons_that_are_changed_on_the_way_are_refused() -> None:
+    model = Raising()
+    with pytest.raises(UnsupportedModel, match="sn changes its threshold, decay or reset from one step to another"):
+        from_torch(model, spikes(2, 12), time_steps=STEPS)
+
+
+def test_neurons_that_skip_a_step_are_refused() -> None:
+    with pytest.raises(UnsupportedModel, match=f"sn ran in {STEPS - 1} of {STEPS} steps; call it once in every step"):
+        from_torch(Raising(skip=2), spikes(2, 12), time_steps=STEPS)
+
+
+class Raising(nn.Module):
+    """Raises the threshold in every step, or skips one."""
+
+    def __init__(self, skip: int | None = None) -> None:
+        super().__init__()
+        self.fc, self.sn, self.calls, self.skip = nn.Linear(12, 6), neuron.IFNode(v_reset=0.0), 0, skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        current = self.fc(x)
+        step, self.calls = self.calls % STEPS, self.calls + 1
+        if self.skip is None:
+            self.sn.v_threshold = 1.0 + 0.1 * step
+        elif step == self.skip:
+            return current * 0
+        fired: Tensor = self.sn(current)
+        return fired
