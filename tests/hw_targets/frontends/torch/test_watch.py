@@ -165,7 +165,7 @@ class Raising(nn.Module):
         self.fc, self.sn, self.calls, self.skip = nn.Linear(12, 6), neuron.IFNode(v_reset=0.0), 0, skip
 
     def forward(self, x: Tensor) -> Tensor:
-        current = self.fc(x)
+        current: Tensor = self.fc(x)
         step, self.calls = self.calls % STEPS, self.calls + 1
         if self.skip is None:
             self.sn.v_threshold = 1.0 + 0.1 * step
