@@ -107,7 +107,8 @@ def _added(call: Call) -> Sequence[Data]:
     if call.kwargs.keys() - {"other"} or len(call.args) < 1:
         return ()
     x, y = call.args[0], call.argument(1, "other")
-    marks = [call.known.data(v) for v in (x, y)]
+    before = None if call.before is None else Data(call.before)  # what x was
+    marks = [before or call.known.data(x), call.known.data(y)]
     for mine, other in ((marks[0], y), (marks[1], x)):
         if mine is not None and _is_number(other) and is_zero(other):
             return (mine,)

@@ -491,7 +491,7 @@ def test_what_neurons_sent_is_trusted_only_while_nobody_wrote_to_it() -> None:
     assert (written.total, written.macs) == (0, 4 * 3)
 
 
-@pytest.mark.parametrize("way", range(6))
+@pytest.mark.parametrize("way", range(8))
 def test_spikes_times_a_constant_are_spikes(way: int) -> None:
     """Whatever the constant, it folds into the weights of the layer behind; where it is zero nothing arrives."""
     gains = torch.tensor([0.3, -1.5, 0.0, 2.0])
@@ -511,12 +511,14 @@ def test_spikes_times_a_constant_are_spikes(way: int) -> None:
                 lambda: s.clone().mul_(0.7),
                 lambda: (s + s) * 0.7 + s * 0.1,
                 lambda: torch.cat([s[..., :2] * 0.5, s[..., 2:]], -1),
+                lambda: (s * 0.7).add_(0),
+                lambda: (s * 0.7).add_(s).add_(s * 2),
             ][way]()
             out: Tensor = self.fc(scaled * gains)
             return out
 
     net, x = Scaled(), torch.rand(6, 5, 4, generator=torch.Generator().manual_seed(3))
-    sent = neuron.IFNode(step_mode="m")(x) * (gains != 0) * (3 if way == 4 else 1)
+    sent = neuron.IFNode(step_mode="m")(x) * (gains != 0) * (3 if way in (4, 7) else 1)
     counted = count_synops(net, x)
     assert counted.total == slow_synops_linear(sent.flatten(0, 1).numpy(), net.fc.weight.detach().numpy()) > 0
     assert (counted.macs, counted.layers["fc"].kind, counted.uncounted) == (0, "spikes", ())
