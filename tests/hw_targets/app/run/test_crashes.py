@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from examples.benchmarks.common import RESULTS
+
 ROOT = Path(__file__).resolve().parents[4]
 
 
@@ -33,3 +35,10 @@ def test_many_killed_runs_and_commands(tmp_path: Path) -> None:
     assert found["wrong"] == []
     assert found["kills"] == found["commands_killed"] == 100
     assert found["terminations"] == 20
+
+
+def test_nothing_was_wrong_in_the_committed_counts() -> None:
+    found = json.loads((RESULTS / "crashes.json").read_text())["counts"]
+    assert found["wrong"] == []
+    assert found["kills"] > 0
+    assert found["terminations"] > 0
