@@ -105,6 +105,8 @@ class Bench:
             status = started(command, number, self.draw.uniform(0.0, 1.1 * seconds))
             self._count(number, status)
             self._check_place(out, old, name)
+            if status == 0:
+                break
         status = started(command)
         self.counts.runs_gone_on_with += 1
         notes = {"notes.txt": old["notes.txt"]} if old else {}
