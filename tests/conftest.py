@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,9 @@ def _reproducible() -> None:
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    if (snntorch := sys.modules.get("snntorch")) is not None:
+        # It keeps every neuron that was ever made, and its `reset` resets them all, those of other tests too.
+        snntorch.SpikingNeuron.init()
 
 
 @pytest.fixture(scope="module")
