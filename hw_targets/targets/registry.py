@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Families of chips with dynamics, by the name that chip files call them.
 TARGETS: Mapping[str, Target] = {LOIHI.name: LOIHI, XYLO.name: XYLO, DYNAPCNN.name: DYNAPCNN}
+#: What chips were called before there were several of their kind.
+FORMER_NAMES = {"xylo": "xylo-audio2"}
 #: Folders of this package that hold `facts/*.toml`.
 FAMILIES = (*TARGETS, "limits_only")
 
@@ -43,8 +45,8 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     """
     given = os.fspath(name_or_path)
     try:
-        if given in (known := _files()):
-            text = known[given].read_text(encoding="utf-8")
+        if (name := FORMER_NAMES.get(given, given)) in (known := _files()):
+            text = known[name].read_text(encoding="utf-8")
         elif given.endswith(".toml"):
             text = Path(given).read_text(encoding="utf-8")
         else:

@@ -164,7 +164,8 @@ class SoftThresholdPruner:
     def l1(self) -> float:
         """L1 coefficient μ = Δd/η of the last step, in the first parameter group that is pruned (of d before any cap).
 
-        0 before any step, and after a step whose learning rate was 0.
+        0 before any step, and after a step whose learning rate was 0. After the last step of a run that is steered to a
+        sparsity and would have missed it, it says how far that step went, and may be any number.
         """
         return self._progress.l1[self._parameters.first_group()]
 

@@ -11,8 +11,8 @@ then follows y′ = q′ − c, and
     c = f + H·y / (1 − e^(−H·G))        (for H → 0: c = f + y/G)
 
 closes it exactly when the growth ends. In the first half of a run c follows this; in the second it moves only as far as
-it must for the run to end within a tolerance of the target; in the last step, where nothing is guessed any more, by as
-much as that takes, and backwards if weights moved inwards. No weight is ever cut: zeros come from the threshold alone.
+it must for the run to end within a tolerance of the target. In the last step, where nothing is guessed any more, a run
+that would miss by more than a tenth of a point is moved by as much as that takes, backwards if weights moved inwards. No weight is ever cut: zeros come from the threshold alone.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ INNER, OUTER = 2e-4, 5e-4
 BAND = 0.2
 #: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
 MEASURE_EVERY = 1.0 / 64
-#: The last step is the one that leaves no more growth than this times its own.
-LAST = 1.01
+#: The last step is the one that leaves no more growth than this times its own; there a run is moved only if it would miss
+#: its target by more than this fraction, just below the tenth of a point that is promised.
+LAST, LANDING = 1.01, 9e-4
 #: Window over which drift and stiffness are fitted, as a fraction of the growth so far.
 WINDOW = 0.15
 #: Part of the fitted stiffness that is believed: gap and drift also change together because the network learns.
@@ -213,12 +214,12 @@ class Steered(Schedule):
         return low, high
 
     def _ends(self, view: View, pace: Sequence[float], left: float) -> tuple[float, float]:
-        """Scales of the last step that end below and above the target by `OUTER`: θ has moved, nothing is guessed.
+        """Scales of the last step that end below and above the target by `LANDING`: θ has moved, nothing is guessed.
 
         They may be below 0: where weights moved inwards and more than wanted are zero, the threshold steps back.
         """
         target = self.target_sparsity or 0.0
-        low, high = (view.distance(clamp(target + t, (0.0, 1.0)), pace) / left for t in (-OUTER, OUTER))
+        low, high = (view.distance(clamp(target + t, (0.0, 1.0)), pace) / left for t in (-LANDING, LANDING))
         return low, high
 
     def _rest(self, target: float, gap: float, view: View, memory: dict[str, float]) -> dict[str, float]:

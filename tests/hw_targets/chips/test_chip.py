@@ -27,6 +27,10 @@ def test_builtin_chips() -> None:
         assert load_chip(name).name == name
 
 
+def test_a_chip_keeps_its_former_name() -> None:
+    assert load_chip("xylo") == load_chip("xylo-audio2")
+
+
 @pytest.mark.parametrize("name", available_chips())
 def test_every_number_has_a_unit_and_a_source(name: str) -> None:
     chip = load_chip(name)

@@ -138,6 +138,30 @@ def test_ends_within_a_tenth_of_a_point(name: str) -> None:
     assert zeros / sum(p.numel() for p in run.pruner.parameters) == run.pruner.sparsity()
 
 
+@pytest.mark.parametrize("optimizer", [lambda g: torch.optim.AdamW(g, lr=3e-3), momentum], ids=["AdamW", "SGD"])
+def test_a_run_that_is_on_its_target_is_left_alone_in_its_last_step(optimizer: Callable[[Groups], Optimizer]) -> None:
+    """μ is what LATS keeps constant: with next to no learning rate left it is not thrown to −600 for one weight."""
+    from sklearn.datasets import load_digits  # takes a second
+
+    pixels, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
+    x, y = (pixels / 16).float(), labels.long()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+    trained = optimizer(one_group(net))
+    scheduler = CosineAnnealingLR(trained, 300)
+    pruner = SoftThresholdPruner(trained, LATS.for_sparsity(0.9, scheduler, 300))
+    generator, seen = torch.Generator().manual_seed(0), [0.0]
+    for _ in range(300):
+        seen.append(pruner.l1)
+        batch = torch.randint(len(x), (64,), generator=generator)
+        trained.zero_grad()
+        nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
+        trained.step()
+        scheduler.step()
+    assert pruner.sparsity() == pytest.approx(0.9, abs=POINT)
+    assert 0.0 <= pruner.l1 <= max(seen)
+
+
 FAMILY: dict[str, Callable[[LRScheduler, int], Schedule]] = {
     "LATS": lambda s, steps: LATS.for_sparsity(0.85, s, steps),
     "LATS without planned steps": lambda s, steps: LATS(
