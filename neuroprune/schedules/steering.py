@@ -12,7 +12,8 @@ then follows y′ = q′ − c, and
 
 closes it exactly when the growth ends. In the first half of a run c follows this; in the second it moves only as far as
 it must for the run to end within a tolerance of the target. In the last step, where nothing is guessed any more, a run
-that would miss by more than a tenth of a point is moved by as much as that takes, backwards if weights moved inwards. No weight is ever cut: zeros come from the threshold alone.
+that would miss by more than that, and a weight or two, is moved by as much as it takes, backwards if weights moved
+inwards. No weight is ever cut: zeros come from the threshold alone.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ INNER, OUTER = 2e-4, 5e-4
 BAND = 0.2
 #: The gap is measured when this fraction of the growth to come has passed; in between the scale stays.
 MEASURE_EVERY = 1.0 / 64
-#: The last step is the one that leaves no more growth than this times its own; there a run is moved only if it would miss
-#: its target by more than this fraction, just below the tenth of a point that is promised.
-LAST, LANDING = 1.01, 9e-4
+#: The last step is the one that leaves no more growth than this times its own. A run is moved there only if it would
+#: miss its target by more than this fraction: a little above `OUTER`, so that one that kept to it is left alone, and
+#: with the weight by which zeros are rounded up within the tenth of a point that is promised.
+LAST, LANDING = 1.01, 6e-4
 #: Window over which drift and stiffness are fitted, as a fraction of the growth so far.
 WINDOW = 0.15
 #: Part of the fitted stiffness that is believed: gap and drift also change together because the network learns.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hw_targets.chips.chip import Chip
-from hw_targets.errors import QuantizationError
+from hw_targets.chips.widths import check_widths
 from hw_targets.ir.formats import NumberFormats
 from hw_targets.targets.dynapcnn.arithmetic import STATE_BITS, STATE_HIGH, WEIGHT_BITS, WEIGHT_HIGH
 
@@ -17,16 +17,7 @@ def number_formats(chip: Chip) -> NumberFormats:
     Raises:
         QuantizationError: the chip does not say how wide its integers are, or has others than sinabs.
     """
-    stated = {key: getattr(chip, key) for key in WIDTHS}
-    if missing := [key for key, bits in stated.items() if bits is None]:
-        raise QuantizationError(
-            f"quantize: {chip.name} does not state {', '.join(missing)}, without which its integers are not known; add"
-            f" {'it' if len(missing) == 1 else 'them'} to its file, with the source"
-        )
-    if stated != WIDTHS:
-        raise QuantizationError(
-            f"quantize: {chip.name} has {stated}, but DYNAP-CNN's neurons are known with {WIDTHS} alone"
-        )
+    check_widths(chip, WIDTHS, "DYNAP-CNN's")
     return NumberFormats(
         weight=WEIGHT_HIGH,
         bias=WEIGHT_HIGH,

@@ -9,6 +9,7 @@ mantissa's bits are all there are.
 from __future__ import annotations
 
 from hw_targets.chips.chip import Chip
+from hw_targets.chips.widths import stated
 from hw_targets.errors import QuantizationError
 from hw_targets.ir.formats import NumberFormats
 from hw_targets.targets.loihi.arithmetic import DECAY_BITS, FRACTION_BITS, STATE_BITS, UNITY
@@ -29,13 +30,8 @@ def number_formats(chip: Chip) -> NumberFormats:
     Raises:
         QuantizationError: the chip does not say how wide its integers are, or its widths leave no room for any value.
     """
-    stated = {key: getattr(chip, key) for key in WIDTHS}
-    if missing := [key for key, bits in stated.items() if bits is None]:
-        raise QuantizationError(
-            f"quantize: {chip.name} does not state {', '.join(missing)}, without which its integers are not known; add"
-            f" {'it' if len(missing) == 1 else 'them'} to its file, with the source"
-        )
-    bits = {key: min(stated[key], most) for key, (most, _) in WIDTHS.items()}
+    found = stated(chip, WIDTHS)
+    bits = {key: min(found[key], most) for key, (most, _) in WIDTHS.items()}
     for key, (_, least) in WIDTHS.items():
         if bits[key] < least:
             raise QuantizationError(f"quantize: {chip.name} has {key} {bits[key]}; integers need at least {least}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hw_targets.chips.chip import Chip
-from hw_targets.errors import QuantizationError
+from hw_targets.chips.widths import check_widths
 from hw_targets.ir.formats import NumberFormats
 from hw_targets.targets.xylo.arithmetic import HIGH, LARGEST_DASH, LARGEST_THRESHOLD, STATE_BITS, WEIGHT_HIGH
 
@@ -17,14 +17,7 @@ def number_formats(chip: Chip) -> NumberFormats:
     Raises:
         QuantizationError: the chip does not say how wide its integers are, or has others than xylosim.
     """
-    stated = {key: getattr(chip, key) for key in WIDTHS}
-    if missing := [key for key, bits in stated.items() if bits is None]:
-        raise QuantizationError(
-            f"quantize: {chip.name} does not state {', '.join(missing)}, without which its integers are not known; add"
-            f" {'it' if len(missing) == 1 else 'them'} to its file, with the source"
-        )
-    if stated != WIDTHS:
-        raise QuantizationError(f"quantize: {chip.name} has {stated}, but Xylo's neurons are known with {WIDTHS} alone")
+    check_widths(chip, WIDTHS, "Xylo's")
     return NumberFormats(
         weight=WEIGHT_HIGH,
         bias=HIGH,
