@@ -102,6 +102,12 @@ def _scaled(call: Call) -> Sequence[Data]:
     return (Data(arrivals.then(change, alike=arrivals.alike and number and bool(factor > 0))),)
 
 
+def _negated(call: Call) -> Sequence[Data]:
+    """Spikes times −1."""
+    arrivals = call.arrivals(call.first, binary=True)
+    return () if arrivals is None else (Data(arrivals.then(lambda counts: counts, alike=False)),)
+
+
 def _added(call: Call) -> Sequence[Data]:
     """A sum of spikes; a constant beside them makes it something else."""
     if call.kwargs.keys() - {"other"} or len(call.args) < 1:
@@ -205,6 +211,7 @@ RULES: dict[str, Rule] = {
     **_rules(_resized, "interpolate"),
     **_rules(_joined, "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"),
     **_rules(_scaled, *MULTIPLICATIONS, *DIVISIONS),
+    **_rules(_negated, "neg", "neg_", "negative", "negative_", "__neg__"),
     **_rules(_added, *ADDITIONS),
     **_rules(_summed, "sum", "mean"),
     **_rules(_pooled, *ADAPTIVE, *FIXED),

@@ -156,6 +156,11 @@ class Tracer(TorchFunctionMode):
         module = functional.as_module(function, args, kwargs)
         if name == "pad" and module.mode != "constant":
             raise UnsupportedModel(f"pads with mode {module.mode!r}; only zeros exist between layers")
+        if name == "pad" and any(module.padding[4:]):
+            raise UnsupportedModel(
+                f"pads by {tuple(module.padding)}, more than rows and columns, but no steps, samples or channels are"
+                " added between layers; pad the last two axes alone, and give the model the steps that it is to run"
+            )
         tensor, mark = carried[0]
         if mark.complement or mark.after:
             return None

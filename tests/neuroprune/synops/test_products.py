@@ -211,3 +211,26 @@ def test_what_runs_beside_the_model_is_not_the_models() -> None:
     counted = count_synops(model, x, forward=lambda m, y: (m(y), teacher(y), y @ y.T))
     assert counted.total == 3 * int(x.sum())
     assert list(counted.layers) == ["0"]
+
+
+@pytest.mark.parametrize("change", [torch.neg, lambda z: -z, lambda z: z * -1.0, lambda z: -z / 3], ids=range(4))
+def test_spikes_with_another_sign_are_spikes(change: Callable[[Tensor], Tensor]) -> None:
+    class Inhibiting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire, self.layer = neuron.IFNode(), nn.Linear(12, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = self.layer(change(self.fire(x)))
+            return scores
+
+    torch.manual_seed(0)
+    model = Inhibiting()
+    with torch.no_grad():
+        model.layer.weight[0] = 0.0
+    x = torch.rand(9, 12) * 1.6
+    counted = count_synops(model, x)
+    sent = int((x >= 1).sum())
+    assert (counted.total, counted.macs, counted.uncounted) == (4 * sent, 0, ())
+    assert counted.layers["layer"].kind == "spikes"
+    assert sent > 20

@@ -81,6 +81,16 @@ def test_a_model_that_repeats_for_other_steps_than_asked_is_refused() -> None:
         from_torch(model, images(2, 2, 6, 6).double() / 255, time_steps=7)
 
 
+@pytest.mark.parametrize(
+    "sides", [(0, 0, 0, 0, 0, 0, 0, 0, 0, 3), (0, 0, 0, 0, 0, 0, 0, 2), (1, 1, 1, 1, 0, 0, 0, 0, 3, 0)]
+)
+def test_steps_that_are_padded_on_are_refused(sides: tuple[int, ...]) -> None:
+    """One step of an image and three empty ones are four steps, not one."""
+    model = prepared(network(lambda x: nn.functional.pad(x[None], sides)))
+    with pytest.raises(UnsupportedModel, match=r"pads by \(.*more than rows and columns"):
+        from_torch(model, images(2, 2, 6, 6).double() / 255)
+
+
 def test_features_that_the_model_repeats() -> None:
     model = Net(
         lambda m, x: m.f2(m.s1(m.f1(x.unsqueeze(0).repeat(6, 1, 1)))).mean(0),
