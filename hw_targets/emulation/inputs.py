@@ -20,13 +20,14 @@ def as_spikes(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any],
     Args:
         network: with one input population.
         inputs: (T, N, *shape); (N, *shape) or one image of the input's shape, shown in every step; signals (C, L) for
-            an input (C, 1, L); for a network whose model takes time last (N, *shape, T).
+            an input (C, 1, L); for a network whose model takes time last (N, *shape, T), too; for one whose model
+            takes it second (N, T, *shape), and no other axis of time.
         static: show (N, *shape) in every step although the network's model was read from frames that change.
 
     Raises:
         InvalidNetwork: another shape, values that the input does not send, or frames that may not be meant to stay.
     """
-    entry = network.inputs[0]
+    entry, second = network.inputs[0], network.inputs[0].neuron.time_second
     # torch has no tensors that step backwards through memory.
     values = inputs.detach() if isinstance(inputs, Tensor) else torch.as_tensor(np.ascontiguousarray(inputs))
     spikes = _whole_numbers(entry, values)
@@ -35,17 +36,18 @@ def as_spikes(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any],
         rest = len(shape) - len(form)
         if rest == 2 and _is_last(network, form, shape):
             return spikes.movedim(-1, 0).reshape(network.time_steps, shape[0], *entry.shape)
-        if shape[rest:] != form or rest not in (0, 1, 2) or (rest == 2 and shape[0] != network.time_steps):
+        if shape[rest:] != form or rest not in (0, 1, 2) or (rest == 2 and shape[second] != network.time_steps):
             continue
         if rest == 2:
-            return spikes.reshape(*shape[:2], *entry.shape)
+            turned = spikes.transpose(0, 1) if second else spikes
+            return turned.reshape(*turned.shape[:2], *entry.shape)
         _check_static(network, shape, static=static)
         images = spikes.reshape(-1, *entry.shape) if rest else spikes.reshape(1, *entry.shape)
         return images.expand(network.time_steps, *images.shape)
     last = ", time may come last" if entry.neuron.time_last else ""
     raise InvalidNetwork(
         f"emulate: inputs of shape {shape} do not fit {entry.name} {entry.shape}; expected (N, *shape), shown in every"
-        f" step, or (T, N, *shape) with T = {network.time_steps}{last}"
+        f" step, or {_layout(entry, '*shape')} with T = {network.time_steps}{last}"
     )
 
 
@@ -84,8 +86,13 @@ def _check_static(network: ChipNetwork | Network, shape: Shape, *, static: bool)
     raise InvalidNetwork(
         f"emulate: inputs of shape {shape} have no axis of time, but the network was read from a model whose input"
         f" changes from step to step (T = {network.time_steps}), so that they may be one frame of several; pass"
-        f" (T, N, *{entry.shape}), or static=True to show them in every step"
+        f" {_layout(entry, f'*{entry.shape}')}, or static=True to show them in every step"
     )
+
+
+def _layout(entry: Population, core: str) -> str:
+    """How inputs with steps are laid out, in words."""
+    return f"(N, T, {core}) as its model takes them" if entry.neuron.time_second else f"(T, N, {core})"
 
 
 def _whole_numbers(entry: Population, values: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class Neuron:
         unit_sent: the integer that stands for 1.0 of what it sends.
         changes: of an input, its model was read from values that change from step to step.
         time_last: of an input, its model takes time as the last axis.
+        time_second: of an input, its model takes (N, T, …).
     """
 
     is_input: ClassVar[bool] = False
@@ -36,6 +37,7 @@ class Neuron:
     fires: ClassVar[bool] = False
     changes: bool = False
     time_last: bool = False
+    time_second: bool = False
 
     @property
     def most_sent(self) -> int:
@@ -56,13 +58,14 @@ class Neuron:
 class GradedInput(Neuron):
     """Values 0 … 2^bits − 1 from outside the chip, such as an image; `scale` is the integer that stands for 1.0.
 
-    `changes` and `time_last` say how the model is shown them, and nothing about what a chip does.
+    `changes`, `time_last` and `time_second` say how the model is shown them, and nothing about what a chip does.
     """
 
     bits: int = 8
     scale: float = 255.0
     changes: bool = field(default=False, compare=False, repr=False)
     time_last: bool = field(default=False, compare=False, repr=False)
+    time_second: bool = field(default=False, compare=False, repr=False)
 
     is_input: ClassVar[bool] = True
     is_graded: ClassVar[bool] = True
@@ -80,11 +83,12 @@ class GradedInput(Neuron):
 
 @dataclass(frozen=True)
 class SpikeInput(Neuron):
-    """Spikes from outside the chip, up to `most` of a channel in one step; `changes` and `time_last` as for images."""
+    """Spikes from outside the chip, up to `most` of a channel in one step; the rest as for images."""
 
     most: int = 1
     changes: bool = field(default=False, compare=False, repr=False)
     time_last: bool = field(default=False, compare=False, repr=False)
+    time_second: bool = field(default=False, compare=False, repr=False)
 
     is_input: ClassVar[bool] = True
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hw_targets.app.stages.data import first_samples, network_input
 from hw_targets.chips.chip import Chip
 from hw_targets.emulation.emulate import emulate
-from hw_targets.errors import InvalidChip
+from hw_targets.errors import InvalidChip, UnsupportedModel
 from hw_targets.estimation import Estimate, estimate
 from hw_targets.frontends.torch.from_torch import from_torch
 from hw_targets.ir.activity import Activity
@@ -26,12 +26,27 @@ from neuroprune.training.loop import progress_bar
 
 def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:
     """`from_torch` with the example in the time layout the model's framework wants."""
-    return from_torch(model, model_input(model, images, time_steps), time_steps=time_steps)
+    return _read(model, model_input(model, images, time_steps), time_steps)
 
 
 def read_network(model: nn.Module, data: DataSet, time_steps: int) -> Network:
     """`from_torch` on two samples of a set; `time_steps` plays no part where these have steps of their own."""
-    return from_torch(model, example_input(model, data, time_steps), time_steps=steps_of(data, time_steps))
+    return _read(model, example_input(model, data, time_steps), steps_of(data, time_steps))
+
+
+def _read(model: nn.Module, example: Tensor, time_steps: int) -> Network:
+    """`from_torch`, of a model that takes what data sets give.
+
+    Raises:
+        UnsupportedModel: it takes (N, T, …), so that batches (T, N, …) would be taken for as many steps as samples.
+    """
+    network = from_torch(model, example, time_steps=time_steps)
+    if network.inputs[0].neuron.time_second:
+        raise UnsupportedModel(
+            "the model takes time second, (N, T, …), but data sets give (T, N, …); leave out its transposition, or wrap"
+            " it in a module whose forward calls it with x.transpose(0, 1)"
+        )
+    return network
 
 
 def steps_of(data: DataSet, time_steps: int) -> int:

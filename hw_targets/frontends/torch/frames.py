@@ -14,7 +14,6 @@ def shown_as(neuron: GradedInput | SpikeInput, example: Tensor, layout: Layout) 
     """An input that knows whether its values changed from step to step on the example, and where time lies."""
     if not layout.has_all_steps:
         return neuron
-    time_last = layout.lead == 1
-    frames = example.movedim(-1 if time_last else 0, 0)
+    frames = example.movedim(-1 if layout.time_last else int(layout.time_second), 0)
     changes = len(frames) > 1 and not bool((frames[1:] == frames[:1]).all())
-    return replace(neuron, changes=changes, time_last=time_last)
+    return replace(neuron, changes=changes, time_last=layout.time_last, time_second=layout.time_second)

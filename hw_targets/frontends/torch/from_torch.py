@@ -18,7 +18,7 @@ from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.tracer import Tracer
 from hw_targets.frontends.torch.watch import others, watch
-from hw_targets.ir.network import GradedInput, Network, SpikeInput
+from hw_targets.ir.network import GradedInput, Network, Neuron, SpikeInput
 from hw_targets.passes.hard_reset import hard_reset
 from hw_targets.passes.settled_bias import settled_bias
 from neuroprune.frameworks import UnsupportedNeuron, framework_of
@@ -36,8 +36,9 @@ def from_torch(
             was in, its neurons reset. It returns one tensor, or a tuple of which one is no neuron's state.
         example_input: what the model takes: (T, N, C, H, W) for multi-step models, (N, C, H, W) for one step of a
             single-step model or for a model that repeats an image, (N, C, H, W, T) for slayer; or features (F,) for
-            (C, H, W). One sample may come without its batch. Signals (C, L) become (C, 1, L). Values 0/1 are spikes;
-            others must lie in 0…1 and enter the chip as 8-bit integers.
+            (C, H, W). Time may come second, (N, T, …), where the model turns it round or loops over it. One sample may
+            come without its batch. Signals (C, L) become (C, 1, L). Values 0/1 are spikes; others must lie in 0…1 and
+            enter the chip as 8-bit integers.
         time_steps: T, the steps a sample lasts; needed only where the model takes one step per call.
         approximate: let neurons that reset in another way reset to zero, and synaptic currents lose the start of what a
             bias adds to them; `Network.notes` names them, and `spike_difference` measures what it does.
@@ -67,10 +68,10 @@ def from_torch(
     except UnsupportedNeuron as error:
         raise UnsupportedModel(f"from_torch: {error}") from error
     best, furthest = UnsupportedModel("from_torch: example_input has no axes"), -1
-    for shown, lead in _ways(model, example_input, axis, per_call):
+    for shown, lead, second in _ways(model, example_input, axis, per_call):
         seen = 0
         try:
-            layout = Layout.of(shown, lead, time_last=axis == -1)
+            layout = Layout.of(shown, lead, time_last=axis == -1, time_second=second)
             tracer = Tracer(model, framework, layout)
             try:
                 tracer.run(shown)
@@ -119,9 +120,9 @@ def _with_inputs(network: Network) -> Network:
         chips = network.as_integers().dynamics
         assert chips is not None
         if most <= chips.most_input:
-            changed = replace(entry, neuron=SpikeInput(chips.most_input))
+            changed = replace(entry, neuron=_shown_alike(SpikeInput(chips.most_input), entry.neuron))
             return replace(network, populations=tuple(changed if p is entry else p for p in network.populations))
-    counts = GradedInput(scale=1.0)
+    counts = _shown_alike(GradedInput(scale=1.0), entry.neuron)
     if most > counts.most_sent or (most > 1 and network.in_integers):
         limit = 1 if network.in_integers else counts.most_sent
         raise UnsupportedModel(
@@ -135,6 +136,11 @@ def _with_inputs(network: Network) -> Network:
     return network
 
 
+def _shown_alike(neuron: GradedInput | SpikeInput, as_it: Neuron) -> GradedInput | SpikeInput:
+    """An input of another kind whose model is shown it as before."""
+    return replace(neuron, changes=as_it.changes, time_last=as_it.time_last, time_second=as_it.time_second)
+
+
 def _unwrapped(model: nn.Module) -> nn.Module:
     """The model inside what `torch.compile` and data-parallel training made of it."""
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -143,12 +149,21 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return inner if inner is model else _unwrapped(inner)
 
 
-def _ways(model: nn.Module, example: Tensor, axis: int | None, per_call: int | None) -> Iterator[tuple[Tensor, int]]:
-    """Ways to see an example, and how many axes come before a sample's own; last, as one sample without its batch."""
-    for lead in _leads(example.dim(), axis, per_call):
-        yield example, lead
+def _ways(
+    model: nn.Module, example: Tensor, axis: int | None, per_call: int | None
+) -> Iterator[tuple[Tensor, int, bool]]:
+    """Ways to see an example: how many axes come before a sample's own, and whether time is the second of two.
+
+    Last, as one sample without its batch. A model that takes (T, N, …) refuses to be seen as one of (N, T, …), since
+    only the axis of time may be turned to where neurons take it, or looped over.
+    """
+    leads = _leads(example.dim(), axis, per_call)
+    for lead in leads:
+        yield example, lead, False
+    if 2 in leads:
+        yield example, 2, True
     if axis != -1 and (batch := with_batch(model, example)) is not None:
-        yield batch, 1
+        yield batch, 1, False
 
 
 def _leads(dim: int, axis: int | None, per_call: int | None) -> tuple[int, ...]:

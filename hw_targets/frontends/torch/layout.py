@@ -19,10 +19,11 @@ class Layout:
 
     Attributes:
         lead: axes before a sample's own: 1 (batch) or 2 (time, batch).
-        time_last: whether time is the last axis.
+        time_last: whether time is the last axis, in every tensor that holds all steps.
         batch: number of samples.
         steps: size of the axis of time; 0 where no tensor has one yet.
         core: shape of a sample in one step: (F,), (C, H, W), or (C, 1, L) for (C, L).
+        time_second: whether the input is (N, T, …), which the model turns round or loops over.
     """
 
     lead: int
@@ -30,9 +31,10 @@ class Layout:
     batch: int
     steps: int
     core: Shape
+    time_second: bool = False
 
     @classmethod
-    def of(cls, example: Tensor, lead: int, *, time_last: bool) -> Layout:
+    def of(cls, example: Tensor, lead: int, *, time_last: bool, time_second: bool = False) -> Layout:
         """That of an example.
 
         Raises:
@@ -47,8 +49,9 @@ class Layout:
                 f"from_torch: example_input has shape {tuple(example.shape)}; expected"
                 f" {'(T, N, C, H, W) or (T, N, F)' if lead == 2 else one_step}"
             )
-        steps = example.shape[-1] if time_last else example.shape[0] if lead == 2 else 0
-        return cls(lead, time_last, int(example.shape[lead - 1]), int(steps), core)
+        leading = tuple(example.shape[:lead])[:: -1 if time_second else 1]
+        steps = example.shape[-1] if time_last else leading[0] if lead == 2 else 0
+        return cls(lead, time_last, int(leading[-1]), int(steps), core, time_second)
 
     @property
     def has_all_steps(self) -> bool:
@@ -65,11 +68,16 @@ class Layout:
         own = of_sample(self.core, example.dim() - self.lead - self.time_last)
         if self.time_last:
             return ("N", *own, "T")
-        return ("T", "N", *own) if self.lead == 2 else ("N", *own)
+        return (*("N" if self.lead == 1 else "NT" if self.time_second else "TN"), *own)
 
     def sizes(self, shape: Shape) -> Mapping[str, int]:
         """How long each letter is, for signals of this shape."""
         return {"T": self.steps, "N": self.batch, **dict(zip(letters(shape), shape, strict=True))}
+
+    def shown(self, example: Tensor) -> Tensor:
+        """The first sample of the model's input, (steps, *shape), of one step where it has no axis of time."""
+        turned = example.transpose(0, 1) if self.time_second else example
+        return self.sample(turned, self.core, whole=self.has_all_steps)
 
     def first_sample(self, tensor: Tensor, mark: Traced) -> Tensor:
         """The first sample of a tensor that holds one step, or all of them, as (steps, *shape)."""

@@ -81,7 +81,7 @@ class Readout:
 
     def _check_whole(self, mark: Traced) -> None:
         steps = self.layout.steps or self.network.steps
-        one_step = not self.layout.steps and steps <= 1
+        one_step = steps <= 1
         whole = mark.moment == ALL or (mark.moment.is_reduced and mark.moment.number == steps)
         if mark.complement or not (whole or one_step):
             raise UnsupportedModel(

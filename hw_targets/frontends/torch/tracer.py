@@ -66,7 +66,7 @@ class Tracer(TorchFunctionMode):
             with evaluated(self.model, self.framework), self._hooks():
                 shown = Traced(entry, self.layout.moment, self.layout.input_axes(example))
                 self._set(example, shown)
-                self.recording.sent(self.network.entry, self.layout.first_sample(example, shown))
+                self.recording.sent(self.network.entry, self.layout.shown(example))
                 with self:
                     output = self.model(example)
         except UnsupportedNeuron as error:

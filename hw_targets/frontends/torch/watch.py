@@ -77,7 +77,7 @@ def watch(
         UnsupportedModel: the model does not run, or some of its neurons do not in every step, or not as the same ones.
     """
     recording, entry = Recording(of), network.inputs[0]
-    recording.sent(entry.name, layout.sample(inputs, entry.shape, whole=layout.has_all_steps))
+    recording.sent(entry.name, layout.shown(inputs))
     try:
         with evaluated(model, framework), _recorded(model, framework, layout, network, recording, at_once):
             for _ in range(calls):

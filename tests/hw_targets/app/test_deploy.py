@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import hw_targets
 from hw_targets.app.cli import main
 from hw_targets.app.given import as_split, load_state
-from hw_targets.errors import HardwareTargetError, InvalidFile, InvalidNetwork
+from hw_targets.app.stages import read_network
+from hw_targets.errors import HardwareTargetError, InvalidFile, InvalidNetwork, UnsupportedModel
 from neuroprune import count_synops
 from neuroprune.models.sew_resnet import SmallSEWResNet, functional
 
@@ -265,3 +266,29 @@ def test_samples_with_steps_of_their_own(model: SmallSEWResNet, samples: tuple[T
     assert done.summary["checks"][0]["differences"] == 0
     with pytest.raises(InvalidNetwork, match="does not take samples"):
         hw_targets.deploy(model, (events[:, :, 0], samples[1]), time_steps=T)
+
+
+class Turned(nn.Module):
+    """Takes (N, T, …) where what it holds takes (T, N, …), and the other way round."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x.transpose(0, 1))
+
+
+def test_a_model_that_takes_time_second_is_to_be_turned_round(
+    model: SmallSEWResNet, samples: tuple[Tensor, Tensor]
+) -> None:
+    events = (samples[0][:, None] > torch.tensor([100, 150, 200]).view(1, T, 1, 1, 1)).numpy()
+    data = as_split((events, samples[1]))[0].test
+    with pytest.raises(
+        UnsupportedModel, match=r"time second.*wrap it in a module whose forward calls it with x.transpose"
+    ):
+        read_network(Turned(model), data, T)
+    advised = read_network(Turned(Turned(model)), data, T)
+    shown = torch.from_numpy(events[:4]).transpose(0, 1)
+    expected = hw_targets.emulate(read_network(model, data, T), shown).output
+    np.testing.assert_allclose(hw_targets.emulate(advised, shown).output, expected)

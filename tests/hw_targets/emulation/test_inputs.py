@@ -44,6 +44,17 @@ def over_frames(*front: nn.Module, size: int) -> nn.Module:
     return Net(lambda self, x: torch.stack([self.body(y) for y in x]), body=small(size, *front, mode="s")).eval()
 
 
+def turned(size: int, *front: nn.Module) -> nn.Module:
+    """Takes (N, T, …), and turns it to where its neurons take time."""
+    return Net(lambda self, x: self.body(x.transpose(0, 1)), body=small(size, *front)).eval()
+
+
+def second_in_a_loop(*front: nn.Module, size: int) -> nn.Module:
+    """Takes (N, T, …), a step at a time."""
+    body = small(size, *front, mode="s")
+    return Net(lambda self, x: sum(self.body(x[:, t]) for t in range(x.shape[1])) / x.shape[1], body=body).eval()
+
+
 #: A model, and what it takes.
 LAYOUTS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "(T, N, C, H, W)": (lambda: small(32, layer.Conv2d(1, 2, 3, padding=1)), spikes(T, N, 1, 4, 4)),
@@ -54,6 +65,15 @@ LAYOUTS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "(N, C, L)": (lambda: looping(layer.Conv1d(1, 2, 3, padding=1), size=16), pixels(N, 1, 8)),
     "(N, F)": (lambda: looping(layer.Linear(6, 5), size=5), pixels(N, 6)),
     "frames (T, N, C, H, W)": (lambda: over_frames(layer.Conv2d(1, 2, 3), size=8), spikes(T, N, 1, 4, 4)),
+    "(N, T, C, H, W)": (lambda: turned(32, layer.Conv2d(1, 2, 3, padding=1)), spikes(N, T, 1, 4, 4)),
+    "(N, T, C, H, W) with as many of each": (
+        lambda: turned(32, layer.Conv2d(1, 2, 3, padding=1)),
+        spikes(T, T, 1, 4, 4),
+    ),
+    "(N, T, C, L) of reals": (lambda: turned(16, layer.Conv1d(1, 2, 3, padding=1)), pixels(N, T, 1, 8)),
+    "frames (N, T, C, H, W)": (lambda: second_in_a_loop(layer.Conv2d(1, 2, 3), size=8), spikes(N, T, 1, 4, 4)),
+    "frames (1, T, F)": (lambda: second_in_a_loop(layer.Linear(6, 5), size=5), spikes(1, T, 6)),
+    "frames (N, 1, F)": (lambda: second_in_a_loop(layer.Linear(6, 5), size=5), spikes(N, 1, 6)),
     "frames (T, N, C, L)": (lambda: over_frames(layer.Conv1d(1, 2, 3), size=12), pixels(T, N, 1, 8)),
 }
 
@@ -69,7 +89,9 @@ def sent(model: nn.Module, x: Tensor) -> list[Tensor]:
     functional.reset_net(model)
     for handle in handles:
         handle.remove()
-    return [s[0] if len(s) == 1 else torch.stack(s) for s in seen.values()]
+    # Modules that take all steps are called once.
+    whole = any(getattr(m, "step_mode", "s") == "m" for m in nodes)
+    return [s[0] if whole else torch.stack(s) for s in seen.values()]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -84,6 +106,23 @@ def test_the_same_tensor_goes_everywhere(name: str) -> None:
         np.testing.assert_array_equal(ours, theirs.reshape(ours.shape))
     assert 0 < expected[0].mean() < 1
     assert count_synops(model, x).layers["body.3" if hasattr(model, "body") else "3"].synops > 0
+
+
+def test_a_network_of_frames_with_time_second_takes_no_others() -> None:
+    network = from_torch(turned(32, layer.Conv2d(1, 2, 3, padding=1)), x := spikes(N, T, 1, 4, 4))
+    with pytest.raises(InvalidNetwork, match=r"expected .* or \(N, T, \*shape\) as its model takes them with"):
+        emulate(network, x.transpose(0, 1))
+    with pytest.raises(InvalidNetwork, match=r"pass \(N, T, \*\(1, 4, 4\)\) as its model takes them, or"):
+        emulate(network, x[:, 0])
+    asked = emulate(network, x[:, 0], static=True)
+    np.testing.assert_array_equal(asked.output, emulate(network, x[:, :1].expand(N, T, 1, 4, 4)).output)
+
+
+def test_counts_of_events_change_from_step_to_step_too() -> None:
+    x = torch.poisson(torch.full((T, N, 1, 4, 4), 1.0), generator=torch.Generator().manual_seed(0)).double()
+    network = from_torch(small(32, layer.Conv2d(1, 2, 3, padding=1)), x)
+    with pytest.raises(InvalidNetwork, match="one frame of several"):
+        emulate(network, x[0])
 
 
 @pytest.mark.parametrize("graded", [True, False])
