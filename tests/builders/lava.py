@@ -24,17 +24,15 @@ from hw_targets.targets.loihi.lava.check import LavaJob, LavaUnavailable, run_la
 CI = os.environ.get("CI") == "true"
 
 #: For each line of arguments runs the runner, and answers with its exit status. Lava prints; the answers stand alone.
-#: netx does not use what slayer has for videos: without it a third less is imported, and copied for every layer.
 SERVE = """
-import json, os, sys, types
-name = "lava.lib.dl.slayer.object_detection"
-sys.modules[name] = types.ModuleType(name)
+import json, os, sys
 from hw_targets.targets.loihi.lava import runner
 replies = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 for line in sys.stdin:
     try:
         status = runner.main(*json.loads(line))
+        assert "torch" not in sys.modules, "the training half of lava-dl was imported"
     except Exception as error:  # what would end the runner's own process ends this command
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         status = 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.targets.loihi.lava.shim import lava_importable
+from hw_targets.targets.loihi.lava.shim import lava_importable, once_per_class, without_training
 
 #: Exit status when Lava cannot be imported.
 UNAVAILABLE = 3
@@ -100,14 +101,19 @@ class _Lava:
     Loihi2SimCfg: Any
 
 
+@cache
 def _import_lava() -> _Lava:
-    with lava_importable():
-        from lava.lib.dl.netx.hdf5 import Network
+    with lava_importable(), without_training():
+        from lava.lib.dl.netx.hdf5 import Network, PyNetworkModel
+        from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
         from lava.magma.core.run_conditions import RunSteps
         from lava.magma.core.run_configs import Loihi2SimCfg
         from lava.proc.io.sink import RingBuffer as Sink
         from lava.proc.io.source import RingBuffer as Source
         from lava.proc.monitor.process import Monitor
+    # A search for the network's own model would execute, and so import, what was left out.
+    search = once_per_class(ProcGroupDiGraphs._find_proc_models, {Network: [PyNetworkModel]})
+    ProcGroupDiGraphs._find_proc_models = staticmethod(search)
     return _Lava(Network, Source, Sink, Monitor, RunSteps, Loihi2SimCfg)
 
 
