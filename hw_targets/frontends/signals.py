@@ -7,7 +7,7 @@ group of synapses per source. Terms that see their sources alike (those of a SEW
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -61,18 +61,23 @@ class Signal:
 
     @property
     def is_choice(self) -> bool:
-        """Whether every neuron of it is one neuron's spikes, or none: spikes, concatenated or chosen by channel."""
+        """Whether every neuron of it is one neuron's spikes, or none: spikes, concatenated or chosen."""
         if self.bias is not None:
             return False
         taken = np.zeros(self.shape[0], np.int64)
         for term in self.terms:
             if term.via is None:
                 taken += 1
-            elif isinstance(term.via, Grid) and term.via.rows is None and term.via.columns is None:
+            elif isinstance(term.via, Grid) and _picks(term.via.rows) and _picks(term.via.columns):
                 taken += 1 if term.via.channels is None else term.via.channels >= 0
             else:
                 return False
         return bool((taken <= 1).all())
+
+
+def _picks(matrix: Floats | None) -> bool:
+    """Whether each row of a matrix takes one value, or none."""
+    return matrix is None or bool(((matrix == 0) | (matrix == 1)).all() and (matrix.sum(1) <= 1).all())
 
 
 def unscaled(signal: Signal) -> tuple[Signal, Floats, Floats | None] | None:
@@ -90,6 +95,19 @@ def unscaled(signal: Signal) -> tuple[Signal, Floats, Floats | None] | None:
     return Signal(signal.shape, (replace(term, via=None),)), op.weight.reshape(-1), signal.bias
 
 
+def is_never_negative(signal: Signal) -> bool:
+    """Whether no value of it can lie below zero, whatever spikes there are."""
+
+    def has_no_negative(via: Via) -> bool:
+        if via is None or isinstance(via, AvgPool):
+            return True
+        parts = (via.rows, via.columns) if isinstance(via, Grid) else (via.weight,)
+        return all(part is None or bool((part >= 0).all()) for part in parts)
+
+    biased_up = signal.bias is None or bool((signal.bias >= 0).all())
+    return biased_up and all(has_no_negative(term.via) for term in signal.terms)
+
+
 def add(left: Signal, right: Signal) -> Signal:
     """left + right; a SEW ADD is this, and so is the sum of two convolutions.
 
@@ -99,27 +117,6 @@ def add(left: Signal, right: Signal) -> Signal:
     if left.shape != right.shape:
         raise UnsupportedModel(f"adds signals of shapes {left.shape} and {right.shape}; broadcasting is not supported")
     return Signal(left.shape, left.terms + right.terms, _biases(left.shape, left.bias, right.bias))
-
-
-def concatenated(signals: Sequence[Signal]) -> Signal:
-    """Signals one after the other along their channels, or their features.
-
-    Raises:
-        UnsupportedModel: shapes that differ in more than that.
-    """
-    if len({s.shape[1:] for s in signals}) > 1:
-        raise UnsupportedModel(f"concatenates signals of shapes {[s.shape for s in signals]}")
-    sizes = [s.shape[0] for s in signals]
-    whole, starts = sum(sizes), np.cumsum([0, *sizes])
-    placed = []
-    for signal, start in zip(signals, starts, strict=False):
-        channels = np.full(whole, -1, np.int64)
-        channels[start : start + signal.shape[0]] = np.arange(signal.shape[0])
-        placed.append(regridded(signal, Grid(channels)))
-    total = placed[0]
-    for signal in placed[1:]:
-        total = add(total, signal)
-    return total
 
 
 def chosen(signal: Signal, channels: Ints) -> Signal:

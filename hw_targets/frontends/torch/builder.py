@@ -49,6 +49,10 @@ def alike(first: NeuronEquation, now: NeuronEquation) -> bool:
     return first == now and all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in pairs)
 
 
+def _sources(signal: Signal) -> str:
+    return "+".join(dict.fromkeys(t.source for t in signal.terms))
+
+
 class Builder:
     """Collects a network. A loop over time visits a population once a step, always with the same signal."""
 
@@ -134,13 +138,17 @@ class Builder:
         Raises:
             UnsupportedModel: what `add` says.
         """
-        base = module or "+".join(dict.fromkeys(t.source for t in counted.signal.terms)) + " max-pooled"
+        base = module or f"{_sources(counted.signal)} max-pooled"
+        return self._add_made(base, counted, self.pool_neuron)
+
+    def _add_made(self, base: str, counted: Traced, neuron: LIF) -> Traced:
+        """Neurons of the reader's own, those that were made of this signal before, or others, numbered from 2 on."""
         for name in chain([base], (f"{base} {n}" for n in count(2))):
             if (made := self._made.get((name, counted.moment))) is not None:
                 if same(counted.signal, self._driven_by[name]):
                     return made
             elif name not in self._driven_by or same(counted.signal, self._driven_by[name]):
-                made = self.add(name, counted, self.pool_neuron)
+                made = self.add(name, counted, neuron)
                 self._made[name, counted.moment] = made
                 return made
         raise AssertionError("names never end")
@@ -205,34 +213,22 @@ class Builder:
         s·x = [s + x ≥ 2] and (1 − s)·x = [x − s ≥ 1]; with v_decay = 1 nothing is left over for the next step.
 
         Raises:
-            UnsupportedModel: factors that are not the spikes of one population each.
+            UnsupportedModel: factors that are not made of single neurons' spikes.
         """
         if a.complement and b.complement:
             raise UnsupportedModel("multiplies 1 − spikes by 1 − spikes; write it as one minus their sum and product")
         if a.complement:
             a, b = b, a
-        left, right = self.binary(a.signal), self.binary(b.signal)
+        left, right = a.signal, b.signal
+        for factor in (left, right):
+            self.check_spikes(factor)
         if left.shape != right.shape:
             raise UnsupportedModel(f"multiplies spikes of shapes {left.shape} and {right.shape}")
         if b.complement:
             right = signals.scale(right, np.full(right.shape[0], -1.0))
-        name = f"{left.terms[0].source}{' and not ' if b.complement else ' and '}{right.terms[0].source}"
+        base = f"{_sources(left)}{' and not ' if b.complement else ' and '}{_sources(right)}"
         both = replace(a, signal=signals.add(left, right), moment=merged(a.moment, b.moment), complement=False)
-        if (name, both.moment) not in self._made:
-            made = self.add(name, both, LIF(1.0 if b.complement else 2.0, v_decay=1.0))
-            self._made[name, both.moment] = made
-        return self._made[name, both.moment]
-
-    def binary(self, signal: Signal) -> Signal:
-        """The signal, if it is the spikes of one population of neurons.
-
-        Raises:
-            UnsupportedModel: it is something else.
-        """
-        self.check_spikes(signal)
-        if not signal.is_spikes:
-            raise UnsupportedModel("multiplies spikes that were concatenated or chosen; multiply each layer's first")
-        return signal
+        return self._add_made(base, both, LIF(1.0 if b.complement else 2.0, v_decay=1.0))
 
     def check_spikes(self, signal: Signal) -> None:
         """Refuse what is not made of single neurons' spikes.

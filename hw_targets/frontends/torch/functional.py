@@ -55,7 +55,6 @@ FUNCTIONS: Mapping[str, Function] = {
     "adaptive_avg_pool1d": Function(layers.adaptive_average_pool, 1, {"output_size": None}),
     "adaptive_avg_pool2d": Function(layers.adaptive_average_pool, 2, {"output_size": None}),
     "interpolate": Function(layers.upsampled, 2, _INTERPOLATE),
-    "pad": Function(layers.zero_pad, 2, {"padding": (), "mode": "constant", "value": 0}),
 }
 MAX_POOLS: Mapping[str, Function] = {
     "max_pool1d": Function(layers.any_spike, 1, _MAX),
@@ -66,7 +65,5 @@ WEIGHTED = frozenset({"conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"
 
 def as_module(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The attributes that a module of its kind has, from the arguments of a call (its input first)."""
-    given = dict(zip(function.defaults, args[1:], strict=False)) | {
-        "padding" if name == "pad" else name: value for name, value in kwargs.items() if name != "input"
-    }
+    given = dict(zip(function.defaults, args[1:], strict=False)) | {k: v for k, v in kwargs.items() if k != "input"}
     return SimpleNamespace(**{"padding_mode": "zeros", **function.defaults, **given})

@@ -14,11 +14,12 @@ from torch.overrides import resolve_name
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.maps import Floats
-from hw_targets.frontends.torch import shaping
+from hw_targets.frontends.torch import choosing, joining, matrices, shaping
 from hw_targets.frontends.torch.axes import letters, plain, regrouped
 from hw_targets.frontends.torch.calls import Call
 from hw_targets.frontends.torch.layers import array
 from hw_targets.frontends.torch.marks import ALL, Mark, Moment, Opaque, State, Traced, accumulated, in_steps, merged
+from hw_targets.frontends.torch.refusals import unsupported
 from hw_targets.frontends.torch.shaping import flattened
 
 #: They turn a tensor into Python's own values, on which branches may depend.
@@ -28,13 +29,13 @@ SAME = frozenset(
     {"clone", "contiguous", "detach", "to", "float", "double", "data", "dropout", "type", "type_as", "cpu"}
 )
 ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
-PRODUCTS = frozenset({"mul", "__mul__", "__rmul__", "multiply"})
+PRODUCTS = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "multiply_"})
 #: Results that hold nothing of their arguments but shape and type.
-CONSTANTS = frozenset({"zeros_like", "ones_like", "new_zeros", "new_ones", "full_like", "new_full"})
+CONSTANTS = frozenset(
+    {"zeros_like", "ones_like", "new_zeros", "new_ones", "full_like", "new_full", "empty_like", "new_empty"}
+)
 _SUBTRACTIONS = frozenset({"sub", "sub_", "__sub__", "__isub__", "subtract", "rsub", "__rsub__"})
 _SCALINGS = PRODUCTS | {
-    "mul_",
-    "__imul__",
     "div",
     "div_",
     "__truediv__",
@@ -74,19 +75,19 @@ def apply(call: Call) -> Traced:
             f"from_torch: the model applies torch's `{call.name}` after `{first.after[-1] if first.after else ''}`,"
             " which does not exist on the chip; end the model there"
         )
-    if not any(m.complement for m in call.marks):
-        handler = _HANDLERS.get(call.name)
-        if handler is not None and (made := handler(call)) is not None:
-            return made
-    raise unsupported(call.name)
+    call = replace(call, carried=[(t, linear(m)) for t, m in call.carried])
+    handler = _HANDLERS.get(call.name)
+    if handler is not None and (made := handler(call)) is not None:
+        return made
+    raise unsupported(call)
 
 
-def unsupported(name: str) -> UnsupportedModel:
-    return UnsupportedModel(
-        f"from_torch: the model applies torch's `{name}` between its layers, which has no counterpart on the chip;"
-        " supported are addition, constant factors, products of spikes (SEW AND, IAND), concatenation, pools,"
-        " reshaping, and the sum or mean over time"
-    )
+def linear(mark: Traced) -> Traced:
+    """1 − spikes as what it is besides: spikes times −1, and a bias."""
+    if not mark.complement:
+        return mark
+    negative = _times(mark, np.full(1, -1.0)).signal
+    return replace(mark, signal=signals.shifted(negative, np.ones(negative.shape[0])), complement=False)
 
 
 def of_state(name: str, mark: State, args: tuple[Any, ...], kwargs: dict[str, Any], marks: list[Mark]) -> Mark:
@@ -112,31 +113,59 @@ def of_state(name: str, mark: State, args: tuple[Any, ...], kwargs: dict[str, An
     )
 
 
-def _added(call: Call) -> Traced | None:
-    if call.kwargs or len(call.args) != 2:
+def _operands(call: Call) -> tuple[Any, Any, float] | None:
+    """a, b and alpha of a + alpha·b; None where there is anything else."""
+    given = [*call.args, *([call.kwargs["other"]] if "other" in call.kwargs else [])]
+    if len(given) != 2 or call.kwargs.keys() - {"other", "alpha"}:
         return None
+    return given[0], given[1], float(call.kwargs.get("alpha", 1))
+
+
+def _added(call: Call) -> Traced | None:
+    operands = _operands(call)
+    if operands is None:
+        return None
+    left, right, alpha = operands
     if len(call.marks) == 2:
-        running = accumulated(*call.marks)
-        return running if running is not None else _sum(call.marks[0], call.marks[1], call)
+        running = accumulated(*call.marks) if alpha == 1 else None
+        if running is not None:
+            return running
+        return _sum(call.mark_of(left), _times(call.mark_of(right), np.full(1, alpha)), call)
     # The start of a running sum, which may be a number or a tensor of zeros.
-    if call.marks[0].moment.kind == "step" and any(_is_zero(a) for a in call.args):
+    if call.marks[0].moment.kind == "step" and alpha == 1 and any(_is_zero(a) for a in (left, right)):
         return call.marks[0]
-    return _shifted(call, call.marks[0], next(a for a in call.args if not call.carries(a)))
+    if call.carries(left):
+        return _shifted(call, call.marks[0], alpha * right)
+    return _shifted(call, _times(call.marks[0], np.full(1, alpha)), left)
 
 
 def _subtracted(call: Call) -> Traced | None:
-    if call.kwargs or len(call.args) != 2:
+    operands = _operands(call)
+    if operands is None:
         return None
-    minuend, subtrahend = call.args[::-1] if call.name in ("rsub", "__rsub__") else call.args
+    minuend, subtrahend, alpha = operands
+    if call.name in ("rsub", "__rsub__"):
+        minuend, subtrahend = subtrahend, minuend
+    negative = np.full(1, -alpha)
     if len(call.marks) == 2:
         left, right = call.mark_of(minuend), call.mark_of(subtrahend)
-        return _sum(left, _times(right, np.full(1, -1.0)), call)
+        return _sum(left, _times(right, negative), call)
     mark = call.marks[0]
     if call.carries(minuend):
-        return _shifted(call, mark, -subtrahend)
-    if isinstance(minuend, (int, float)) and minuend == 1:
+        return _shifted(call, mark, -alpha * subtrahend)
+    if isinstance(minuend, (int, float)) and minuend == 1 and alpha == 1:
         return replace(mark, complement=True)
-    return _shifted(call, _times(mark, np.full(1, -1.0)), minuend)
+    return _shifted(call, _times(mark, negative), minuend)
+
+
+def _rectified(call: Call) -> Traced | None:
+    """relu, abs and clamp from below leave what is never negative as it is."""
+    mark, name = call.marks[0], call.name.removesuffix("_")
+    if name == "clamp" and (call.argument(2, "max") is not None or (call.argument(1, "min") or 0) > 0):
+        return None
+    if name == "clamp_min" and call.argument(1, "min") > 0:
+        return None
+    return mark if signals.is_never_negative(mark.signal) else None
 
 
 def _sum(left: Traced, right: Traced, call: Call) -> Traced:
@@ -161,10 +190,11 @@ def _is_zero(value: Any) -> bool:
 def _scaled(call: Call) -> Traced | None:
     if call.name in ("neg", "__neg__"):
         return _times(call.marks[0], np.full(1, -1.0))
-    if call.kwargs or len(call.args) != 2 or len(call.marks) != 1:
+    operands = _operands(call)
+    if operands is None or len(call.marks) != 1:
         return None
-    mark, factor = call.marks[0], call.args[1] if call.carries(call.args[0]) else call.args[0]
-    if "div" in call.name and not call.carries(call.args[0]):
+    mark, factor = call.marks[0], operands[1] if call.carries(operands[0]) else operands[0]
+    if "div" in call.name and not call.carries(operands[0]):
         return None
     if "div" in call.name and mark.moment.kind == "sum" and factor == mark.moment.number:
         return replace(mark, moment=Moment("mean", mark.moment.number))
@@ -198,15 +228,14 @@ def _constant(call: Call, mark: Traced, value: Any) -> Floats:
         return np.full(1, float(value))
     if value.numel() == 1:
         return array(value).reshape(1)
-    source = call.tensors[[call.carries(t) for t in call.tensors].index(True)]
+    source, order = call.tensors[0], letters(mark.signal.shape)
     whole = value + torch.zeros(source.shape, dtype=value.dtype, device=value.device)
-    order = letters(mark.signal.shape)
-    at = {held: i for i, held in enumerate(mark.axes)}
     if whole.dim() != len(mark.axes) or regrouped(mark.axes, call.layout.sizes(mark.signal.shape), whole.shape) is None:
-        raise unsupported(call.name)
-    own = [i for held, i in at.items() if held and set(held) <= set(order)]
-    if "".join(mark.axes[i] for i in own) not in (order, order.replace("H", "")) or own != sorted(own):
-        raise unsupported(call.name)
+        raise _uneven(call, mark, value)
+    own = [i for i, held in enumerate(mark.axes) if held and set(held) <= set(order)]
+    own.sort(key=lambda i: order.index(mark.axes[i][0]))
+    if "".join(mark.axes[i] for i in own) not in (order, order.replace("H", "")):
+        raise _uneven(call, mark, value)
     others = [i for i in range(whole.dim()) if i not in own]
     numbers = array(whole.permute(*others, *own)).reshape(-1, *[int(whole.shape[i]) for i in own])
     if not (numbers == numbers[:1]).all():
@@ -218,6 +247,14 @@ def _constant(call: Call, mark: Traced, value: Any) -> Floats:
     return np.asarray(each[:, 0] if (each == each[:, :1]).all() else each.reshape(-1))
 
 
+def _uneven(call: Call, mark: Traced, value: Tensor) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"applies torch's `{call.name}` with constants of shape {tuple(value.shape)} to a sample of shape"
+        f" {mark.signal.shape} that they widen or do not line up with; use one number, one for each channel, of shape"
+        " (C, 1, 1), or one for each neuron, of the sample's shape"
+    )
+
+
 def _at_last(call: Call) -> Traced:
     return replace(call.marks[0], after=(*call.marks[0].after, call.name))
 
@@ -227,5 +264,9 @@ _HANDLERS: Mapping[str, Callable[[Call], Traced | None]] = {
     **dict.fromkeys(_SUBTRACTIONS, _subtracted),
     **dict.fromkeys(_SCALINGS, _scaled),
     **dict.fromkeys(_AT_LAST, _at_last),
+    **dict.fromkeys(("relu", "relu_", "abs", "abs_", "absolute", "clamp", "clamp_", "clamp_min"), _rectified),
+    **matrices.HANDLERS,
     **shaping.HANDLERS,
+    **choosing.HANDLERS,
+    **joining.HANDLERS,
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
+from hw_targets.frontends.torch import mixing
 from hw_targets.frontends.torch.axes import letters, plain
 from hw_targets.frontends.torch.builder import Builder
 from hw_targets.frontends.torch.layout import Layout
@@ -70,7 +71,8 @@ class Readout:
     def _joined(self, marks: Sequence[Traced]) -> str:
         """One readout of several things returned: their features one after the other."""
         names = [mark.layer for mark in marks]
-        whole = signals.concatenated([signals.flatten(mark.signal) for mark in marks])
+        flat = [signals.flatten(mark.signal) for mark in marks]
+        whole = mixing.joined(flat, [part.shape[0] for part in flat], "F")
         name = "+".join(dict.fromkeys(names))
         sizes = ", ".join(str(prod(mark.signal.shape)) for mark in marks)
         self.network.notes.append(

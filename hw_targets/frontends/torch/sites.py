@@ -96,7 +96,15 @@ class Sites:
                     f"takes an input of shape {tuple(tensor.shape)}, in which a sample's axes {shape} were"
                     " transposed or permuted; leave them in the order (C, H, W)"
                 )
-            raise UnsupportedModel(f"takes an input of shape {tuple(tensor.shape)}, for {shape}; flatten it first")
+            raise UnsupportedModel(
+                f"takes an input of shape {tuple(tensor.shape)}, whose samples are of shape {shape}; "
+                + (
+                    "flatten it first (nn.Flatten)"
+                    if not axes
+                    else f"it works along {axes} axes, so lay features out as channels and positions first"
+                    " (nn.Unflatten), or use nn.Linear"
+                )
+            )
 
     def _axes_after(self, mark: Traced, shape: tuple[int, ...], axes: int) -> Axes:
         if not axes:

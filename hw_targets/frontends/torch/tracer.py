@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from hw_targets.errors import UnsupportedModel
 from hw_targets.frontends import signals
 from hw_targets.frontends.signals import Signal, Term
-from hw_targets.frontends.torch import functional, functions, layers, per_neuron, shaping
+from hw_targets.frontends.torch import functional, functions, layers, matrices, per_neuron, shaping
 from hw_targets.frontends.torch.builder import Builder
 from hw_targets.frontends.torch.calls import Call
 from hw_targets.frontends.torch.evaluation import evaluated
@@ -126,17 +126,24 @@ class Tracer(TorchFunctionMode):
             if name in functions.PRODUCTS and len(carried) == 2:
                 return self.network.product(carried[0][1], carried[1][1])
             called = self._called(name, carried, args, kwargs, result)
-            return functions.apply(Call(name, args, kwargs, result, self.layout, carried)) if called is None else called
+            if called is not None:
+                return called
+            made = functions.apply(Call(name, args, kwargs, result, self.layout, carried))
+            return replace(made, layer=self._innermost(name)) if name in matrices.HANDLERS else made
         except UnsupportedModel as error:
             text = str(error).removeprefix("from_torch: ")
             where = reason_against(self._path, self._names, self.framework)
             return Opaque(f"from_torch: {where}" if where else f"from_torch: {self._named(text)}")
 
+    def _innermost(self, name: str) -> str:
+        """Name of the innermost module that runs, or, in the model's own forward, of the function."""
+        return next((self._names[m] for m in reversed(self._path) if self._names.get(m)), name)
+
     def _named(self, text: str) -> str:
         """A reason with the module in which it came up."""
         inner = next((m for m in reversed(self._path) if self._names.get(m)), None)
         if inner is None:
-            return text if text.startswith("the model ") else f"the model {text}"
+            return f"the model ({type(self.model).__name__}) {text.removeprefix('the model ')}"
         who = f"{self._names[inner]} ({type(inner).__name__})"
         return f"{who} {text.removeprefix('the model ')}"
 
@@ -154,23 +161,15 @@ class Tracer(TorchFunctionMode):
         if function is None or len(carried) != 1:
             return None
         module = functional.as_module(function, args, kwargs)
-        if name == "pad" and module.mode != "constant":
-            raise UnsupportedModel(f"pads with mode {module.mode!r}; only zeros exist between layers")
-        if name == "pad" and any(module.padding[4:]):
-            raise UnsupportedModel(
-                f"pads by {tuple(module.padding)}, more than rows and columns, but no steps, samples or channels are"
-                " added between layers; pad the last two axes alone, and give the model the steps that it is to run"
-            )
-        tensor, mark = carried[0]
-        if mark.complement or mark.after:
+        tensor, mark = carried[0][0], functions.linear(carried[0][1])
+        if mark.after:
             return None
         sites = Sites(self.layout)
         if pool is not None:
             spikes, rescaled = self._spikes(mark)
             return rescaled(self.network.add_pool(sites.through(spikes, tensor, pool, module, result)))
         if name in functional.WEIGHTED:
-            inner = next((self._names[m] for m in reversed(self._path) if self._names.get(m)), name)
-            mark = replace(mark, layer=inner)
+            mark = replace(mark, layer=self._innermost(name))
         return sites.through(mark, tensor, function, module, result)
 
     def _mark_of(self, value: Any) -> Mark | None:
@@ -228,10 +227,16 @@ class Tracer(TorchFunctionMode):
             self._refuse_unknown(name, module)
         if isinstance(mark, Opaque):
             raise UnsupportedModel(mark.reason)
-        if not isinstance(mark, Traced) or mark.complement or mark.after or (len(inputs) != 1 and not is_neuron):
+        if isinstance(mark, Traced) and mark.after:
+            raise UnsupportedModel(
+                f"from_torch: {name} comes after torch's `{mark.after[-1]}`, which does not exist on the chip; end the"
+                " model there, or leave it out"
+            )
+        if not isinstance(mark, Traced) or (len(inputs) != 1 and not is_neuron):
             raise UnsupportedModel(
                 f"from_torch: {name} is called on something that was not computed from the model's input"
             )
+        mark = functions.linear(mark)
         try:
             if is_neuron:
                 self._neuron(name, module, inputs, mark, output)

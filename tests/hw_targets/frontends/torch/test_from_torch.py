@@ -489,7 +489,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
         lambda: body(lambda m, x: m.c2(torch.zeros(T, 2, 2, 6, 6).double()) + _front(m, x), c2=conv(2, 3)),
         ("c2 ",),
     ),
-    "mean over the features": (lambda: body(lambda m, x: m.fc(_front(m, x).flatten(2)).mean(2)), ("mean",)),
 }
 
 

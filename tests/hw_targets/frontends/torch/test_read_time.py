@@ -87,7 +87,7 @@ def test_a_model_that_repeats_for_other_steps_than_asked_is_refused() -> None:
 def test_steps_that_are_padded_on_are_refused(sides: tuple[int, ...]) -> None:
     """One step of an image and three empty ones are four steps, not one."""
     model = prepared(network(lambda x: nn.functional.pad(x[None], sides)))
-    with pytest.raises(UnsupportedModel, match=r"pads by \(.*more than rows and columns"):
+    with pytest.raises(UnsupportedModel, match=r"pads by \(.*which adds steps or samples"):
         from_torch(model, images(2, 2, 6, 6).double() / 255)
 
 
