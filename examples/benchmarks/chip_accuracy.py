@@ -28,7 +28,8 @@ from hw_targets.errors import QuantizationError
 from hw_targets.ir.network import ChipNetwork
 from hw_targets.quantization.quantize import quantize
 from neuroprune.training.data.base import DataSet, Split
-from neuroprune.training.loop import predictor, progress_bar
+from neuroprune.training.loop import predictor
+from neuroprune.training.progress import progress_bar
 from neuroprune.training.recipe import Recipe
 
 CHIP = "loihi1"

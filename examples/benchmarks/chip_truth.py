@@ -18,7 +18,7 @@ from examples.benchmarks.truth.tape import Tape
 from examples.benchmarks.truth.torch_path import check_torch
 from hw_targets.errors import HardwareTargetError
 from hw_targets.targets.loihi.lava.check import LavaUnavailable
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 #: Torch models and Lava networks of a full and of a quick run; networks per process of Lava.
 FULL, QUICK, BATCH = (2000, 200), (60, 8), 20

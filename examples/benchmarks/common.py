@@ -20,7 +20,7 @@ import torch
 
 from hw_targets.app.versions import commit, versions
 from hw_targets.files.atomic import new_file
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 RESULTS = Path(__file__).parent / "results"
 #: Something to time. It returns None, or, where it has its own clock (another process), the seconds it took.

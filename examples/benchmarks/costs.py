@@ -20,7 +20,7 @@ from examples.benchmarks.common import Goal, Report, Result, one_thread, summari
 from hw_targets.app.versions import commit
 from neuroprune import LATS, SoftThresholdPruner, SynapticCosts, count_synops, prune_to
 from neuroprune.training.data.fashion_mnist import fashion_mnist
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 SPARSITIES, SEEDS, STEPS, TIME_STEPS, BATCH = (0.8, 0.9, 0.95, 0.98), 3, 600, 4, 64
 COUNTED = 500

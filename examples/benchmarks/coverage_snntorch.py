@@ -13,7 +13,7 @@ from examples.benchmarks.coverage.judge import judge, table
 from examples.benchmarks.coverage.snntorch_constructions import CASES as CONSTRUCTIONS
 from examples.benchmarks.coverage.snntorch_convolutional import CONVOLUTIONAL
 from examples.benchmarks.coverage.snntorch_dense import DENSE
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 NETS = (*DENSE, *CONVOLUTIONAL)
 METHOD = (

@@ -28,7 +28,7 @@ from hw_targets import (
     quantize,
 )
 from hw_targets.targets.loihi.netx.layering import each_netx_layer
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 CHIP, TIME_STEPS, CLASSES = "loihi1", 4, 1000
 #: (depth, image size); the last one has goals.

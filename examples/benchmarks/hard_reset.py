@@ -16,7 +16,7 @@ import neuroprune
 from examples.benchmarks.common import Report, Result, one_thread, summarize
 from neuroprune.training.data.fashion_mnist import fashion_mnist
 from neuroprune.training.data.images import ImageSet
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 CHIP, TIME_STEPS, HIDDEN, SPARSITY, SEEDS = "loihi1", 8, 256, 0.9, 3
 STEPS, BATCH, TEST_IMAGES = 400, 100, 2000

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from examples.benchmarks.common import Goal, Report, Result, one_thread, summarize
 from hw_targets.app.versions import commit
 from neuroprune import LATS, PGH, HardThreshold, Preconditioner, SoftThresholdPruner, SparsityRamp, prune_to
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 SPARSITIES, SEEDS = (0.8, 0.9, 0.95, 0.98, 0.99), 5
 TRAIN, VALIDATION = 1000, 297

@@ -21,7 +21,7 @@ from hw_targets.placement.cores.cost import core_order
 from hw_targets.placement.placement import placed_populations
 from hw_targets.placement.tiles.tiling import sequential
 from hw_targets.targets.loihi.neuron import CubaLIF
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 SPARSITIES = (0.0, 0.9, 0.95, 0.99)
 CHIPS = ("loihi1", "loihi2")

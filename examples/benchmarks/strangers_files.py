@@ -18,7 +18,7 @@ from pathlib import Path
 from examples.benchmarks.common import RESULTS, Goal, Report, Result, Summary, one_thread
 from examples.benchmarks.strangers.readers import readers
 from examples.benchmarks.strangers.trial import Trials, trial
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 #: Files of a full and of a quick run, and of one process.
 FULL, QUICK, BATCH = 1_000_000, 400, 5_000

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import (
 from examples.benchmarks.common import Goal, Report, Result, one_thread, summarize
 from neuroprune import LATS, SoftThresholdPruner
 from neuroprune.training.data.fashion_mnist import fashion_mnist
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 SEED, COUNT = 2023, 30
 IMAGES, BATCH, TIME_STEPS = 6000, 64, 4

@@ -31,7 +31,7 @@ from hw_targets.placement.limits import hidden_synapses
 from hw_targets.targets.xylo.cycles import activities, cycles_per_step
 from hw_targets.targets.xylo.layout import specification
 from neuroprune.training.data.arrays import ArraySet
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 RESULTS = Path(__file__).parent / "results"
 #: Part of the weights that pruning takes; the spikes of a class times this are its score.

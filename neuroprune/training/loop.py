@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
-from neuroprune._require import require
 from neuroprune.frameworks import Framework, framework_of, spikes_of
 from neuroprune.pruning.pruner import SoftThresholdPruner
 from neuroprune.training.data.base import DataSet, has_steps, training_batches_from
 from neuroprune.training.hyperparameters import Hyperparameters
+from neuroprune.training.progress import progress_bar
 from neuroprune.training.resuming import Progress, Running
 
 __all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch", "predictor", "progress_bar", "train"]
@@ -65,15 +65,14 @@ def train(
     pruner: SoftThresholdPruner | None = None,
     record: Record | None = None,
     title: str = "training",
-    bar_position: int = 0,
     progress: Progress | None = None,
 ) -> None:
     """Train in place for `hyper.epochs` over shuffled `data`, on the device the model is on.
 
     A pruner attached to the optimizer does its work inside `optimizer.step()`; it is an argument only to be recorded.
-    `bar_position` is the terminal line of the progress bar, for runs side by side. A step that AMP skips because its
-    gradients overflowed changes nothing: not the weights, not the threshold, not the learning rate. `progress` says
-    from which state to go on, and is told of each step; a run that goes on ends bit for bit as one that never stopped.
+    A step that AMP skips because its gradients overflowed changes nothing: not the weights, not the threshold, not the
+    learning rate. `progress` says from which state to go on, and is told of each step; a run that goes on ends bit for
+    bit as one that never stopped.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite; the model is left as it was before that step.
@@ -84,8 +83,7 @@ def train(
     running = Running(model, optimizer, scheduler, scaler, pruner)
     start = 0 if progress is None else progress.begin(running)
     batches = training_batches_from(data, per_step, hyper.epochs, hyper.seed, start)
-    with progress_bar(steps, title, bar_position) as bar:
-        bar.update(start)
+    with progress_bar(steps, title, start) as bar:
         for step, (images, labels) in enumerate(batches, start):
             optimizer.zero_grad(set_to_none=True)
             loss = _backward(model, data, images, labels, hyper, predict, scaler)
@@ -132,12 +130,6 @@ def evaluation_batch(data: DataSet, at_most: int = 500) -> int:
     """Samples to evaluate at once: `at_most`, or as many as have 2²¹ pixels (41 of 224×224)."""
     positions = max(1, math.prod(data.sample_shape[1:]))
     return max(1, min(at_most, (1 << 21) // positions))
-
-
-def progress_bar(total: int | None, title: str, position: int = 0) -> Any:
-    """A tqdm bar that vanishes when done; quiet where standard error is not a terminal. `total` None: unknown."""
-    options = {"leave": False, "disable": None, "dynamic_ncols": True, "position": position}
-    return require("tqdm", "train").tqdm(total=total, desc=title, **options)
 
 
 def _backward(

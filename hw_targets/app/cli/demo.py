@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hw_targets.app.cli.console import Console
 from hw_targets.app.cli.tables import percent, quantity, ratio, table
 from hw_targets.app.report import write_report
 from hw_targets.app.run.unfinished import UnfinishedRun, check_place
@@ -40,7 +40,8 @@ from hw_targets.targets.loihi.lava.check import LavaUnavailable, SpikeComparison
 from hw_targets.targets.loihi.netx.writer import export_netx
 from hw_targets.targets.registry import load_chip
 from neuroprune.training.data.base import DataSet, Split
-from neuroprune.training.loop import Hyperparameters, accuracy, predictor, progress_bar
+from neuroprune.training.loop import Hyperparameters, accuracy, predictor
+from neuroprune.training.progress import progress_bar
 from neuroprune.training.recipe import Recipe, recipe_text
 
 #: Chips the demo maps to; energies are known for the first.
@@ -74,37 +75,34 @@ def demo_recipe(size: str) -> Recipe:
 class _Clock:
     """Seconds per stage, announced as they begin."""
 
+    console: Console
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[None]:
-        print(f"· {title}", flush=True)
+        self.console.say(f"· {title}")
         start = time.perf_counter()
         yield
         self.seconds[title] = round(time.perf_counter() - start, 2)
 
 
-def demo(options: argparse.Namespace) -> None:
-    """The subcommand."""
-    run_demo(options.out, options.size, overwrite=options.overwrite)
-
-
-def run_demo(out: Path, size: str, *, overwrite: bool = False) -> None:
+def run_demo(out: Path, size: str, *, overwrite: bool = False, console: Console) -> None:
     """Run every stage, write the run folder, print the table."""
     check_place(out, overwrite=overwrite)
-    recipe, clock = demo_recipe(size), _Clock()
+    recipe, clock = demo_recipe(size), _Clock(console)
     with clock.stage("load Fashion-MNIST"):
         data = load_data(recipe)
     run = UnfinishedRun.begin(out, recipe_text(recipe), {}, overwrite=overwrite)
     try:
-        _run_stages(recipe, data, clock, RunFolder(run.path, overwrite=True), size)
+        with console.progress():
+            _run_stages(recipe, data, clock, RunFolder(run.path, overwrite=True), size)
     except BaseException:  # nobody goes on with half a demo
         run.discard()
         raise
     run.finish()
-    folder = RunFolder.open(out)
-    print("\n" + result_table(folder.summary()))
-    print(f"\n{out / 'report.html'} shows it in pictures; the other files are beside it.")
+    summary = RunFolder.open(out).summary()
+    shown = f"{out / 'report.html'} shows it in pictures; the other files are beside it."
+    console.result({"out": out, **summary}, f"\n{result_table(summary)}\n\n{shown}")
 
 
 def _run_stages(recipe: Recipe, data: Split[DataSet], clock: _Clock, folder: RunFolder, size: str) -> None:

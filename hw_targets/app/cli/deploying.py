@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from hw_targets.app.cli.console import Console
 from hw_targets.app.cli.tables import percent, quantity, table
 from hw_targets.app.deploy import Deployment, deploy
 from hw_targets.app.given import arguments_of, data_of, model_of
 
 
-def deploy_(options: argparse.Namespace) -> None:
-    arguments = arguments_of(options.model_arg)
-    data = data_of(options.data, arguments_of(options.data_arg))
-    model = model_of(options.model, arguments, options.weights)
-    dense = None if options.dense is None else model_of(options.model, arguments, options.dense)
-    done = deploy(
-        model,
-        data,
-        chip=options.chip,
-        out=options.out,
-        dense=dense,
-        time_steps=options.time_steps,
-        samples=options.samples,
-        tested=options.tested,
-        compared=options.compared,
-        overwrite=options.overwrite,
-        name=options.name,
-        announce=lambda part: print(f"· {part}", flush=True),
-    )
-    print("\n" + result_table(done, "dense" if dense is not None else None))
-    for part, reason in done.not_done.items():
-        print(f"not done: {part}: {reason}")
-    print(f"\n{done.report or options.out} shows it; the files are beside it.")
+@dataclass(frozen=True)
+class Asked:
+    """The command's arguments; `model` and `data` with those of their factories, KEY=VALUE."""
+
+    model: tuple[str, Sequence[str]]
+    data: tuple[str, Sequence[str]]
+    chip: str
+    out: Path
+    weights: Path | None
+    dense: Path | None
+    time_steps: int | None
+    samples: int
+    tested: int
+    compared: int
+    overwrite: bool
+    name: str | None
+
+
+def deploy_(asked: Asked, console: Console) -> None:
+    """`hw_targets.deploy` of what files and factories hold."""
+    (factory, given), (source, data_given) = asked.model, asked.data
+    arguments = arguments_of(given)
+    data = data_of(source, arguments_of(data_given))
+    model = model_of(factory, arguments, asked.weights)
+    dense = None if asked.dense is None else model_of(factory, arguments, asked.dense)
+    with console.progress():
+        done = deploy(
+            model,
+            data,
+            chip=asked.chip,
+            out=asked.out,
+            dense=dense,
+            time_steps=asked.time_steps,
+            samples=asked.samples,
+            tested=asked.tested,
+            compared=asked.compared,
+            overwrite=asked.overwrite,
+            name=asked.name,
+            announce=lambda part: console.say(f"· {part}"),
+        )
+    words = ["", result_table(done, "dense" if dense is not None else None)]
+    words += [f"not done: {part}: {reason}" for part, reason in done.not_done.items()]
+    words += ["", f"{done.report or asked.out} shows it; the files are beside it."]
+    found = {"out": asked.out, "report": done.report, "not_done": dict(done.not_done), **done.summary}
+    console.result(found, "\n".join(words))
 
 
 def result_table(done: Deployment, dense: str | None) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from hw_targets.app.cli.console import Console
 from hw_targets.app.cli.netx_files import is_netx, map_file, verify_file
 from hw_targets.app.cli.opening import open_run
 from hw_targets.app.cli.tables import percent, quantity, table
@@ -26,106 +28,127 @@ from hw_targets.app.stages import (
 from hw_targets.chips.chip import Chip
 from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import DoesNotFit, InvalidChip
+from hw_targets.estimation import Estimate
 from hw_targets.files.atomic import check_free
 from hw_targets.frontends.nir.writer import write_nir
 from hw_targets.ir.network import ChipNetwork, Network
-from hw_targets.placement import place
+from hw_targets.placement import Placement, place
 from hw_targets.placement.fit import check_fit, cores_needed
 from hw_targets.placement.limits import check_system
 from hw_targets.targets.loihi.netx.relays import insert_relays
 from hw_targets.targets.loihi.sanafe.writer import FILES, export_sanafe
 from hw_targets.targets.registry import load_chip
-from neuroprune.training.loop import accuracy, predictor, progress_bar
+from neuroprune.training.loop import accuracy, predictor
+from neuroprune.training.progress import progress_bar
 from neuroprune.training.recipe import load_recipe
 
 
-def fit(options: argparse.Namespace) -> None:
-    path: Path = options.recipe
+def fit(path: Path, changes: Sequence[str], chip_name: str, console: Console) -> None:
+    """Each layer against the chip's limits.
+
+    Raises:
+        DoesNotFit: one exceeds them; the message has the worst one's way out.
+    """
     if os.path.isdir(path):  # which takes names of any length
         check(path)
         path = path / "recipe.toml"
-    recipe = load_recipe(path, options.set)
+    recipe = load_recipe(path, changes)
     data = load_data(recipe)
     network = read_network(recipe.model(), data.test, recipe.time_steps)
-    chip = load_chip(options.chip)
+    chip = load_chip(chip_name)
     rows = check_fit(network, chip)
-    print(table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"]))
-    for note in rows.not_enforced:
-        print(f"note: {note}")
     cores = cores_needed(network, chip)
+    too_large = [row for row in rows if row.excess]
+    lines = [
+        table([r.cells() for r in rows], ["layer", "neurons", "largest fan-in", f"limit of {chip.name}", "verdict"])
+    ]
     if cores is not None:
-        print(f"\nits neurons alone fill {cores} cores, {-(-cores // chip.cores_per_chip)} {chip.name} chip(s)")
-    if too_large := [r for r in rows if r.excess]:
-        for row in too_large:
-            print(row.advice(chip))
+        chips = -(-cores // chip.cores_per_chip)
+        lines += ["", f"its neurons alone fill {cores} cores, {chips} {chip.name} chip(s)"]
+    lines += [row.advice(chip) for row in too_large]
+    values = {"chip": chip.name, "fits": not too_large, "cores_filled_by_neurons": cores}
+    layers = [{**asdict(row), "excess": row.excess, "zeros_needed": row.sparsity} for row in rows]
+    console.result({**values, "layers": layers, "not_enforced": list(rows.not_enforced)}, "\n".join(lines))
+    console.notes(rows.not_enforced)
+    if too_large:
         raise DoesNotFit(max(too_large, key=lambda r: r.excess).advice(chip))
     check_system(cores or 0, chip)
 
 
-def map_(options: argparse.Namespace) -> None:
-    if is_netx(options.folder):
-        map_file(options)
+def map_(path: Path, chip_name: str, images: int, out: Path | None, *, overwrite: bool, console: Console) -> None:
+    """A placement, and what some test images cost there."""
+    if is_netx(path):
+        map_file(path, chip_name, out, overwrite=overwrite, console=console)
         return
-    folder = open_run(options.folder, making=("placement.npz",))
-    chip = load_chip(options.chip)
-    out = options.out or folder.path / "placement.npz"
-    check_free(out, overwrite=options.overwrite)
-    real, network = _networks(folder, options.chip)
-    mapped = map_network(network, (chip,), first_samples(chip_images(folder.recipe), options.images))
+    folder = open_run(path, console, making=("placement.npz",))
+    chip = load_chip(chip_name)
+    out = out or folder.path / "placement.npz"
+    check_free(out, overwrite=overwrite)
+    real, network = _networks(folder, chip_name)
+    mapped = map_network(network, (chip,), first_samples(chip_images(folder.recipe), images))
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
-    with folder.new_result(out, overwrite=options.overwrite) as temporary:
+    with folder.new_result(out, overwrite=overwrite) as temporary:
         placement.save(temporary, overwrite=True)
-    maps = folder.summary().get("maps", {})
-    folder.add_to_summary({"maps": {**maps, chip.name: mapping_summary(placement, cost, options.images)}})
-    rows = [[name, str(cores.size), str(len(set(cores.tolist())))] for name, cores in placement.cores.items()]
-    print(table(rows, ["population", "neurons", "on cores"]))
+    maps, found = folder.summary().get("maps", {}), mapping_summary(placement, cost, images)
+    folder.add_to_summary({"maps": {**maps, chip.name: found}})
+    populations = {
+        name: {"neurons": int(cores.size), "cores": len(set(cores.tolist()))} for name, cores in placement.cores.items()
+    }
+    values = {"chip": chip.name, **found, "per_image": dict(cost.per_sample), "hops": cost.hops}
+    console.result(
+        {**values, "populations": populations, "written": out},
+        f"{_mapped_text(populations, placement, cost, chip)}\nwritten to {out}",
+    )
+    console.notes(chip.supported("map").remarks(network, mapped.activity, chip))
+    if removed := sum(p.size for p in real.populations) - sum(p.size for p in network.populations):
+        console.note(f"left out {removed} neurons that no output depends on")
+    console.notes((*placement.assumptions, *placement.not_enforced))
+
+
+def _mapped_text(populations: Mapping[str, Mapping[str, int]], placement: Placement, cost: Estimate, chip: Chip) -> str:
+    rows = [[name, str(p["neurons"]), str(p["cores"])] for name, p in populations.items()]
     energy = (
         quantity(cost.energy, "J") if cost.energy is not None else "unknown (its cost per operation is unpublished)"
     )
-    print(
-        f"\n{placement.core_count} cores (at least {placement.lower_bound}) on {placement.chips} {chip.name} chip(s);"
-        f" energy per image {energy}"
-    )
     count = cost.per_sample
-    for remark in chip.supported("map").remarks(network, mapped.activity, chip):
-        print(remark)
-    print(
+    return (
+        f"{table(rows, ['population', 'neurons', 'on cores'])}\n\n"
+        f"{placement.core_count} cores (at least {placement.lower_bound}) on {placement.chips} {chip.name} chip(s);"
+        f" energy per image {energy}\n"
         f"per image: {quantity(count['synaptic_events'])} synaptic events, {quantity(count['messages'])} messages to"
         f" cores, {quantity(cost.hops)} hops; time {quantity(cost.time, 's')}"
     )
-    if removed := sum(p.size for p in real.populations) - sum(p.size for p in network.populations):
-        print(f"note: left out {removed} neurons that no output depends on")
-    for note in (*placement.assumptions, *placement.not_enforced):
-        print(f"note: {note}")
-    print(f"written to {out}")
 
 
-def export(options: argparse.Namespace) -> None:
-    chip = load_chip(options.chip)
+def export(
+    path: Path, chip_name: str, kind: str | None, out: Path | None, *, overwrite: bool, console: Console
+) -> None:
+    """A file, or SANA-FE's files, of a run's network."""
+    chip = load_chip(chip_name)
     exporters = chip.supported("export").exporters
-    kind = options.format or next(iter(exporters))
+    kind = kind or next(iter(exporters))
     # SANA-FE's files come of netx's integers, in which what passes layers is relayed.
     for_format = None if kind == "nir" else "netx" if kind == "sanafe" else kind
     if for_format is not None and for_format not in exporters:
         raise InvalidChip(f"export: {chip.name} is not written as {kind}; take {', '.join((*exporters, 'nir'))}")
     name = {"netx": "model.net", "sanafe": "sanafe"}.get(kind, f"model.{kind}")
     parts = [f"/{part}" for part in FILES] if kind == "sanafe" else [""]  # SANA-FE's is a folder
-    folder = open_run(options.folder, making=[name + part for part in parts])
-    out = options.out or folder.path / name
+    folder = open_run(path, console, making=[name + part for part in parts])
+    out = out or folder.path / name
     for part in parts:
         if kind != "sanafe" or os.path.isdir(out):
-            check_free(f"{out}{part}", overwrite=options.overwrite)
-    network, chip_network = _networks(folder, options.chip, for_format)
+            check_free(f"{out}{part}", overwrite=overwrite)
+    network, chip_network = _networks(folder, chip_name, for_format)
     if kind == "sanafe":
-        with folder.new_results([Path(f"{out}{part}") for part in parts], overwrite=options.overwrite) as temporary:
+        with folder.new_results([Path(f"{out}{part}") for part in parts], overwrite=overwrite) as temporary:
             _export_sanafe(folder, chip_network, chip, temporary)
     else:
-        with folder.new_result(out, overwrite=options.overwrite) as temporary:
+        with folder.new_result(out, overwrite=overwrite) as temporary:
             if kind == "nir":
                 write_nir(network, temporary, overwrite=True)
             else:
                 exporters[kind](chip_network, temporary, overwrite=True)
-    print(f"written to {out}")
+    console.result({"format": kind, "chip": chip.name, "written": out}, f"written to {out}")
 
 
 def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Path) -> None:
@@ -136,27 +159,33 @@ def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Pat
     export_sanafe(place(sequential, chip), activity.spikes[entry][:, 0], out)
 
 
-def emulate_(options: argparse.Namespace) -> None:
-    folder = open_run(options.folder)
-    _, network = _networks(folder, options.chip)
+def emulate_(path: Path, chip_name: str, console: Console) -> None:
+    """Test accuracy of the model and of its integers."""
+    folder = open_run(path, console)
+    _, network = _networks(folder, chip_name)
     data = chip_images(folder.recipe)
-    exact = emulated_accuracy(network, data, title="chip")
-    model = folder.load_model()
-    real = accuracy(model, data, predictor(model, folder.recipe.time_steps, data))
-    print(f"accuracy on {len(data)} test images: model {percent(real)}, in {options.chip} integers {percent(exact)}")
+    with console.progress():
+        exact = emulated_accuracy(network, data, title="chip")
+        model = folder.load_model()
+        real = accuracy(model, data, predictor(model, folder.recipe.time_steps, data))
+    console.result(
+        {"chip": chip_name, "images": len(data), "model_accuracy": real, "chip_accuracy": exact},
+        f"accuracy on {len(data)} test images: model {percent(real)}, in {chip_name} integers {percent(exact)}",
+    )
 
 
-def verify(options: argparse.Namespace) -> None:
-    if is_netx(options.folder):
-        verify_file(options)
+def verify(path: Path, chip_name: str, images: int, console: Console) -> None:
+    """The verdict of the chip's judge."""
+    if is_netx(path):
+        verify_file(path, images, console)
         return
-    folder = open_run(options.folder)
-    target = load_chip(options.chip).supported("verify")
-    _, network = _networks(folder, options.chip, next(iter(target.exporters)))
-    images = lava_images(chip_images(folder.recipe), options.images)
-    with progress_bar(None, "verifying") as bar:
-        verdict = target.verify(network, images, bar.update)
-    print(f"{verdict}\njudge: {target.judge}")
+    folder = open_run(path, console)
+    target = load_chip(chip_name).supported("verify")
+    _, network = _networks(folder, chip_name, next(iter(target.exporters)))
+    shown = lava_images(chip_images(folder.recipe), images)
+    with console.progress(), progress_bar(None, "verifying") as bar:
+        verdict = target.verify(network, shown, bar.update)
+    console.result({**asdict(verdict), "judge": target.judge}, f"{verdict}\njudge: {target.judge}")
 
 
 def _networks(folder: RunFolder, chip: str, for_format: str | None = None) -> tuple[Network, ChipNetwork]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hw_targets.app.cli.console import Console
 from hw_targets.app.cli.tables import quantity, table
 from hw_targets.ir.connectivity import fan_in
 from hw_targets.ir.network import ChipNetwork
@@ -17,7 +17,7 @@ from hw_targets.placement import place
 from hw_targets.targets.loihi.lava.check import compare_with_lava
 from hw_targets.targets.loihi.netx.reader import read_netx
 from hw_targets.targets.registry import load_chip
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 #: Steps a random sample lasts where the file does not say.
 STEPS = 16
@@ -28,35 +28,39 @@ def is_netx(path: Path) -> bool:
     return path.suffix == ".net" and not os.path.isdir(path)
 
 
-def map_file(options: argparse.Namespace) -> None:
+def map_file(path: Path, chip_name: str, out: Path | None, *, overwrite: bool, console: Console) -> None:
     """Lay the file's network on a chip's cores."""
-    network, chip = read_netx(options.folder), load_chip(options.chip)
+    network, chip = read_netx(path), load_chip(chip_name)
     placement = place(network, chip)
-    out = options.out or options.folder.with_suffix(".placement.npz")
-    placement.save(out, overwrite=options.overwrite)
-    rows = []
+    out = out or path.with_suffix(".placement.npz")
+    placement.save(out, overwrite=overwrite)
+    found: dict[str, dict[str, int]] = {}
     for name, cores in placement.cores.items():
         synapses = sum(int(fan_in(s, network).sum()) for s in network.incoming(name))
-        rows.append([name, str(network[name].size), quantity(synapses), str(len(np.unique(cores)))])
-    print(table(rows, ["population", "neurons", "non-zero synapses", "on cores"]))
-    print(f"\n{placement.core_count} cores on {placement.chips} {chip.name} chip(s); no images, so no energy")
-    for note in (*placement.assumptions, *placement.not_enforced):
-        print(f"note: {note}")
-    print(f"written to {out}")
+        found[name] = {"neurons": network[name].size, "synapses": synapses, "cores": len(np.unique(cores))}
+    rows = [[name, str(p["neurons"]), quantity(p["synapses"]), str(p["cores"])] for name, p in found.items()]
+    values = {"chip": chip.name, "cores": placement.core_count, "chips": placement.chips, "populations": found}
+    console.result(
+        {**values, "written": out},
+        f"{table(rows, ['population', 'neurons', 'non-zero synapses', 'on cores'])}\n\n"
+        f"{placement.core_count} cores on {placement.chips} {chip.name} chip(s); no images, so no energy\n"
+        f"written to {out}",
+    )
+    console.notes((*placement.assumptions, *placement.not_enforced))
 
 
-def verify_file(options: argparse.Namespace) -> None:
+def verify_file(path: Path, samples: int, console: Console) -> None:
     """Compare every chip step with Lava on random inputs, half of them active."""
-    network = read_netx(options.folder)
+    network = read_netx(path)
     if network.steps_assumed:
         network = replace(network, time_steps=STEPS, steps_assumed=False)
-    with progress_bar(None, "Lava") as bar:
-        result = compare_with_lava(
-            network, options.folder, random_frames(network, options.images), timing="netx", waiting=bar.update
-        )
-    print(
+    frames = random_frames(network, samples)
+    with console.progress(), progress_bar(None, "Lava") as bar:
+        result = compare_with_lava(network, path, frames, timing="netx", waiting=bar.update)
+    console.result(
+        asdict(result),
         f"{result.differences} differences from Lava in {result.compared} spikes of all layers,"
-        f" {result.samples} random samples of {network.time_steps} steps; {result.readout_differences} in the readout"
+        f" {result.samples} random samples of {network.time_steps} steps; {result.readout_differences} in the readout",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class Request:
     overwrite: bool = False
 
 
-def run_training(request: Request, stop: Stop) -> Mapping[str, Any]:
-    """Train, and leave a run folder; its summary.
+def run_training(request: Request, stop: Stop, note: Callable[[str], object] = print) -> Mapping[str, Any]:
+    """Train, and leave a run folder; its summary. `note` is told what else a user should know.
 
     Raises:
         InvalidFile: the folder may not be written, or what is to be gone on with is something else.
@@ -55,10 +55,12 @@ def run_training(request: Request, stop: Stop) -> Mapping[str, Any]:
         _check_request(request, run)
         run.finish()
         return RunFolder.open(request.out).summary()
-    return _trained(request, run, stop)
+    return _trained(request, run, stop, note)
 
 
-def _trained(request: Request, run: UnfinishedRun | None, stop: Stop) -> Mapping[str, Any]:
+def _trained(
+    request: Request, run: UnfinishedRun | None, stop: Stop, note: Callable[[str], object]
+) -> Mapping[str, Any]:
     """Check all there is to check, then begin or go on."""
     if run is None:
         recipe = _asked(request)
@@ -75,7 +77,7 @@ def _trained(request: Request, run: UnfinishedRun | None, stop: Stop) -> Mapping
         started = {"dense": request.dense, "device": device, "threads": torch.get_num_threads(), "torch": _torch()}
         run = UnfinishedRun.begin(request.out, recipe_text(recipe), started, overwrite=request.overwrite)
     else:
-        _as_it_was(run, device)
+        _as_it_was(run, device, note)
     return _Training(recipe, data, run, stop, device, request.every).go_on()
 
 
@@ -206,12 +208,12 @@ def _check_recipe(request: Request, path: Path) -> None:
         )
 
 
-def _as_it_was(run: UnfinishedRun, device: str) -> None:
+def _as_it_was(run: UnfinishedRun, device: str, note: Callable[[str], object]) -> None:
     """Compute as before, since sums depend on the number of threads; say so where that cannot be."""
     torch.set_num_threads(int(run.options["threads"]))
     before = run.options["device"], run.options["torch"]
     if before != (device, _torch()):
-        print(f"note: begun on {before[0]} with torch {before[1]}: numbers may differ in their last bits from now on")
+        note(f"begun on {before[0]} with torch {before[1]}: numbers may differ in their last bits from now on")
 
 
 def _torch() -> str:

@@ -21,7 +21,7 @@ from hw_targets.quantization.to_chip import to_chip as integers_of
 from neuroprune.frameworks import framework_of
 from neuroprune.training.data.base import DataSet, has_steps
 from neuroprune.training.data.images import as_input
-from neuroprune.training.loop import progress_bar
+from neuroprune.training.progress import progress_bar
 
 
 def to_network(model: nn.Module, images: Tensor, time_steps: int) -> Network:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from neuroprune.training.data.base import DataSet
 from neuroprune.training.loop import Record, predictor, train
+from neuroprune.training.progress import silent
 from neuroprune.training.recipe import InvalidRecipe, Recipe
 from neuroprune.training.resuming import Progress
 
@@ -44,7 +45,6 @@ def train_recipe(
     *,
     pruned: bool,
     record: Record | None = None,
-    bar_position: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Trained:
@@ -65,7 +65,6 @@ def train_recipe(
         pruner=pruner,
         record=record,
         title=title,
-        bar_position=bar_position,
         progress=progress,
     )
     sparsity = 0.0
@@ -106,5 +105,6 @@ def _train_dense(recipe: Recipe, data: DataSet, threads: int) -> tuple[dict[str,
     """The dense run, in a child process: weights and records, which unlike a spiking model can be sent back."""
     torch.set_num_threads(threads)
     rows: list[dict[str, float]] = []
-    trained = train_recipe(recipe, data, pruned=False, record=rows.append, bar_position=1)
+    with silent():  # the pruned run beside it, in another process, shows how far both are
+        trained = train_recipe(recipe, data, pruned=False, record=rows.append)
     return trained.model.state_dict(), rows

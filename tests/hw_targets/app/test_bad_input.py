@@ -114,7 +114,7 @@ def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str])
         main([command, "--help"])
     assert done.value.code == 0
     out = capsys.readouterr().out
-    assert f"usage: neuroprune {command}" in out
+    assert f"Usage: neuroprune {command}" in out
     assert len(out.splitlines()) > 4
 
 
@@ -124,7 +124,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert done.value.code == 0
     out = capsys.readouterr().out
     for command in COMMANDS:
-        assert f"\n    {command} " in out
+        assert f"\n│ {command} " in out
 
 
 def test_the_fixtures_themselves_are_good(
@@ -410,7 +410,9 @@ def test_arguments_the_parser_refuses(arguments: tuple[str, ...], capsys: pytest
     with pytest.raises(SystemExit) as done:
         main(list(arguments))
     assert done.value.code == 2
-    assert "neuroprune" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("neuroprune: error: ")
+    assert line.endswith(" --help"), "a hint"
 
 
 def test_an_interruption_is_no_error_of_the_users(
