@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from hw_targets.chips.chip import Chip
 from hw_targets.errors import InvalidNetwork, UnsupportedModel
-from hw_targets.frontends.torch.from_torch import from_torch
+from hw_targets.frontends.torch.from_torch import from_torch, read
 from hw_targets.ir.formats import NumberFormats
 from hw_targets.ir.network import Network, Population, Synapses
 from hw_targets.quantization.lowering import lowered
@@ -91,10 +92,7 @@ def prepare_qat(
         QuantizationError: as `quantize`.
     """
 
-    def read(one: nn.Module) -> Network:
-        return from_torch(one, example_input, time_steps=time_steps, approximate=approximate)
-
-    network = read(model)
+    network = from_torch(model, example_input, time_steps=time_steps, approximate=approximate)
     trained = [p.name for p in network.populations if p.neuron.fires and (p.lif is None or p.lif.unit)]
     if trained:
         raise UnsupportedModel(f"prepare_qat: {trained[0]} was trained on a chip's integers already; quantize it as is")
@@ -105,7 +103,8 @@ def prepare_qat(
     chosen = quantized(network, family.dynamics, _roomy(formats), calibration, constraints=constraints).scales
     joins = constraints is not None and constraints.joins_weights
     target = _Target(network, dict(chosen), formats, joins_weights=joins)
-    probe, originals = _Probe(model, read), dict(model.named_parameters())
+    again = partial(read, example_input=example_input, time_steps=time_steps, approximate=approximate, watched=False)
+    probe, originals = _Probe(model, again), dict(model.named_parameters())
     rounding: dict[nn.Parameter, Grid] = {}
     constants = {p.name: probe.constant.biases[p.name] for p in network.populations if not p.is_input}
     weighted: set[str] = set()  # not so the neurons that stand for max-pools, say, which torch computes without sums

@@ -52,6 +52,16 @@ def from_torch(
             order, and, where an input is small, some drawn at random), are not those that the network computes; or
             values of tensors are read in Python, on which anything may depend; the message names it.
     """
+    return read(model, example_input, time_steps=time_steps, approximate=approximate, watched=True)
+
+
+def read(
+    model: nn.Module, example_input: Tensor, *, time_steps: int | None, approximate: bool, watched: bool
+) -> Network:
+    """As `from_torch`; unless `watched`, compared with the model only in its first call on the example.
+
+    That is enough of a model that differs from one that was watched in the values of weights alone.
+    """
     check_type("from_torch", model, nn.Module, "a trained model")
     check_type("from_torch", example_input, Tensor, "a tensor of what the model takes")
     model = _unwrapped(model)
@@ -84,11 +94,12 @@ def from_torch(
                 best, furthest = error, seen
             continue
         tracer.recording.check(network)
-        watched = partial(watch, model, framework, tracer.layout, at_once=tracer.network.at_once)
-        if calls > 1:
-            watched(shown, network, calls, "the example").check(network)
-        for other, name in others(shown):
-            watched(other, network, calls, name).check(network)
+        if watched:
+            run = partial(watch, model, framework, tracer.layout, at_once=tracer.network.at_once)
+            if calls > 1:
+                run(shown, network, calls, "the example").check(network)
+            for other, name in others(shown):
+                run(other, network, calls, name).check(network)
         return hard_reset(settled_bias(network)) if approximate else network
     raise best
 
