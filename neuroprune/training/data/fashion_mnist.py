@@ -52,7 +52,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray[tuple[int, ...], np.dty
         raise DatasetNotFound(f"{path} cannot be read ({error}); install the data set anew") from error
     header = 4 * (dimensions + 1)
     magic, *shape = struct.unpack_from(f">{dimensions + 1}I", content.ljust(header, b"\0"))
-    values = np.frombuffer(content[header:], np.uint8)
+    values = np.frombuffer(content, np.uint8, offset=min(header, len(content)))
     if magic != 0x0800 + dimensions or values.size != np.prod(shape):
         raise DatasetNotFound(f"{path} is not an IDX file of {dimensions} dimensions; install the data set anew")
     return values.reshape(shape).copy()
