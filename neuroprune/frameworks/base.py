@@ -113,6 +113,10 @@ class Framework(Protocol):
         """
         ...
 
+    def instead_of_failing(self, module: nn.Module) -> str | None:
+        """What to try where a module cannot run on what it is given; None: nothing is known."""
+        ...
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """The parts of a recurrent block, or of neurons that are one by themselves; None for anything else."""
         ...

@@ -69,6 +69,10 @@ class Slayer:
         """None: all of its layers that are not read are refused by `check_alignment`."""
         return None
 
+    def instead_of_failing(self, module: nn.Module) -> str | None:  # noqa: ARG002 - asked of every framework
+        """None: nothing is known."""
+        return None
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """A Recurrent block: its matrices, rounded, and its neurons."""
         if not _is(module, "block.cuba", "Recurrent"):

@@ -55,6 +55,10 @@ class Sinabs:
         """None: nothing is known."""
         return None
 
+    def instead_of_failing(self, module: nn.Module) -> str | None:  # noqa: ARG002 - asked of every framework
+        """None: nothing is known."""
+        return None
+
     def recurrent(self, module: nn.Module) -> None:
         """Recurrent neurons are not read."""
 

@@ -45,6 +45,10 @@ class SnnTorch:
         """None: it has no layers of its own."""
         return None
 
+    def instead_of_failing(self, module: nn.Module) -> str | None:  # noqa: ARG002 - asked of every framework
+        """None: nothing is known."""
+        return None
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """RLeaky and RSynaptic, which hear their own spikes through a layer, or each neuron itself alone."""
         if type(module) not in (snn.RLeaky, snn.RSynaptic):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroprune._require import require
+from neuroprune.frameworks.trial import unwatched
 
 snn = require("snntorch", "snntorch")
 
@@ -24,7 +23,7 @@ def is_static(model: nn.Module, image: Tensor, time_steps: int) -> bool:
     """
     seen: list[int] = []
     first = next(m for m in model.modules() if isinstance(m, snn.SpikingNeuron))
-    with _unwatched(model):
+    with unwatched(model):
         handle = first.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
         try:
             model.eval()(image)
@@ -33,20 +32,6 @@ def is_static(model: nn.Module, image: Tensor, time_steps: int) -> bool:
         finally:
             handle.remove()
     return len(seen) > 1 or (time_steps == 1 and seen == [1])
-
-
-@contextmanager
-def _unwatched(model: nn.Module) -> Iterator[None]:
-    """No gradients, no hooks of modules, no modes that see torch's functions; modes of training are as before."""
-    kept = [(m, m.training, m._forward_hooks, m._forward_pre_hooks) for m in model.modules()]
-    for module, *_ in kept:
-        module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()
-    try:
-        with torch.no_grad(), torch._C.DisableTorchFunction():
-            yield
-    finally:
-        for module, training, hooks, before in kept:
-            module.training, module._forward_hooks, module._forward_pre_hooks = training, hooks, before
 
 
 def together(outputs: Sequence[Any]) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neuroprune._require import require
 from neuroprune.frameworks import spikingjelly_equations
 from neuroprune.frameworks.base import NeuronEquation, Recurrent, UnsupportedNeuron
+from neuroprune.frameworks.trial import unwatched
 
 base = require("spikingjelly.activation_based.base", "spikingjelly")
 functional = require("spikingjelly.activation_based.functional", "spikingjelly")
@@ -107,6 +108,21 @@ class SpikingJelly:
         """For SpikingJelly's layers that keep a state, change with time or normalise each sample by itself."""
         return _ADVICE.get(type(module).__name__) if type(module).__module__.startswith(_LAYERS) else None
 
+    def instead_of_failing(self, module: nn.Module) -> str | None:
+        """For layers and containers of the other step mode than what they are given."""
+        if not isinstance(module, base.StepModule):
+            return None
+        mode = getattr(module, "step_mode", "s")
+        if mode == "s":
+            return (
+                "it is single-step (step_mode 's'); where it gets all steps (T, N, …), call"
+                " spikingjelly.activation_based.functional.set_step_mode(model, 'm')"
+            )
+        return (
+            "it is multi-step (step_mode 'm') and takes (T, N, …); where it gets one step or an image (N, …), give it"
+            " step_mode 's', or use torch's own layer"
+        )
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """A container that gives neurons their own spikes of the step before, through a layer or added to the input.
 
@@ -149,39 +165,66 @@ class SpikingJelly:
         functional.reset_net(model)
 
     def predict(self, model: nn.Module, images: Tensor, time_steps: int) -> Tensor:
-        """Mean over time of the model's output for a constant input."""
-        self.reset(model)
+        """Mean over time of the model's output for a constant input.
+
+        A model that shows an image in every step itself gets (N, …); where it sums over time too, it returns (N, …).
+        """
+        if self.shows_image(model, images[:1], time_steps):
+            scores: Tensor = model(images)
+            return scores.mean(0) if scores.dim() > 2 else scores
         if self.time_axis(model) == 0:
-            scores: Tensor = model(images.expand(time_steps, *images.shape)).mean(0)
-            return scores
+            scores = model(images.expand(time_steps, *images.shape))
+            return scores.mean(0) if scores.dim() > 2 else scores
         return torch.stack([model(images) for _ in range(time_steps)]).mean(0)
 
-    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:  # noqa: ARG002
-        """No model does."""
-        return False
+    def shows_image(self, model: nn.Module, image: Tensor, time_steps: int) -> bool:
+        """Where it repeats an image or loops over steps, as SpikingJelly's examples; neurons are reset afterwards.
+
+        Seen by the first neurons on one image (1, …): all steps of it, or one step of several.
+        """
+        seen: list[int] = []
+        axis = self.time_axis(model)
+        first = next(m for m in model.modules() if self.is_neuron(m))
+        self.reset(model)
+        with unwatched(model):
+            handle = first.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+            try:
+                model.eval()(image)
+            except (RuntimeError, ValueError, IndexError, TypeError):
+                return False
+            finally:
+                handle.remove()
+                self.reset(model)
+        return len(seen) > 1 if axis is None else seen == [time_steps] or len(seen) == time_steps > 1
 
     def neuron_time_axis(self, model: nn.Module) -> int | None:
         """That of the model; of a neuron module inside a container, its own."""
         return self.time_axis(model)
 
     def time_axis(self, model: nn.Module) -> int | None:
-        """0 for multi-step models, None for single-step ones; what containers hold is theirs to step through."""
-        modes = set(_outer_modes(model))
-        if len(modes) > 1:
+        """0 where its neurons are multi-step, None where single-step; what containers hold is theirs to step through.
+
+        Layers without a state have a mode too, but do the same in both: it says what axes they take.
+        """
+        modes = dict(_outer_modes(model))
+        if len(set(modes.values())) > 1:
+            one, other = (next(name for name, mode in modes.items() if mode == each) for each in "sm")
             raise UnsupportedNeuron(
-                "the model mixes single-step and multi-step modules; call"
-                " spikingjelly.activation_based.functional.set_step_mode(model, 'm') first"
+                f"the model mixes single-step and multi-step neurons ({one}: 's', {other}: 'm'); where forward takes"
+                " all steps at once, call spikingjelly.activation_based.functional.set_step_mode(model, 'm'), and where"
+                " it loops over them, set_step_mode(model, 's')"
             )
-        return 0 if modes == {"m"} else None
+        return 0 if "m" in modes.values() else None
 
 
-def _outer_modes(module: nn.Module) -> Iterator[str]:
-    """Step modes of a model's modules, without those inside containers, which stay single-step."""
-    if isinstance(module, base.StepModule):
-        yield getattr(module, "step_mode", "m")
-    if not isinstance(module, _CONTAINERS):
-        for child in module.children():
-            yield from _outer_modes(child)
+def _outer_modes(module: nn.Module, name: str = "") -> Iterator[tuple[str, str]]:
+    """Step modes of a model's neurons by name, and of the containers that hold some, without those inside these."""
+    holds = isinstance(module, _CONTAINERS) and any(spikingjelly_equations.is_neuron(m) for m in module.modules())
+    if holds or spikingjelly_equations.is_neuron(module):
+        yield name, getattr(module, "step_mode", "m")
+    elif not isinstance(module, _CONTAINERS):
+        for key, child in module.named_children():
+            yield from _outer_modes(child, f"{name}.{key}" if name else key)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

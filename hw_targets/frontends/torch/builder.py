@@ -42,6 +42,14 @@ def as_lif(equation: NeuronEquation, shape: Shape) -> LIF:
 UNSTEADY = "changes its threshold, decay or reset from one step to another; give it the same ones in all steps"
 
 
+_CHANGED = (
+    "gets another current in its call {calls} than in its first, made of {moment}: either it is used several times in a"
+    " step, then give each use its own neurons; or what it gets changes from step to step, as connections back from an"
+    " earlier step make it, then leave these out, or use a layer that gives neurons their own spikes back"
+    " (SpikingJelly's layer.LinearRecurrentContainer, snnTorch's RLeaky)"
+)
+
+
 def alike(first: NeuronEquation, now: NeuronEquation) -> bool:
     """Whether two equations of the same neurons are the same."""
     own = ("v_thresholds", "v_decays", "i_decays", "input_gains")
@@ -116,8 +124,10 @@ class Builder:
         call = self.calls.get(name, 0)
         if not call:
             self._append(name, mark.signal, neuron)
-        elif mark.moment == ALL or not same(mark.signal, self._driven_by[name]):
+        elif mark.moment == ALL:
             raise UnsupportedModel("is called twice in one pass; give each use its own neurons")
+        elif not same(mark.signal, self._driven_by[name]):
+            raise UnsupportedModel(_CHANGED.format(calls=call + 1, moment=mark.moment))
         if mark.moment not in (ALL, EVERY, Moment("step", call)):
             raise UnsupportedModel(
                 f"gets {mark.moment} in its step {call}; only what belongs to the same step may meet, since recurrent"
@@ -236,12 +246,24 @@ class Builder:
         Raises:
             UnsupportedModel: it is a sum of spikes, a current or an image.
         """
-        graded = {p.name for p in self.populations if p.neuron.is_graded or p.neuron.most_sent > 1}
-        if not signal.is_choice or any(t.source in graded for t in signal.terms):
+        sources = [p for p in self.populations if any(t.source == p.name for t in signal.terms)]
+        if any(p.is_input and (p.neuron.is_graded or p.neuron.most_sent > 1) for p in sources):
             raise UnsupportedModel(
-                "max-pools or multiplies something other than the spikes of one layer (a sum of spikes, currents or an"
-                " image), where neither is a threshold; do it straight after neurons (convolution, neurons, max-pool),"
-                " or use an average pool, and train the model so"
+                "max-pools or multiplies the model's input, images or counts of events; do it before the model,"
+                " or straight after neurons, and train the model so"
+            )
+        if several := [p.name for p in sources if p.neuron.most_sent > 1]:
+            raise UnsupportedModel(
+                f"max-pools or multiplies numbers of spikes of {', '.join(several)}, which may send several in a step;"
+                " no neuron finds the largest number: sum them up (sinabs.layers.SumPool2d), or let each neuron send"
+                " one spike a step (sinabs: spike_fn=SingleSpike)"
+            )
+        if not signal.is_choice:
+            raise UnsupportedModel(
+                "max-pools or multiplies currents or a sum of spikes, where neither is a threshold; do it straight"
+                " after neurons (convolution, neurons, max-pool), or use an average pool, and train the model so (it is"
+                " another network, as neurons that charge would add up the largest current of every step; only for one"
+                " step is it the same)"
             )
 
     def keep_only(self, *outputs: str) -> None:

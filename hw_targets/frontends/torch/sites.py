@@ -60,10 +60,7 @@ class Sites:
         fits = own == order and (time_axis is not None) == whole and not mark.moment.is_reduced
         batch = axes[1] if whole and time_axis == 0 else axes[0]
         if not fits or (whole and at != ("T" if sizes["T"] != 1 else "")) or set(batch) - {"N"} - _OWN:
-            raise UnsupportedModel(
-                f"sees an input of shape {tuple(tensor.shape)}, without the time steps of the model's input; take the"
-                " mean over time after the last neurons"
-            )
+            raise UnsupportedModel(_not_driven(mark, tensor, time_axis))
         return mark
 
     def _along_features(self, mark: Traced, axes: int) -> Traced:
@@ -112,6 +109,20 @@ class Sites:
         last = self.layout.time_last and mark.moment == ALL
         laid = mark.axes[:-1] if last else mark.axes
         return (*laid[: -1 - axes], *of_sample(shape, axes + 1), *(["T"] if last else []))
+
+
+def _not_driven(mark: Traced, tensor: Tensor, time_axis: int | None) -> str:
+    """Why neurons cannot take a tensor as their current."""
+    seen, whole = f"sees an input of shape {tuple(tensor.shape)}", mark.moment == ALL
+    if time_axis is None and whole:
+        return (
+            f"{seen}, which holds all steps, but takes one step a call and would take them for samples; let it take all"
+            " of them (SpikingJelly: functional.set_step_mode(model, 'm')), or loop over them in forward"
+        )
+    if mark.moment.is_reduced or not whole:
+        return f"{seen}, without the time steps of the model's input; take the mean over time after the last neurons"
+    expected = "time last, as (N, C, H, W, T)" if time_axis == -1 else "time first, as (T, N, C, H, W)"
+    return f"{seen}, whose axes were permuted, and would take another one for time or channels; give it {expected}"
 
 
 def _is_channelwise(kind: Kind | Function, module: Any) -> bool:

@@ -74,10 +74,19 @@ class Tracer(TorchFunctionMode):
         except UnsupportedModel:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
-            raise UnsupportedModel(
-                f"from_torch: the model does not run on an example of shape {tuple(example.shape)}: {error}"
-            ) from error
+            raise UnsupportedModel(self._not_run(example, error)) from error
         Readout(self.network, self.layout).read(output, self._mark_of)
+
+    def _not_run(self, example: Tensor, error: Exception) -> str:
+        """Which module failed, and what may help; modules that fail stay on the path."""
+        inner = next((m for m in reversed(self._path) if self._names.get(m)), None)
+        who = "" if inner is None else f", but fails in {self._names[inner]} ({type(inner).__name__})"
+        hints = (hint for m in reversed(self._path) if (hint := self.framework.instead_of_failing(m)) is not None)
+        hint = next(hints, "")
+        return (
+            f"from_torch: the model does not run on an example of shape {tuple(example.shape)}{who}: {error}"
+            f"{hint and f'; {hint}'}"
+        )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

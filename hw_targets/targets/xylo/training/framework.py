@@ -43,6 +43,10 @@ class XyloFramework:
         """None: it has no layers that are not read."""
         return None
 
+    def instead_of_failing(self, module: nn.Module) -> str | None:  # noqa: ARG002 - asked of every framework
+        """None: nothing is known."""
+        return None
+
     def recurrent(self, module: nn.Module) -> Recurrent | None:
         """A layer: its integer weights, and those of the neurons to each other."""
         if not _is(module, "XyloLayer"):

@@ -585,13 +585,6 @@ def test_a_single_step_model_needs_time_steps() -> None:
         from_torch(model, torch.rand(2, 2, 6, 6).double())
 
 
-def test_mixed_step_modes_are_refused() -> None:
-    model: Any = prepared(classifier(conv(2, 3), features=108))
-    model[0].step_mode = "s"
-    with pytest.raises(UnsupportedModel, match="single-step and multi-step"):
-        from_torch(model, torch.rand(T, 2, 2, 6, 6).double())
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused(bad: float) -> None:
     model: Any = prepared(classifier(conv(2, 3), features=108))

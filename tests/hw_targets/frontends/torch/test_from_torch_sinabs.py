@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hw_targets import emulate, from_torch, load_chip, place, quantize
+from hw_targets import emulate, from_torch, load_chip, place, quantize, spike_difference
 from hw_targets.errors import UnsupportedModel
 from hw_targets.targets.dynapcnn.core import cores_of
 from hw_targets.targets.dynapcnn.sinabs.check import SinabsUnavailable, backend, compare_with_sinabs
@@ -117,3 +117,24 @@ def test_a_leaky_neuron_of_one_spike_is_read_and_refused_by_the_chip() -> None:
     assert output.sum() > 10
     with pytest.raises(UnsupportedModel, match=r"leaks .*IAFSqueeze\(num_timesteps=1\)"):
         quantize(network, load_chip("speck"))
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), LAYERS.SumPool2d(2)])
+def test_pools_of_numbers_of_spikes(pool: nn.Module) -> None:
+    """The largest number is read where neurons send one spike a step; a sum is always."""
+
+    def net(**options: Any) -> nn.Module:
+        torch.manual_seed(0)
+        parts = nn.Sequential(
+            nn.Conv2d(2, 4, 3, bias=False), neurons(**options), pool, nn.Conv2d(4, 4, 1), neurons(**options)
+        )
+        with torch.no_grad():
+            next(parts.parameters()).mul_(6.0)
+        return parts
+
+    single = net(spike_fn=ACTIVATION.SingleSpike)
+    assert spike_difference(single, from_torch(single, events(0)[0], time_steps=STEPS), events(1)[0]).total == 0
+    if not isinstance(pool, nn.MaxPool2d):
+        return
+    with pytest.raises(UnsupportedModel, match=r"2 max-pools .* numbers of spikes of 1, .*SumPool2d.*SingleSpike"):
+        from_torch(net(), events(0)[0], time_steps=STEPS)
