@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# The demo's size: full (6 minutes on 2 cores), or small (about a minute, for continuous integration).
-SIZE ?= full
+# The demo's size: quick (3 CPU minutes), full (longer, more accurate), or small (for continuous integration).
+SIZE ?= quick
 OUT ?= runs/demo
 
 .PHONY: install demo test test-slow programs test-gpu lint docs bench frontier fuzz crashes figures clean

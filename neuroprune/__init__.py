@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         learning_rates,
     )
     from neuroprune.synops.counter import LayerSynOps, SynOps, SynOpsCounter, count_synops
+    from neuroprune.training.pretrained import from_pretrained, save_pretrained
 
 #: Where each public name is defined.
 _HOME = {
@@ -61,6 +62,7 @@ _HOME = {
     "SynOps": "synops.counter",
     "SynOpsCounter": "synops.counter",
     "count_synops": "synops.counter",
+    "from_pretrained": "training.pretrained",
     "frozen_batch_norm": "pruning.rounding",
     "garrote": "pruning.proximal",
     "hard_threshold": "pruning.proximal",
@@ -69,6 +71,7 @@ _HOME = {
     "prune_at_initialization": "pruning.at_initialization",
     "prune_to": "pruning.recommended",
     "readout_loss": "frameworks.hard_reset",
+    "save_pretrained": "training.pretrained",
     "soft_threshold": "pruning.proximal",
     "to_hard_reset": "frameworks.hard_reset",
 }
@@ -100,6 +103,7 @@ __all__ = [
     "SynOpsCounter",
     "SynapticCosts",
     "count_synops",
+    "from_pretrained",
     "frozen_batch_norm",
     "garrote",
     "hard_threshold",
@@ -108,6 +112,7 @@ __all__ = [
     "prune_at_initialization",
     "prune_to",
     "readout_loss",
+    "save_pretrained",
     "soft_threshold",
     "to_hard_reset",
 ]

@@ -20,6 +20,7 @@ from neuroprune.training.data.fashion_mnist import fashion_mnist
 from neuroprune.training.data.image_folder import FolderOptions, image_folder
 from neuroprune.training.data.own import REQUIRED, own_data
 from neuroprune.training.factories import built
+from neuroprune.training.pretrained import from_pretrained, is_pretrained
 from neuroprune.training.recipe import load_recipe
 from neuroprune.training.toml import InvalidRecipe, value_of
 
@@ -55,13 +56,21 @@ def as_split(data: Data) -> tuple[Split[DataSet], bool]:
 
 
 def model_of(factory: str, arguments: Mapping[str, Any], weights: Path | None) -> nn.Module:
-    """What "package.module:callable" builds, with the weights of a file; in evaluation mode.
+    """What "package.module:callable" builds, or what `neuroprune.save_pretrained` wrote to a folder of that name.
+
+    With the weights of a file, if there is one; in evaluation mode.
 
     Raises:
-        InvalidRecipe: there is no such callable, it is part of Python itself, fails, or gives no module.
+        InvalidRecipe: there is no such callable, it is part of Python itself, fails, or gives no module; arguments for
+            a folder, which holds its own.
         InvalidFile: the weights cannot be read, or are those of another model.
     """
-    model = built("deploy", "the model", factory, arguments)
+    if is_pretrained(factory):
+        if arguments:
+            raise InvalidRecipe(f"deploy: {factory} says itself what its model is built with; leave --model-arg out")
+        model: Any = from_pretrained(factory)
+    else:
+        model = built("deploy", "the model", factory, arguments)
     if not isinstance(model, nn.Module):
         raise InvalidRecipe(f"deploy: the model {factory!r} gives a {type(model).__name__}, no torch module")
     if weights is not None:

@@ -55,7 +55,7 @@ def deploy_(asked: Asked, console: Console) -> None:
     words = ["", result_table(done, "dense" if dense is not None else None)]
     words += [f"not done: {part}: {reason}" for part, reason in done.not_done.items()]
     words += ["", f"{done.report or asked.out} shows it; the files are beside it."]
-    found = {"out": asked.out, "report": done.report, "not_done": dict(done.not_done), **done.summary}
+    found = {**done.summary, "out": asked.out, "report": done.report, "not_done": dict(done.not_done)}
     console.result(found, "\n".join(words))
 
 

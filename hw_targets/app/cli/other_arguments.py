@@ -22,7 +22,7 @@ def deploy(
         str,
         typer.Argument(
             metavar="PACKAGE.MODULE:FACTORY",
-            help="Callable that builds the model; it is executed.",
+            help="Callable that builds the model; it is executed. Or a folder of neuroprune.save_pretrained.",
             show_default=False,
         ),
     ],
@@ -92,6 +92,12 @@ def report(
         Path | None,
         typer.Option(help="Write the numbers of every training step of one run there, too.", show_default=False),
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write them as TensorBoard's event files in a new folder, too.", show_default=False
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Page to write, for several runs (default: comparison.html).", show_default=False),
@@ -103,9 +109,9 @@ def report(
     """Write a run's report.html, or a page that compares several runs."""
 
     def run() -> None:
-        from hw_targets.app.cli.reporting import report
+        from hw_targets.app.cli.reporting import Scalars, report
 
-        report(folders, csv, out, overwrite=overwrite, console=Console(json, quiet))
+        report(folders, Scalars(csv, tensorboard), out, overwrite=overwrite, console=Console(json, quiet))
 
     return run
 

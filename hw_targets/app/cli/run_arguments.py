@@ -24,9 +24,9 @@ from hw_targets.app.cli.options import (
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     size: Annotated[
-        Literal["full", "small"],
-        typer.Option(help="small: about a minute, less accurate."),
-    ] = "full",
+        Literal["quick", "full", "small"],
+        typer.Option(help="full: longer, more accurate; small: a minute, for continuous integration."),
+    ] = "quick",
     overwrite: OverwriteRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -72,6 +72,12 @@ def train(
             show_default=False,
         ),
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write TensorBoard's event files there while it trains.", show_default=False
+        ),
+    ] = None,
     overwrite: OverwriteRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -82,7 +88,8 @@ def train(
         from hw_targets.app.cli.training import train
         from hw_targets.app.run.training import Request
 
-        asked = Request(out, recipe, tuple(changes or ()), dense, device, checkpoint_every, resume, overwrite)
+        changed = tuple(changes or ())
+        asked = Request(out, recipe, changed, dense, device, checkpoint_every, resume, overwrite, tensorboard)
         train(asked, Console(json, quiet))
 
     return run

@@ -15,6 +15,7 @@ from hw_targets.app.run.checkpoints import Checkpoint
 from hw_targets.app.run.keeper import Keeper
 from hw_targets.app.run.metrics import Metrics
 from hw_targets.app.run.stopping import Stop
+from hw_targets.app.run.tensorboard import Board
 from hw_targets.app.run.unfinished import UnfinishedRun, is_run
 from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import Trained, available_device, load_data, train_recipe, weight_rows
@@ -27,7 +28,10 @@ from neuroprune.training.recipe import InvalidRecipe, Recipe, load_recipe, recip
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks `neuroprune train` for; `recipe` and `device` None: as the run was begun, if it was."""
+    """What a user asks `neuroprune train` for; `recipe` and `device` None: as the run was begun, if it was.
+
+    `tensorboard` is a folder for event files, below which the run's are in one of the name of `out`.
+    """
 
     out: Path
     recipe: Path | None = None
@@ -37,6 +41,7 @@ class Request:
     every: int | None = None
     resume: bool = False
     overwrite: bool = False
+    tensorboard: Path | None = None
 
 
 def run_training(request: Request, stop: Stop, note: Callable[[str], object] = print) -> Mapping[str, Any]:
@@ -62,6 +67,7 @@ def _trained(
     request: Request, run: UnfinishedRun | None, stop: Stop, note: Callable[[str], object]
 ) -> Mapping[str, Any]:
     """Check all there is to check, then begin or go on."""
+    board = Board(None if request.tensorboard is None else request.tensorboard / request.out.name)
     if run is None:
         recipe = _asked(request)
     else:
@@ -78,7 +84,8 @@ def _trained(
         run = UnfinishedRun.begin(request.out, recipe_text(recipe), started, overwrite=request.overwrite)
     else:
         _as_it_was(run, device, note)
-    return _Training(recipe, data, run, stop, device, request.every).go_on()
+    with board:
+        return _Training(recipe, data, run, stop, device, request.every, board).go_on()
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class _Training:
     stop: Stop
     device: str
     every: int | None
+    board: Board
 
     def go_on(self) -> Mapping[str, Any]:
         """From the newest checkpoint, or from the beginning, to the end."""
@@ -127,13 +135,14 @@ class _Training:
             model.load_state_dict(found.state["before"])
             return Trained(model.eval(), 0.0)
         dense = bool(self.run.options["dense"])
+        name = "dense" if dense else "pruned"
         keeper = self._keeper(metrics, 0, self.recipe.training.steps(len(self.data.train)), found)
         with self.stop.deferred():
             return train_recipe(
                 self.recipe,
                 self.data.train,
                 pruned=not dense,
-                record=metrics.recorder("dense" if dense else "pruned"),
+                record=self.board.recorder(name, metrics.recorder(name)),
                 device=self.device,
                 progress=keeper,
             )
@@ -146,7 +155,8 @@ class _Training:
         before = {key: value.detach().clone() for key, value in trained.model.state_dict().items()}
         keeper = self._keeper(metrics, 1, steps, found if found is not None and found.stage == 1 else None, before)
         with self.stop.deferred():
-            tuned = fine_tune(trained, self.recipe, self.data, record=metrics.recorder("fine-tuned"), progress=keeper)
+            record = self.board.recorder("fine-tuned", metrics.recorder("fine-tuned"))
+            tuned = fine_tune(trained, self.recipe, self.data, record=record, progress=keeper)
         return tuned.trained, tuned.scales
 
     def _keeper(self, metrics: Metrics, stage: int, last: int, found: Checkpoint | None, before: Any = None) -> Keeper:
