@@ -11,11 +11,12 @@ from hw_targets.app.cli.console import Console
 from hw_targets.app.cli.netx_files import is_netx, map_file, verify_file
 from hw_targets.app.cli.opening import open_run
 from hw_targets.app.cli.tables import percent, quantity, table
+from hw_targets.app.run import integers
 from hw_targets.app.run.hashes import check
 from hw_targets.app.run_folder import RunFolder
 from hw_targets.app.stages import (
     calibration_images,
-    chip_images,
+    chip_data,
     emulated_accuracy,
     first_samples,
     lava_images,
@@ -27,7 +28,7 @@ from hw_targets.app.stages import (
 )
 from hw_targets.chips.chip import Chip
 from hw_targets.emulation.emulate import emulate
-from hw_targets.errors import DoesNotFit, InvalidChip
+from hw_targets.errors import DoesNotFit, InvalidChip, InvalidFile
 from hw_targets.estimation import Estimate
 from hw_targets.files.atomic import check_free
 from hw_targets.frontends.nir.writer import write_nir
@@ -38,6 +39,7 @@ from hw_targets.placement.limits import check_system
 from hw_targets.targets.loihi.netx.relays import insert_relays
 from hw_targets.targets.loihi.sanafe.writer import FILES, export_sanafe
 from hw_targets.targets.registry import load_chip
+from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.loop import accuracy, predictor
 from neuroprune.training.progress import progress_bar
 from neuroprune.training.recipe import load_recipe
@@ -84,8 +86,9 @@ def map_(path: Path, chip_name: str, images: int, out: Path | None, *, overwrite
     chip = load_chip(chip_name)
     out = out or folder.path / "placement.npz"
     check_free(out, overwrite=overwrite)
-    real, network = _networks(folder, chip_name)
-    mapped = map_network(network, (chip,), first_samples(chip_images(folder.recipe), images))
+    data = chip_data(folder.recipe)
+    real, network = _networks(folder, data, chip_name, console)
+    mapped = map_network(network, (chip,), first_samples(data.test, images))
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
     with folder.new_result(out, overwrite=overwrite) as temporary:
         placement.save(temporary, overwrite=True)
@@ -138,10 +141,11 @@ def export(
     for part in parts:
         if kind != "sanafe" or os.path.isdir(out):
             check_free(f"{out}{part}", overwrite=overwrite)
-    network, chip_network = _networks(folder, chip_name, for_format)
+    data = chip_data(folder.recipe)
+    network, chip_network = _networks(folder, data, chip_name, console, for_format)
     if kind == "sanafe":
         with folder.new_results([Path(f"{out}{part}") for part in parts], overwrite=overwrite) as temporary:
-            _export_sanafe(folder, chip_network, chip, temporary)
+            _export_sanafe(data.test, chip_network, chip, temporary)
     else:
         with folder.new_result(out, overwrite=overwrite) as temporary:
             if kind == "nir":
@@ -151,10 +155,10 @@ def export(
     console.result({"format": kind, "chip": chip.name, "written": out}, f"written to {out}")
 
 
-def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Path) -> None:
+def _export_sanafe(data: DataSet, network: ChipNetwork, chip: Chip, out: Path) -> None:
     """The first test image on the cores that `map` finds."""
     sequential = insert_relays(network)
-    activity = emulate(sequential, first_samples(chip_images(folder.recipe), 1))
+    activity = emulate(sequential, first_samples(data, 1))
     entry = sequential.inputs[0].name
     export_sanafe(place(sequential, chip), activity.spikes[entry][:, 0], out)
 
@@ -162,8 +166,8 @@ def _export_sanafe(folder: RunFolder, network: ChipNetwork, chip: Chip, out: Pat
 def emulate_(path: Path, chip_name: str, console: Console) -> None:
     """Test accuracy of the model and of its integers."""
     folder = open_run(path, console)
-    _, network = _networks(folder, chip_name)
-    data = chip_images(folder.recipe)
+    split = chip_data(folder.recipe)
+    data, (_, network) = split.test, _networks(folder, split, chip_name, console)
     with console.progress():
         exact = emulated_accuracy(network, data, title="chip")
         model = folder.load_model()
@@ -181,15 +185,28 @@ def verify(path: Path, chip_name: str, images: int, console: Console) -> None:
         return
     folder = open_run(path, console)
     target = load_chip(chip_name).supported("verify")
-    _, network = _networks(folder, chip_name, next(iter(target.exporters)))
-    shown = lava_images(chip_images(folder.recipe), images)
+    data = chip_data(folder.recipe)
+    _, network = _networks(folder, data, chip_name, console, next(iter(target.exporters)))
+    shown = lava_images(data.test, images)
     with console.progress(), progress_bar(None, "verifying") as bar:
         verdict = target.verify(network, shown, bar.update)
     console.result({**asdict(verdict), "judge": target.judge}, f"{verdict}\njudge: {target.judge}")
 
 
-def _networks(folder: RunFolder, chip: str, for_format: str | None = None) -> tuple[Network, ChipNetwork]:
+def _networks(
+    folder: RunFolder, data: Split[DataSet], chip: str, console: Console, for_format: str | None = None
+) -> tuple[Network, ChipNetwork]:
+    """A run's network, and its integers: those that an earlier command found, or new ones, which are kept."""
     recipe, kind = folder.recipe, load_chip(chip)
-    network = read_network(folder.load_model(), chip_images(recipe), recipe.time_steps)
-    seen = calibration_images(load_data(recipe))
-    return network, to_chip(network, kind, seen, folder.scales(kind.name), for_format=for_format)
+    network = read_network(folder.load_model(), data.test, recipe.time_steps)
+    seen, scales = calibration_images(data), folder.scales(kind.name)
+    tied = integers.tie(network, kind, seen.numpy(), scales, for_format)
+    path = integers.path_of(folder.path, kind.name, for_format)
+    if (known := integers.kept(folder.path, path, tied)) is not None:
+        return network, known
+    found = to_chip(network, kind, seen, scales, for_format=for_format)
+    try:
+        integers.keep(folder.path, path, found, tied)
+    except InvalidFile as error:  # the command itself may need no place
+        console.note(f"the integers are not kept for the next command: {error}")
+    return network, found

@@ -42,11 +42,20 @@ def chip_images(recipe: Recipe) -> DataSet:
     """The recipe's test images, for a chip.
 
     Raises:
+        InvalidRecipe: as `chip_data`.
+    """
+    return chip_data(recipe).test
+
+
+def chip_data(recipe: Recipe) -> Split[DataSet]:
+    """The recipe's samples, for a chip.
+
+    Raises:
         InvalidRecipe: the model was trained on normalised images, which a chip does not take.
     """
-    test = load_data(recipe).test
-    check_unit_range(recipe, test)
-    return test
+    data = load_data(recipe)
+    check_unit_range(recipe, data.test)
+    return data
 
 
 def check_unit_range(recipe: Recipe, images: DataSet) -> None:
