@@ -34,7 +34,9 @@ _OTHERS = {
     "ComplementaryLIFNode": "has a second memory that shifts its reset by a sigmoid",
     "LIAFNode": "sends an activation of its potential instead of spikes",
     "ILIFNode": "sends the rounded number of thresholds in its potential",
-    "HalfThresholdIFNode": "starts at half its threshold instead of its reset value",
+    "HalfThresholdIFNode": (
+        "starts at half its threshold instead of its reset value (with ann2snn, RateCodingRecipe makes IFNodes instead)"
+    ),
     "STBIFNode": f"remembers all it sent; {_TERNARY}",
     **dict.fromkeys(("TernaryIFNode", "TernaryLIFNode"), _TERNARY),
     **dict.fromkeys(("FewSpikeNode", "OutlierAwareThresholdNode", "HGNode"), "has a threshold for every step"),

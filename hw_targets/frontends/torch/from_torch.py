@@ -63,6 +63,7 @@ def read(
     That is enough of a model that differs from one that was watched in the values of weights alone.
     """
     check_type("from_torch", model, nn.Module, "a trained model")
+    _check_single(example_input)
     check_type("from_torch", example_input, Tensor, "a tensor of what the model takes")
     model = _unwrapped(model)
     if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
@@ -145,6 +146,21 @@ def _with_inputs(network: Network) -> Network:
             network, populations=tuple(replace(p, neuron=counts) if p is entry else p for p in network.populations)
         )
     return network
+
+
+def _check_single(example: object) -> None:
+    """Refuse several inputs.
+
+    Raises:
+        UnsupportedModel: there are some.
+    """
+    if not isinstance(example, (tuple, list, dict)):
+        return
+    raise UnsupportedModel(
+        f"from_torch: example_input is a {type(example).__name__} of {len(example)}, but a network has one input; join"
+        " them into one tensor along their channels or features (torch.cat), and wrap the model in a module whose"
+        " forward takes them apart again: model(x[:, :, :n], x[:, :, n:])"
+    )
 
 
 def _shown_alike(neuron: GradedInput | SpikeInput, as_it: Neuron) -> GradedInput | SpikeInput:

@@ -220,3 +220,32 @@ def test_counts_of_events_are_whole_numbers_that_stand_for_themselves() -> None:
     np.testing.assert_allclose(emulate(read, fresh).output, theirs.numpy(), atol=1e-9)
     with pytest.raises(UnsupportedModel, match=r"span 0 … 256, .* up to 255 .* shorter steps"):
         from_torch(model, counts.clamp(max=1) * 256)
+
+
+class Joined(nn.Module):
+    """Takes apart what stands for two inputs."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model((x[:, :, :2], x[:, :, 2:]))
+
+
+def test_several_inputs_are_to_be_joined() -> None:
+    """As `from_torch` advises."""
+    torch.manual_seed(0)
+    two: Any = Net(
+        lambda m, x: m.fc(m.s2(m.c2(x[0]) + m.c3(m.s1(m.c1(x[1])))).flatten(2)),
+        c1=conv(3, 3), s1=spiking(), c2=conv(2, 3), c3=conv(3, 3), s2=spiking(), fc=layer.Linear(108, 4),
+    )  # fmt: skip
+    two = prepared(two)
+    left, right = (images(T, 2, n, 6, 6, seed=n, spikes=True).double() for n in (2, 3))
+    with pytest.raises(
+        UnsupportedModel, match=r"is a tuple of 2, but a network has one input; join .*model\(x\[:, :, :n"
+    ):
+        from_torch(two, (left, right))  # type: ignore[arg-type]  # what people try
+    model = Joined(two)
+    difference = spike_difference(model, from_torch(model, torch.cat((left, right), 2)), torch.cat((right, left), 2))
+    assert (difference.total, min(difference.model.values()) > 0) == (0, True)
