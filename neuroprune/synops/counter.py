@@ -26,6 +26,7 @@ from neuroprune.synops.fan_out import Geometry
 from neuroprune.synops.known import Data, Weight
 from neuroprune.synops.names import LAYERS
 from neuroprune.synops.products import Pair
+from neuroprune.synops.quiet import Quiet
 from neuroprune.synops.result import LayerSynOps, SynOps
 from neuroprune.synops.tallies import Tallies
 from neuroprune.synops.watch import Watch
@@ -121,7 +122,8 @@ class SynOpsCounter:
             )
         framework = framework_of(model)
         neurons = frozenset(m for m in model.modules() if framework is not None and framework.sends_spikes(m))
-        self._watch = Watch(neurons, frozenset(self._names), self._count)
+        quiet = Quiet(model.modules(), neurons, framework)
+        self._watch = Watch(neurons, frozenset(self._names), quiet, self._count, self._count_layer)
         self._tallies = Tallies(self._watch.known, self._names.values())
         self._handles: list[RemovableHandle] = []
         self._refresh()
@@ -209,7 +211,7 @@ class SynOpsCounter:
             self._tallies.add_data(self._owner(name, None), pair)
         elif name in LAYERS and pair.right.dim() >= 2:
             geometry = Geometry.of_call(name, pair.right, args, kwargs)
-            self._tallies.add_layer(self._owner(name, weight), pair, geometry)
+            self._tallies.add_layer(self._owner(name, weight), pair.left, pair.right, geometry)
         elif name in LAYERS or isinstance(left, Data) or isinstance(right, Data):
             data_left = name in LAYERS or isinstance(left, Data)
             self._tallies.add_weighted(self._owner(name, weight), pair, data_left=data_left)
@@ -218,6 +220,12 @@ class SynOpsCounter:
                 watch.miss(name)  # either a weight is made up, or of what meets it nothing is known
             return
         self._used |= {} if weight is None else {id(p): p for p in weight.parameters}
+
+    @torch.no_grad()
+    def _count_layer(self, module: Any, x: Tensor) -> None:
+        """Count a layer of which it is known that it multiplies its input by its weight, and nothing else."""
+        self._tallies.add_layer(self._names[module], x, module.weight, Geometry.of_layer(module))
+        self._used[id(module.weight)] = module.weight
 
     def _is_own(self, weight: Weight | None) -> bool:
         """Whether a weight is made of the model's parameters."""
@@ -228,7 +236,7 @@ class SynOpsCounter:
     def _owner(self, function: str, weight: Weight | None) -> str:
         """The layer that runs, or the one that owns the weight; else the module that runs, and the function."""
         module = self._watch.inside[-1][0] if self._watch.inside else None
-        owners = [self._owners.get(id(p), "") for p in weight.parameters] if weight and self._is_own(weight) else []
         if module in self._names:
             return self._names[module]
+        owners = [self._owners.get(id(p), "") for p in weight.parameters] if weight and self._is_own(weight) else []
         return next(filter(None, owners), "") or f"{self._named(module)} ({function})"

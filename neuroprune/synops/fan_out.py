@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuroprune.synops.known import version_of
 from neuroprune.synops.spikes import BLOCK
@@ -56,19 +56,32 @@ class Geometry:
         if name == "linear":
             return cls()
         given = {**dict(zip(("stride", "padding", "dilation", "groups"), args[3:], strict=False)), **kwargs}
-        axes = weight.dim() - 2
-        dilation = _each(given.get("dilation", 1), axes)
-        padding = given.get("padding", 0)
-        if padding == "same":
-            spans = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-            around = tuple((span // 2, span - span // 2) for span in spans)
-        else:
-            around = tuple((p, p) for p in _each(0 if padding == "valid" else padding, axes))
-        return cls(_each(given.get("stride", 1), axes), around, dilation, int(given.get("groups", 1)))
+        stride, dilation, padding = (given.get(key, d) for key, d in (("stride", 1), ("dilation", 1), ("padding", 0)))
+        each = [tuple(v) if isinstance(v, list) else v for v in (stride, padding, dilation)]
+        return _of_convolution(tuple(weight.shape[2:]), *each, int(given.get("groups", 1)))
+
+    @classmethod
+    def of_layer(cls, layer: Any) -> Geometry:
+        """That of a linear layer, or of a convolution, as its attributes say."""
+        if isinstance(layer, nn.Linear):
+            return cls()
+        return _of_convolution(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def reach(self, axis: int, size: int, kernel: int) -> Tensor:
         """How often tap k of one spatial axis reads input position i, (kernel, size) float64 on the CPU."""
         return _reach(size, kernel, self.stride[axis], self.dilation[axis], self.padding[axis])
+
+
+@lru_cache(maxsize=256)
+def _of_convolution(kernel: tuple[int, ...], stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:
+    axes = len(kernel)
+    spread = _each(dilation, axes)
+    if padding == "same":
+        spans = [d * (k - 1) for d, k in zip(spread, kernel, strict=True)]
+        around = tuple((span // 2, span - span // 2) for span in spans)
+    else:
+        around = tuple((p, p) for p in _each(0 if padding == "valid" else padding, axes))
+    return Geometry(_each(stride, axes), around, spread, groups)
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:

@@ -60,12 +60,14 @@ class Data:
     Attributes:
         arrivals: the spikes that it is a sum of, each times a constant; None: its own values tell.
         is_spikes: its values are numbers of spikes by definition, which need no check.
+        most: of such numbers the largest there can be; 0: nobody knows.
         analog: it is real-valued, whatever its values happen to be.
     """
 
     arrivals: Arrivals | None = None
     is_spikes: bool = False
     analog: bool = False
+    most: int = 0
 
 
 @dataclass(frozen=True, eq=False)

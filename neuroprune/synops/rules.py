@@ -55,10 +55,16 @@ def _joined(call: Call) -> Sequence[Data]:
     parts = list(call.first)
     marks = [call.known.data(p) for p in parts]
     if all(m is not None and m.is_spikes for m in marks):
-        return (Data(is_spikes=True),)
+        return (Data(is_spikes=True, most=_most(marks, max)),)
     if not any(m is not None and m.arrivals is not None for m in marks):
         return ()
     return _together(call, parts, lambda counts: call.on(_one_type(counts)))
+
+
+def _most(marks: Sequence[Data | None], of: Callable[[list[int]], int]) -> int:
+    """The largest value of spikes that are joined or added; 0 where that of one is unknown."""
+    each = [m.most for m in marks if m is not None]
+    return of(each) if all(each) else 0
 
 
 def _together(call: Call, parts: list[Any], change: Callable[[list[Tensor]], Tensor]) -> Sequence[Data]:
@@ -119,7 +125,7 @@ def _added(call: Call) -> Sequence[Data]:
         if mine is not None and _is_number(other) and is_zero(other):
             return (mine,)
     if all(m is not None and m.is_spikes for m in marks):
-        return (Data(is_spikes=True),)
+        return (Data(is_spikes=True, most=_most(marks, sum)),)
     if not any(m is not None and m.arrivals is not None for m in marks):
         return ()
     return _together(call, [x, y], lambda counts: counts[0].double() + counts[1])

@@ -15,8 +15,9 @@ from neuroprune.synops.fan_out import FanOut, Geometry
 from neuroprune.synops.known import Arrivals, Data, Known, is_parameter, is_whole, version_of
 from neuroprune.synops.products import Operations, Pair, count_data, count_weighted
 from neuroprune.synops.result import LayerSynOps, Tally
-from neuroprune.synops.spikes import integer_sum
+from neuroprune.synops.spikes import integer_sum, known_sum
 
+_SUMS_KEPT = 16  # sums of a layer's spikes that wait to be added up
 _INPUTS_KEPT = 4  # inputs whose counts are remembered for other layers that read them too
 
 
@@ -33,7 +34,7 @@ class Tallies:
     def reset(self) -> None:
         """Zero; maps stay."""
         self._tallies = {name: Tally() for name in self._names}
-        self._spikes: dict[FanOut, tuple[str, Tensor]] = {}
+        self._spikes: dict[FanOut, tuple[str, list[Tensor]]] = {}
 
     def forget(self) -> None:
         """Forget which inputs were summed up."""
@@ -62,9 +63,8 @@ class Tallies:
         else:
             tally.add_macs(operations.count, operations.dense)
 
-    def add_layer(self, name: str, pair: Pair, geometry: Geometry) -> None:
-        """A layer's product."""
-        x, weight = pair.left, pair.right
+    def add_layer(self, name: str, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
+        """A layer's product of its input and a weight."""
         fan_out = self._fan_out(name, geometry, weight, x)
         counts, kind = self._summed_spikes(x, fan_out.counts.shape[1])
         tally = self._tally(name)
@@ -73,8 +73,10 @@ class Tallies:
             tally.add_macs(*(rows * total for total in fan_out.totals))
             return
         tally.kinds.add(kind)
-        before = self._spikes.get(fan_out)
-        self._spikes[fan_out] = (name, counts if before is None else before[1] + counts)
+        _, sums = self._spikes.setdefault(fan_out, (name, []))
+        sums.append(counts)
+        if len(sums) > _SUMS_KEPT:
+            sums[:] = [_total(sums)]
         if not is_parameter(weight):
             self._settle()  # every call has a weight and a map of its own, none of which is kept
 
@@ -88,7 +90,7 @@ class Tallies:
         return x if is_whole(x) else None, False
 
     def _summed_spikes(self, x: Tensor, positions: int) -> tuple[Tensor | None, str]:
-        """Spikes per position, int64, None where the inputs are real; and their kind. Once for all that read them."""
+        """Spikes per position, None where the inputs are real; and their kind. Once for all that read them."""
         for summed in self._summed:
             if summed.of() is x and summed.version == version_of(x):
                 return summed.result
@@ -105,7 +107,10 @@ class Tallies:
         if spikes is not None and mark.arrivals is not None:
             kind = "pooled" if mark.arrivals.pooled else "spikes"
             return integer_sum(spikes.reshape(-1, positions), known=True), kind
-        counts = integer_sum(x.reshape(-1, positions), known=mark.is_spikes)
+        rows = x.reshape(-1, positions)
+        counts = known_sum(rows, mark.most) if mark.is_spikes else None
+        if counts is None:
+            counts = integer_sum(rows, known=mark.is_spikes)
         return counts, "real" if counts is None else "spikes"
 
     def _fan_out(self, name: str, geometry: Geometry, weight: Tensor, x: Tensor) -> FanOut:
@@ -122,9 +127,17 @@ class Tallies:
         return self._tallies.setdefault(name, Tally())
 
     def _settle(self) -> None:
-        for fan_out, (name, spikes) in self._spikes.items():
-            self._tally(name).add_synops(*(fan_out.counts * spikes).sum(1).tolist())
+        for fan_out, (name, sums) in self._spikes.items():
+            self._tally(name).add_synops(*(fan_out.counts * _total(sums)).sum(1).tolist())
         self._spikes.clear()
+
+
+def _total(sums: list[Tensor]) -> Tensor:
+    """Their sum, int64."""
+    total = sums[0].long()
+    for counts in sums[1:]:
+        total = total + counts.long()
+    return total
 
 
 @dataclass(frozen=True)

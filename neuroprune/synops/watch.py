@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
@@ -14,6 +16,7 @@ from neuroprune.synops.call import Call
 from neuroprune.synops.following import follow, is_missed, together
 from neuroprune.synops.known import Data, Known, Weight
 from neuroprune.synops.names import ATTRIBUTES, EXPOSING, LAYERS, PRODUCTS
+from neuroprune.synops.quiet import Quiet
 from neuroprune.synops.writing import before_writing
 
 #: A module that runs, and how many products had been counted when it started.
@@ -34,14 +37,18 @@ class Watch(TorchFunctionMode):
         self,
         neurons: frozenset[nn.Module],
         layers: frozenset[nn.Module],
+        quiet: Quiet,
         product: Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None],
+        layer: Callable[[nn.Module, Tensor], None],
     ) -> None:
         """Modules, and who is told of every product.
 
         Args:
             neurons: whose output is spikes by definition.
             layers: modules that should compute a product.
+            quiet: modules whose functions need not be watched.
             product: called with the name of a function, the function, and its arguments.
+            layer: called with a quiet layer and its input.
         """
         super().__init__()
         self.known = Known()
@@ -49,8 +56,11 @@ class Watch(TorchFunctionMode):
         self.missed: dict[tuple[nn.Module | None, str], None] = {}
         self.unseen: dict[nn.Module, None] = {}
         self._products = 0
-        self._neurons, self._layers, self._product = neurons, layers, product
+        self._neurons, self._layers, self._quiet = neurons, layers, quiet
+        self._product, self._layer = product, layer
         self._sending = 0
+        self._own: frozenset[nn.Module] = frozenset()
+        self._still: tuple[nn.Module, Any] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -91,10 +101,10 @@ class Watch(TorchFunctionMode):
         return result
 
     def hooks(self, model: nn.Module) -> Iterator[RemovableHandle]:
-        """Registers what keeps `inside`, on every module of a model."""
-        for module in model.modules():
-            yield module.register_forward_pre_hook(self._enter)
-            yield module.register_forward_hook(self._leave, prepend=True, always_call=True)
+        """Registers what keeps `inside`: one pair for all modules, of which those of the model are looked at."""
+        self._own, self._still = frozenset(model.modules()), None
+        yield register_module_forward_pre_hook(self._enter)
+        yield register_module_forward_hook(self._leave, always_call=True)
 
     def miss(self, name: str) -> None:
         """Note a function that multiplies in a way that is not counted."""
@@ -107,11 +117,43 @@ class Watch(TorchFunctionMode):
             if not isinstance(mark, Data) or (analog and not mark.is_spikes):
                 self.known.set(x, Data(analog=analog))
 
-    def _enter(self, module: nn.Module, _: Any) -> None:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._still is not None or module not in self._own:
+            return
         self.inside.append((module, self._products))
         self._sending += module in self._neurons
+        if not self._quiet.holds(module, args):
+            return
+        guard = torch._C.DisableTorchFunction()
+        guard.__enter__()
+        self._still = module, guard
+        if module not in self._quiet.products:
+            return
+        self._products += 1
+        try:
+            # Before the layer runs: its input was just written, and is still in the cache.
+            self._layer(module, args[0])
+        except BaseException:
+            self._wake()
+            raise
+
+    def _wake(self) -> None:
+        """Watch functions again."""
+        if self._still is not None:
+            self._still[1].__exit__(None, None, None)
+            self._still = None
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        if module not in self._own or (self._still is not None and self._still[0] is not module):
+            return
+        quiet = self._still is not None
+        try:
+            with torch._C.DisableTorchFunction():
+                self._left(module, args, output, quiet=quiet)
+        finally:
+            self._wake()
+
+    def _left(self, module: nn.Module, args: Any, output: Any, *, quiet: bool) -> None:
         while self.inside:
             last, before = self.inside.pop()
             if last is module:
@@ -123,11 +165,23 @@ class Watch(TorchFunctionMode):
         if module in self._neurons:
             self._sending -= 1
             if output is not None:
-                self.known.set(spikes_of(output), Data(is_spikes=True))
+                self.known.set(spikes_of(output), Data(is_spikes=True, most=1))
+        elif quiet:
+            self._learn(module, args[0], output)
         elif not self._sending:
             for x in _tensors((output,)):
                 if not self.known.has(x) and any(self.known.data(a) is not None for a in _tensors(args)):
                     self.known.set(x, Data())  # computed where no function of torch was called
+
+    def _learn(self, module: nn.Module, x: Tensor, output: Any) -> None:
+        """Note what a quiet layer returned, as if its functions had been watched."""
+        if not isinstance(output, Tensor):
+            return
+        mark = self.known.data(x)
+        if module in self._quiet.products:
+            self.known.set(output, Data())
+        elif mark is not None:
+            self.known.set(output, Data(analog=mark.analog))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
