@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from neuroprune.training.data.arrays import ArraySet
 from neuroprune.training.data.base import DatasetNotFound, Split
@@ -30,7 +32,7 @@ class Task:
         chip: its name.
         length: steps a sample lasts; shorter ones end in silence.
         batch: samples a training step.
-        epochs: passes over the training samples.
+        steps: of the optimizer.
         hidden: neurons of each of two hidden layers, too many for the chip where all weights are there.
     """
 
@@ -38,7 +40,7 @@ class Task:
     chip: str
     length: int
     batch: int
-    epochs: int
+    steps: int
     hidden: int = 112
 
     def data(self, wheel: Path) -> Split[ArraySet]:
@@ -60,7 +62,16 @@ class Task:
             return signals(str(files[0]), str(files[1]), length=self.length, counts=15)
 
 
+def held_out(data: ArraySet, third: int) -> tuple[ArraySet, ArraySet]:
+    """Two thirds to train on and the other one, every third sample of each class from number `third` on."""
+    held = torch.zeros(len(data), dtype=torch.bool)
+    for label in range(data.classes):
+        held[(data.labels == label).nonzero()[third::3]] = True
+    rest, out = (replace(data, samples=data.samples[part], labels=data.labels[part]) for part in (~held, held))
+    return rest, out
+
+
 TASKS = {
-    "japanese_vowels": Task("JapaneseVowels", "xylo-audio3", length=30, batch=45, epochs=30),
-    "basic_motions": Task("BasicMotions", "xylo-imu", length=100, batch=20, epochs=60),
+    "japanese_vowels": Task("JapaneseVowels", "xylo-audio3", length=30, batch=45, steps=120),
+    "basic_motions": Task("BasicMotions", "xylo-imu", length=100, batch=20, steps=80),
 }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from examples.xylo import __main__ as command
-from examples.xylo.tasks import FOLDER, TASKS
+from examples.xylo.tasks import FOLDER, TASKS, held_out
+from examples.xylo.training import Contender, Settings, width_of
+from neuroprune.training.data.arrays import ArraySet
 from neuroprune.training.data.base import DatasetNotFound
 from tests.builders.signals import write_signals
 from tests.builders.xylosim import required_in_ci
@@ -32,6 +35,8 @@ def test_a_seed_runs_and_is_written(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = replace(TASKS["basic_motions"], length=8, batch=10, hidden=12)
+    chance = Settings(3e-3, 0.1), Settings(1e-2, 0.1)
+    monkeypatch.setattr(command, "GRID", chance)
     monkeypatch.setattr(command, "TASKS", {"basic_motions": small})
     arguments = [
         "basic_motions",
@@ -39,19 +44,25 @@ def test_a_seed_runs_and_is_written(
         str(wheel),
         "--seeds",
         "1",
-        "--epochs",
-        "2",
+        "--steps",
+        "4",
         "--out",
         str(tmp_path / "out"),
     ]
     with required_in_ci():
         assert command.main(arguments) == 0
     assert "integers unlike xylosim's" in capsys.readouterr().out
-    runs = json.loads((tmp_path / "out" / "basic_motions.json").read_text())["runs"]
+    written = (tmp_path / "out" / "basic_motions.json").read_text()
+    report = json.loads(written)
+    assert len(report["selection"]) == 3 * len(chance) * len(command.THIRDS)
+    runs = report["runs"]
     assert [run["kind"] for run in runs] == ["all weights", "pruned", "narrow"]
     assert all(run["integers_that_differ"] == run["counts_that_differ"] == 0 for run in runs)
     assert all(run["accuracy"] == run["accuracy_on_chip"] for run in runs)
     assert runs[1]["synapses_of_hidden_neurons"] < runs[0]["synapses_of_hidden_neurons"] / 2
+    monkeypatch.setattr(command, "trained", None)
+    assert command.main(arguments) == 0, "what is there already is not run again"
+    assert (tmp_path / "out" / "basic_motions.json").read_text() == written
 
 
 def test_a_wheel_without_the_data_is_refused(tmp_path: Path) -> None:
@@ -59,9 +70,35 @@ def test_a_wheel_without_the_data_is_refused(tmp_path: Path) -> None:
         TASKS["japanese_vowels"].data(tmp_path / "nothing.whl")
 
 
+def test_a_third_of_each_class_is_held_out() -> None:
+    labels = torch.tensor([0] * 7 + [1] * 5)
+    data = ArraySet(torch.arange(12)[:, None, None], labels, 2, has_steps=True, unit=1)
+    held = [held_out(data, third)[1] for third in range(3)]
+    assert held[1].samples.flatten().tolist() == [1, 4, 8, 11]
+    assert held[1].labels.tolist() == [0, 0, 1, 1]
+    assert sorted(torch.cat([one.samples for one in held]).flatten().tolist()) == list(range(12))
+    for third, one in enumerate(held):
+        rest = held_out(data, third)[0]
+        assert not {*rest.samples.flatten().tolist()} & {*one.samples.flatten().tolist()}
+        assert len(rest) + len(one) == 12
+
+
+def test_the_most_accurate_settings_are_chosen_and_of_equals_the_lowest_loss() -> None:
+    accuracy = dict(zip(command.GRID, (0.5, 0.9, 0.9, 0.7), strict=True))
+    loss = dict(zip(command.GRID, (0.1, 0.6, 0.5, 0.2), strict=True))
+    rows = [
+        {"kind": kind, "third": third, **asdict(one), "accuracy": accuracy[one] * part, "loss": loss[one]}
+        for one in command.GRID
+        for third in command.THIRDS
+        for kind, part in (("pruned", 1), ("narrow", -1))
+    ]
+    assert command.chosen(rows, Contender("pruned", 4, 0.5)) == command.GRID[2]
+    assert command.chosen(rows, Contender("narrow", 4, 0.5)) == command.GRID[0]
+
+
 def test_a_narrow_network_has_no_more_synapses() -> None:
     for synapses in (3 * 5 * 5 + 5 * 4, 3 * 5 * 5 + 5 * 4 + 1, 3 * 6 * 6 + 6 * 4 - 1):
-        assert command.width_of(synapses, 4) == 5
+        assert width_of(synapses, 4) == 5
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.json")))
