@@ -59,6 +59,7 @@ def _time(report: Report, hidden: int, fan_out: int, rounds: int, batch: int) ->
     rng = np.random.default_rng(2)
     spec = wide_core(rng, hidden, fan_out)
     inputs = rng.integers(0, 2, (STEPS, batch, spec.inputs)) * (rng.random((STEPS, batch, spec.inputs)) < 0.3)
+    inputs = inputs.astype(np.uint8)  # as a core gets them
     layer, one = Layer(spec), inputs[:, 0].tolist()
 
     def simulate() -> None:

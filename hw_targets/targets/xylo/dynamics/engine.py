@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hw_targets.targets.xylo.arithmetic import MOST_HIDDEN, MOST_INPUT, MOST_OUTPUT
+from hw_targets.targets.xylo.dynamics.rows import Group, hidden_of, outputs_of
 from hw_targets.targets.xylo.dynamics.step import State, cleared, step
 from hw_targets.targets.xylo.specification import Ints, Specification
 
@@ -76,90 +76,28 @@ def compiled() -> Any:
 
 
 def _run_compiled(spec: Specification, inputs: Ints, *, record: bool = False) -> Run:
-    core = _Core(spec, inputs.shape[1])
     steps, samples = inputs.shape[:2]
+    hidden, outputs = hidden_of(spec, samples), outputs_of(spec, samples)
     spikes = np.zeros((steps, spec.hidden, samples), np.uint8)
     sent = np.zeros((steps, spec.outputs, samples), np.uint8)
-    held = np.zeros((steps, spec.hidden + spec.outputs), np.int64)
-    states = list[State]()
-    arriving = np.ascontiguousarray(np.minimum(inputs, MOST_INPUT).transpose(0, 2, 1), dtype=np.int32)
-    for t in range(steps):
-        core.step(arriving[t], held[t, : spec.hidden], held[t, spec.hidden :])
-        spikes[t], sent[t] = core.spikes, core.sent
+    held, held_out = (np.zeros((steps, neurons), np.int64) for neurons in (spec.hidden, spec.outputs))
+    arriving = np.ascontiguousarray(np.minimum(inputs, MOST_INPUT).astype(np.uint8).transpose(0, 2, 1))
+    advance, states = compiled().advance, list[State]()
+    at_once = 1 if record else max(steps, 1)
+    for first in range(0, steps, at_once):
+        ends = first, min(first + at_once, steps)
+        advance(*hidden, arriving, spikes, spikes, held, MOST_HIDDEN, *ends)
+        advance(*outputs, arriving, spikes, sent, held_out, MOST_OUTPUT, *ends)
         if record:
-            states.append(core.state())
-    return Run(spikes.transpose(0, 2, 1), sent.transpose(0, 2, 1), held, _stacked(states) if states else None)
+            states.append(_state(hidden, spikes[first], outputs))
+    every = np.concatenate([held, held_out], axis=1)
+    return Run(spikes.transpose(0, 2, 1), sent.transpose(0, 2, 1), every, _stacked(states) if states else None)
 
 
-@dataclass(frozen=True, eq=False)
-class _Synapses:
-    """Non-zero weights by source, and within one by target."""
-
-    begins: Ints
-    targets: Ints
-    weights: Ints
-
-    @classmethod
-    def of(cls, weights: Ints, shift: int) -> _Synapses:
-        sources, targets = np.nonzero(weights)
-        begins = np.searchsorted(sources, np.arange(len(weights) + 1)).astype(np.int64)
-        shifted = (weights[sources, targets].astype(np.int64) << shift).astype(np.int32)
-        return cls(begins, targets.astype(np.int32), shifted)
-
-
-class _Core:
-    """A core's states, (neurons, N) int32, and its parameters as the loops take them."""
-
-    def __init__(self, spec: Specification, samples: int) -> None:
-        self._loops = compiled()
-        self._inputs = [_Synapses.of(spec.weights_in[:, :, k], spec.weight_shift_in) for k in range(spec.states)]
-        self._loop = [_Synapses.of(spec.weights_rec[:, :, k], spec.weight_shift_rec) for k in range(spec.states)]
-        self._outgoing = _Synapses.of(spec.weights_out, spec.weight_shift_out)
-        self._dashes = [_int32(spec.dash_syn), _int32(spec.dash_syn_2)][: spec.states]
-        self._dash_out = _int32(spec.dash_syn_out)
-        self._hidden = [_int32(part) for part in (spec.bias_hidden, spec.dash_mem, spec.threshold)]
-        self._outputs = [_int32(part) for part in (spec.bias_out, spec.dash_mem_out, spec.threshold_out)]
-        self._aliases = _aliases(spec.aliases or [()] * spec.hidden)
-        self._no_aliases = _aliases([()] * spec.outputs)
-        self._isyn = [np.zeros((spec.hidden, samples), np.int32) for _ in range(spec.states)]
-        self._vmem, self.spikes = (np.zeros((spec.hidden, samples), np.int32) for _ in range(2))
-        self._isyn_out, self._vmem_out, self.sent = (np.zeros((spec.outputs, samples), np.int32) for _ in range(3))
-
-    def step(self, arriving: Ints, held: Ints, held_out: Ints) -> None:
-        """One step, for inputs (inputs, N)."""
-        loops = self._loops
-        for isyn, inputs, loop, dash in zip(self._isyn, self._inputs, self._loop, self._dashes, strict=True):
-            loops.receive(isyn, arriving, inputs.begins, inputs.targets, inputs.weights, held)
-            loops.receive(isyn, self.spikes, loop.begins, loop.targets, loop.weights, held)
-            loops.decay(isyn, dash)
-        out = self._outgoing
-        loops.receive(self._isyn_out, self.spikes, out.begins, out.targets, out.weights, held_out)
-        loops.decay(self._isyn_out, self._dash_out)
-        current = self._isyn[0] if len(self._isyn) == 1 else self._isyn[0] + self._isyn[1]
-        bias, dash, threshold = self._hidden
-        loops.charge(self._vmem, current, bias, dash, held)
-        self.spikes[:] = 0
-        loops.fire(self._vmem, threshold, MOST_HIDDEN, *self._aliases, self.spikes)
-        bias, dash, threshold = self._outputs
-        loops.charge(self._vmem_out, self._isyn_out, bias, dash, held_out)
-        self.sent[:] = 0
-        loops.fire(self._vmem_out, threshold, MOST_OUTPUT, *self._no_aliases, self.sent)
-
-    def state(self) -> State:
-        """A copy of it."""
-        isyn = np.stack(self._isyn, axis=1).transpose(2, 0, 1)
-        rest = (self._vmem, self.spikes, self._isyn_out, self._vmem_out)
-        return State(isyn.copy(), *(part.T.copy() for part in rest))
-
-
-def _aliases(aliases: Sequence[tuple[int, ...]]) -> tuple[Ints, Ints]:
-    """Where each neuron's begin, and all of them."""
-    begins = np.cumsum([0, *(len(targets) for targets in aliases)]).astype(np.int64)
-    return begins, np.array([target for targets in aliases for target in targets], np.int32)
-
-
-def _int32(values: Ints) -> Ints:
-    return np.ascontiguousarray(values, dtype=np.int32)
+def _state(hidden: Group, spikes: Ints, outputs: Group) -> State:
+    """A copy of it."""
+    isyn = hidden.isyn.reshape(-1, *hidden.vmem.shape)
+    return State(*(part.T.astype(np.int64) for part in (isyn, hidden.vmem, spikes, outputs.isyn, outputs.vmem)))
 
 
 def _stacked(states: Sequence[State]) -> State:
