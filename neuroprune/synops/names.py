@@ -5,9 +5,11 @@ from __future__ import annotations
 MULTIPLICATIONS = frozenset({"mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"})
 DIVISIONS = frozenset({"div", "div_", "divide", "divide_", "true_divide", "true_divide_", "__truediv__"})
 ADDITIONS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
+SUBTRACTIONS = frozenset({"sub", "sub_", "subtract", "subtract_", "__sub__", "__isub__", "rsub", "__rsub__"})
 #: They write to their first argument.
 SCALING_WRITES = frozenset({"mul_", "multiply_", "__imul__", "div_", "divide_", "true_divide_"})
 WRITES = SCALING_WRITES | {"add_", "__iadd__", "__setitem__", "copy_"}
+WRITES |= {"sub_", "subtract_", "__isub__", "pow_", "square_", "sqrt_"}
 #: They hand a tensor's memory to whoever may write to it unseen.
 EXPOSING = frozenset({"numpy", "__array__", "__dlpack__"})
 #: Results hold nothing of the arguments' values.
@@ -51,13 +53,8 @@ HARMLESS = (
     | DIVISIONS
     | COMPARISONS
     | CONSTANTS
+    | SUBTRACTIONS
     | {
-        "sub",
-        "sub_",
-        "__sub__",
-        "__rsub__",
-        "__isub__",
-        "rsub",
         "cat",
         "concat",
         "stack",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuroprune.synops import choices
 from neuroprune.synops.call import Call
 from neuroprune.synops.known import Arrivals, Data, is_zero
-from neuroprune.synops.names import ADDITIONS, DIVISIONS, MULTIPLICATIONS
+from neuroprune.synops.names import ADDITIONS, DIVISIONS, MULTIPLICATIONS, SUBTRACTIONS
 from neuroprune.synops.pools import ADAPTIVE, FIXED, window_sums
 from neuroprune.synops.writing import written
 
@@ -94,6 +95,8 @@ def _scaled(call: Call) -> Sequence[Data]:
         marks = [call.known.data(v) for v in (x, factor)]
         if call.name not in MULTIPLICATIONS or all(m is None or m.arrivals is None for m in marks):
             return ()
+        if any(m is not None and m.arrivals is not None and m.arrivals.pooled for m in marks):
+            return ()  # a mean of spikes is a number that the other is multiplied by, and none of both is a constant
         return _together(call, [x, factor], lambda counts: counts[0].double() * counts[1])
     arrivals = call.arrivals(x, binary=True)
     if arrivals is None or call.kwargs.keys() - {"other"}:
@@ -128,6 +131,16 @@ def _added(call: Call) -> Sequence[Data]:
         return (Data(is_spikes=True, most=_most(marks, sum)),)
     if not any(m is not None and m.arrivals is not None for m in marks):
         return ()
+    return _together(call, [x, y], lambda counts: counts[0].double() + counts[1])
+
+
+def _subtracted(call: Call) -> Sequence[Data]:
+    """A difference of spikes: those of both, times constants of either sign."""
+    if call.kwargs.keys() - {"other", "alpha"} or not call.args:
+        return ()
+    x, y = call.args[0], call.argument(1, "other")
+    if call.before is None and _is_number(y) and is_zero(y) and (mark := call.known.data(x)) is not None:
+        return (mark,)
     return _together(call, [x, y], lambda counts: counts[0].double() + counts[1])
 
 
@@ -219,6 +232,10 @@ RULES: dict[str, Rule] = {
     **_rules(_scaled, *MULTIPLICATIONS, *DIVISIONS),
     **_rules(_negated, "neg", "neg_", "negative", "negative_", "__neg__"),
     **_rules(_added, *ADDITIONS),
+    **_rules(_subtracted, *SUBTRACTIONS),
+    **_rules(choices.powered, "pow", "pow_", "__pow__", "square", "square_", "sqrt", "sqrt_"),
+    **_rules(choices.chosen, "where"),
+    **_rules(choices.filled, "masked_fill"),
     **_rules(_summed, "sum", "mean"),
     **_rules(_pooled, *ADAPTIVE, *FIXED),
     **_rules(_largest, *(f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)), "relu", "relu_"),

@@ -142,7 +142,8 @@ def pooled(p: Text) -> None:
 
 
 def scaled(p: Text) -> None:
-    gain = p.tape.choice("h * 0.5", "2.0 * h", "h / 4", "h * {gain}", "h.mul(0.75)", "h * -1.0")
+    ways = ("h * 0.5", "2.0 * h", "h / 4", "h * {gain}", "h.mul(0.75)", "h * -1.0", "h - 0.25 * h", "(h * 0.5) ** 2")
+    gain = p.tape.choice(*ways, "torch.where(h > 0, 0.5, 0.0)")
     if "{gain}" in gain:
         gain = gain.replace("{gain}", p.add("gain", "nn.Parameter(torch.tensor(0.7))"))
     p.do(f"h = {gain}", "spikes times a constant")

@@ -29,6 +29,7 @@ _COPIES = {
     "upsample_nearest2d",
     "lift_fresh",
 }
+_MEANS = {"mean", "avg_pool2d", "_adaptive_avg_pool2d"}
 _SHAPES = {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones"} | {
     *("new_full", "new_empty", "zeros", "empty", "ones", "full"),
 }
@@ -43,6 +44,7 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         self._alive: list[Any] = [inputs]
         self._data: set[int] = set()
         self._shadows: dict[int, Tensor] = {}
+        self._pooled: set[int] = set()
         for x in _tensors(inputs):
             self._data.add(_memory(x))
         self._weights = {_memory(w) for w in weights if w.dim() >= 2}
@@ -66,6 +68,8 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         for x, c in zip(results, [*_tensors(counts), *[None] * len(results)], strict=False):
             if c is not None or (name[-1] == "_" and _memory(x) in self._shadows):
                 self._note(x, c)
+            if c is not None and (name in _MEANS or any(_memory(y) in self._pooled for y in among)):
+                self._pooled.add(_memory(x))
         return result
 
     def _is_data(self, x: Tensor) -> bool:
@@ -105,6 +109,12 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
             "mul": self._scaled,
             "div": self._scaled,
             "add": self._added,
+            "sub": self._subtracted,
+            "rsub": self._subtracted,
+            "pow": self._powered,
+            "sqrt": self._powered,
+            "where": self._chosen,
+            "masked_fill": self._filled,
             "sum": self._sum,
             "mean": self._sum,
             "avg_pool2d": self._avg,
@@ -129,6 +139,7 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         if all(data):
             one, other = self._spikes(x), self._spikes(y)
             known = any(self._is_tracked(v) for v in (x, y)) and "mul" in str(func)
+            known = known and not any(_memory(v) in self._pooled for v in (x, y))
             return one * other if known else None
         if data[1]:
             if "div" in str(func):
@@ -145,6 +156,39 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
             return None
         shape = (torch.as_tensor(x) * torch.as_tensor(y)).shape
         return sum((self._spikes(v) for v in sides), torch.zeros(shape, dtype=torch.float64))
+
+    def _subtracted(self, _func: Any, x: Any, y: Any, alpha: Any = 1) -> Tensor | None:  # noqa: ARG002 - torch's
+        sides = [v for v in (x, y) if isinstance(v, Tensor) and (self._is_data(v) or bool(v.any()))]
+        if any(not self._is_data(v) for v in sides) or any(not isinstance(v, Tensor) and v != 0 for v in (x, y)):
+            return None
+        shape = (torch.as_tensor(x) * torch.as_tensor(y)).shape
+        return sum((self._spikes(v) for v in sides), torch.zeros(shape, dtype=torch.float64))
+
+    def _powered(self, _func: Any, x: Tensor, exponent: Any = 0.5) -> Tensor | None:
+        counts = self._spikes(x) if isinstance(x, Tensor) else torch.full((), torch.nan)
+        binary = bool(((counts == 0) | (counts == 1)).all()) and isinstance(exponent, (int, float)) and exponent > 0
+        return counts.clone() if binary else None
+
+    def _chosen(self, _func: Any, condition: Tensor, x: Any, y: Any) -> Tensor | None:
+        nothing = [
+            not (isinstance(v, Tensor) and self._is_data(v)) and not bool(torch.as_tensor(v).any()) for v in (x, y)
+        ]
+        if not any(nothing):
+            return None
+        value, mask = (y, ~condition) if nothing[0] else (x, condition)
+        if isinstance(value, Tensor) and self._is_data(value):
+            counts = self._spikes(value)
+        elif self._is_data(condition):
+            counts = (torch.as_tensor(value) != 0).double()
+        else:
+            return None
+        shape = (torch.as_tensor(x) * torch.as_tensor(y) * condition).shape
+        return torch.where(mask, counts, 0.0).expand(shape).clone()
+
+    def _filled(self, _func: Any, x: Tensor, mask: Tensor, value: Any) -> Tensor | None:
+        if bool(torch.as_tensor(value).any()) or not self._is_data(x):
+            return None
+        return torch.where(mask, 0.0, self._spikes(x))
 
     def _sum(self, _func: Any, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
         counts = self._spikes(x)

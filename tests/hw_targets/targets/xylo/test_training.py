@@ -225,3 +225,34 @@ def test_refusals() -> None:
         prepare_qat(model, inputs, CHIP)
     with pytest.raises(UnsupportedModel, match="was trained in the integers of xylo"):
         quantize(read, load_chip("loihi1"))
+
+
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_operations_are_spikes_times_weights_that_are_not_zero_on_the_chip(mode: str) -> None:
+    """Recurrent ones included, one step later; nothing of what is only looked at for saturation."""
+    torch.manual_seed(0)
+    first = XyloLayer(6, 10, recurrent=True, step_mode=mode)
+    last = XyloLayer(10, 3, output=True, step_mode=mode)
+    model = nn.Sequential(first, last)
+    with torch.no_grad():
+        first.weight.mul_(torch.rand_like(first.weight) < 0.6)
+    x = 2.0 * (torch.rand(5, 2, 6) < 0.5).float()
+    sent: list[Tensor] = []
+    handle = first.neuron.register_forward_hook(lambda _m, _i, y: sent.append(y.detach().clone()))
+
+    def run(m: Any, shown: Tensor) -> None:
+        for module in m:
+            module.reset()
+        _ = m(shown) if mode == "m" else [m(step) for step in shown]
+
+    run(model, x)
+    handle.remove()
+    spikes = torch.stack(sent)
+    assert spikes[:-1].sum() > 10
+    recurrent = first.chip_recurrent_weight
+    assert recurrent is not None
+    arriving = [(x, first.chip_weight), (spikes[:-1], recurrent), (spikes, last.chip_weight)]
+    expected = [int((s.sum((0, 1)) * (w != 0).sum(0)).sum()) for s, w in arriving]
+    found = neuroprune.count_synops(model, x, forward=run)
+    assert (found.layers["0 (matmul)"].synops, found.layers["1 (matmul)"].synops) == (sum(expected[:2]), expected[2])
+    assert (found.macs, found.uncounted) == (0, ())
