@@ -33,9 +33,9 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow
 
-# Thousands of models made up at random: each is read exactly or refused (12 minutes on one core).
+# Thousands of models made up at random: each is read exactly or refused (12 minutes on one core); the figures are kept.
 programs: $(STAMP)
-	$(BIN)/pytest -m slow tests/chain/test_generated_programs.py
+	PROGRAMS_RESULTS=examples/benchmarks/results $(BIN)/pytest -m slow tests/chain/test_generated_programs.py
 
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu

@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from examples.benchmarks.common import Goal, Report, Result, Summary, one_thread
+from examples.benchmarks.common import Report, one_thread
 from examples.benchmarks.truth.finding import Finding, Tally, checked
 from examples.benchmarks.truth.lava_path import Exported, check_lava, export_case
+from examples.benchmarks.truth.reporting import add_tally
 from examples.benchmarks.truth.tape import Tape
 from examples.benchmarks.truth.torch_path import check_torch
 from hw_targets.errors import HardwareTargetError
@@ -29,9 +30,9 @@ def run(*, quick: bool) -> Report:
     models, chips = QUICK if quick else FULL
     report = Report("chip_truth", quick, {"torch_models": models, "lava_networks": chips}, str(__doc__).strip())
     with one_thread():
-        _add(report, "torch models", torch_networks(models))
+        add_tally(report, "torch models", torch_networks(models))
         try:
-            _add(report, "networks in Lava", lava_networks(chips))
+            add_tally(report, "networks in Lava", lava_networks(chips))
         except LavaUnavailable as error:
             report.skipped["networks in Lava"] = str(error)
     return report
@@ -89,13 +90,3 @@ def _in_lava(batch: dict[int, Exported]) -> Iterator[tuple[int, Finding]]:
             return
         for seed, one in batch.items():
             yield from _in_lava({seed: one})
-
-
-def _add(report: Report, what: str, tally: Tally) -> None:
-    """A tally as values, and as the share of spikes that differ."""
-    report.values[what] = tally.as_json()
-    share = tally.differing / max(1, tally.spikes)
-    label = f"{tally.networks} {what}: spikes that differ / {tally.spikes} spikes"
-    report.results.append(Result(what, label, Summary(share, share, share, 1), Goal(0.0)))
-    for failure in tally.failures:
-        print(f"{what}, seed {failure['seed']}: {failure}", flush=True)

@@ -5,13 +5,17 @@ The text of a program that fails, and the tape from which it is drawn again, are
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from examples.benchmarks.common import Report
 from examples.benchmarks.truth.finding import Finding, Tally, checked
+from examples.benchmarks.truth.reporting import add_tally
 from examples.benchmarks.truth.tape import Tape
 from hw_targets.frontends.torch import builder, from_torch, marks
 from hw_targets.frontends.torch.read_check import Recording
@@ -43,6 +47,20 @@ def tally_of(seeds: range) -> Tally:
     return tally
 
 
+def write_results(tally: Tally, seeds: range) -> None:
+    """Beside the results of the benchmarks, where `make programs` says so."""
+    if folder := os.environ.get("PROGRAMS_RESULTS"):
+        method = (
+            "Programs made up at random (loops over time, containers, recurrences, reused modules, functions, writes in"
+            " place, parameters of each step, odd returns; SpikingJelly and snnTorch): each is read by from_torch and"
+            " compared in every spike of every neuron on two inputs that it never saw, or refused; its operations are"
+            " counted twice, by count_synops and by torch's dispatcher."
+        )
+        report = Report("programs", False, {"seeds": [seeds.start, seeds.stop - 1]}, method)
+        add_tally(report, "programs read", tally)
+        report.write(Path(folder))
+
+
 def in_full(tally: Tally) -> str:
     return "\n\n".join(f"seed {f['seed']}, tape {f['tape']}: {f['faults']}\n{f['network']}" for f in tally.failures)
 
@@ -58,7 +76,8 @@ def test_every_program_is_read_exactly_or_refused_and_counted_as_the_dispatcher_
 
 @pytest.mark.slow
 def test_thousands_of_programs() -> None:
-    tally = tally_of(range(PROGRAMS, PROGRAMS + SLOW))
+    tally = tally_of(seeds := range(PROGRAMS, PROGRAMS + SLOW))
+    write_results(tally, seeds)
     assert not tally.failures, in_full(tally)
     assert tally.networks >= 0.3 * SLOW, tally.refusals
 
