@@ -75,7 +75,7 @@ _HOME = {
     "soft_threshold": "pruning.proximal",
     "to_hard_reset": "frameworks.hard_reset",
 }
-_ROOMS = ("frameworks", "models", "pruning", "schedules", "synops", "training")
+_ROOMS = ("frameworks", "integrations", "models", "pruning", "schedules", "synops", "training")
 
 __all__ = [
     "LATS",

@@ -30,6 +30,7 @@ BENCHMARKS = (
     "chip_accuracy",
     "strangers_files",
     "xylo",
+    "trainers",
 )
 
 

@@ -21,6 +21,7 @@ DOCUMENTS = (
     RESULTS / "coverage_snntorch.md",
     ROOT / "docs" / "measured.md",
     ROOT / "docs" / "snntorch-to-chip.md",
+    ROOT / "docs" / "training-loops.md",
 )
 DEMO = "demo.json"
 HEAD = ("| measured | median | quartiles | goal | |", "|:--|--:|--:|--:|:--|")
@@ -141,6 +142,16 @@ def coverage_snntorch_tables(results: Path) -> str:
     return coverage_snntorch.markdown(_load(path)["values"])
 
 
+def trainers_table(results: Path) -> str:
+    """Which training loops are exact, and which are refused."""
+    from examples.benchmarks import trainers
+
+    path = results / "trainers.json"
+    if not path.is_file():
+        raise ReadmeError(f"{path} does not exist; run: python -m examples.benchmarks trainers")
+    return trainers.markdown(_load(path))
+
+
 def frontier_tables(results: Path) -> str:
     """Accuracy against sparsity, method by method: of the full runs, or of the quick ones where there are none."""
     from examples.benchmarks.frontier import table  # needs SpikingJelly, which the other parts do not
@@ -220,6 +231,7 @@ PARTS: Mapping[str, Callable[[Path], str]] = {
     "hard-reset": hard_reset_table,
     "coverage-snntorch": coverage_snntorch_tables,
     "frontier-overview": frontier_overview,
+    "trainers": trainers_table,
 }
 
 

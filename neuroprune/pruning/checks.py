@@ -18,6 +18,7 @@ from neuroprune.pruning.fan_in import Caps
 from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.rounding import Grid
+from neuroprune.pruning.wrappers import check_exchange, is_wrapper
 from neuroprune.schedules import Learned, Schedule
 
 # Which pruner (by weak reference) holds a parameter. Two optimizers know nothing of each other, so that a parameter in
@@ -88,11 +89,34 @@ def check_kind(parameter: Tensor) -> None:
             " optimizer's updates of a latent value would never reach the model; train with DistributedDataParallel, or"
             " leave it out with a group that says prune=False"
         )
-    if getattr(parameter, "_is_flat_param", False):
+
+
+def check_flat(parameter: Tensor) -> None:
+    """Refuse what FSDP1 keeps of many parameters in one row, and the pieces that it shows of it.
+
+    Raises:
+        ValueError: it is such.
+    """
+    if getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False):
         raise ValueError(
-            "SoftThresholdPruner: the optimizer holds a FlatParameter of FSDP1, in which weights and biases of many"
-            " layers lie in one row; train with DistributedDataParallel"
+            "SoftThresholdPruner: the optimizer holds parameters of FSDP1 (FullyShardedDataParallel), in which weights"
+            " and biases of many layers lie in one row, cut where a process ends; train with DistributedDataParallel,"
+            " or leave them out with a group that says prune=False"
         )
+
+
+def nothing_to_prune(optimizer: Optimizer) -> str:
+    """Why none of the optimizer's parameters is prunable."""
+    trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    flat = (
+        "; all of them have one dimension here: where weights of many layers lie in one row, as in DeepSpeed's ZeRO,"
+        " nothing tells them from biases: train with DistributedDataParallel"
+    )
+    return (
+        "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point parameters of"
+        " two or more dimensions that require gradients, in groups without prune=False"
+        f"{flat if trained and all(p.dim() == 1 for p in trained) else ''}"
+    )
 
 
 def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object) -> None:
@@ -102,6 +126,8 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object) 
         TypeError: one of them is something else.
         ValueError: thresholds that learn from a gradient the map has not.
     """
+    if is_wrapper(optimizer):
+        check_exchange(optimizer)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"SoftThresholdPruner: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
     if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
@@ -114,12 +140,7 @@ def check_arguments(optimizer: Optimizer, schedule: Schedule, proximal: object) 
             "SoftThresholdPruner: LBFGS re-evaluates the model inside step(), where it would see the latent parameters"
             " instead of the weights; use a first-order optimizer such as SGD or AdamW"
         )
-    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
-        raise TypeError(
-            f"SoftThresholdPruner: {type(optimizer).__name__} exchanges the weights for others in eval(), as"
-            " schedule-free optimizers do: averages of sparse weights, which are dense; use its ordinary kin with an LR"
-            " scheduler, such as AdamW with CosineAnnealingLR"
-        )
+    check_exchange(optimizer)
     if getattr(optimizer, "parameters_as_bucket_view", False):
         raise TypeError(
             f"SoftThresholdPruner: the parameters of this {type(optimizer).__name__} are views of its buckets, which a"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuroprune.pruning.checks import check_kind, claim, is_prunable
+from neuroprune.pruning.checks import check_flat, check_kind, claim, is_prunable
 from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap, Caps
 from neuroprune.pruning.latent import Latent
@@ -120,6 +120,8 @@ class PrunedParameters:
                 self._options.setdefault(parameter, {key: group[key] for key in OPTIONS if key in group})
                 if parameter in self.latents or parameter in self.rounded:
                     continue
+                if self._is_on(group, parameter):
+                    check_flat(parameter)
                 grid, pruned = self._rounding.get(parameter), self._is_on(group, parameter) and is_prunable(parameter)
                 if grid is None and not pruned:
                     continue

@@ -17,6 +17,7 @@ from neuroprune.pruning.checks import (
     check_precondition,
     check_rounding,
     is_attached,
+    nothing_to_prune,
     release,
 )
 from neuroprune.pruning.costs import Costs
@@ -27,6 +28,7 @@ from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.resume import Beginning, note_finished
 from neuroprune.pruning.rounding import Grid
 from neuroprune.pruning.state import check_state, restore_latents, saved_latents
+from neuroprune.pruning.wrappers import check_wrappers
 from neuroprune.schedules import Schedule
 
 
@@ -108,6 +110,7 @@ class SoftThresholdPruner:
             raise ValueError("SoftThresholdPruner: this optimizer already has a pruner; call its finalize() first")
         self._optimizer = optimizer
         self._schedule = schedule
+        check_wrappers(optimizer)
         beginning = Beginning(optimizer)
         self._parameters = PrunedParameters(
             optimizer, self, schedule, proximal, limits, dict(rounding or {}), precondition, costs
@@ -116,10 +119,7 @@ class SoftThresholdPruner:
         try:
             self._around.register()
             if not self._parameters.latents:
-                raise ValueError(
-                    "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point"
-                    " parameters of two or more dimensions that require gradients, in groups without prune=False"
-                )
+                raise ValueError(nothing_to_prune(optimizer))
         except ValueError:
             release(self._parameters.everything())
             raise
@@ -180,6 +180,11 @@ class SoftThresholdPruner:
         parameters = list(self._parameters.latents)
         zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
         return zeros / max(1, sum(p.numel() for p in parameters))
+
+    @property
+    def attached(self) -> bool:
+        """Whether it prunes: `finalize()` has not been called."""
+        return self._around.attached
 
     @property
     def frozen(self) -> bool:

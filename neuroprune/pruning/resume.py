@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import is_prunable
+from neuroprune.pruning.wrappers import check_wrappers
 
 #: Optimizers whose pruner was finalized in this process: what it left are zeros that are meant.
 _finished: WeakSet[Optimizer] = WeakSet()
@@ -42,8 +43,10 @@ class Beginning:
         """Refuse the first step of a run that was pruned before and whose pruner's state was not restored.
 
         Raises:
+            TypeError: the optimizer was put into one that exchanges the weights, since.
             RuntimeError: it says by what it was noticed, and what to save.
         """
+        check_wrappers(optimizer)
         parameters = list(parameters)
         new = _zeros(parameters) - self._zeros_after
         if self._loaded and _has_state(optimizer, parameters):

@@ -32,7 +32,7 @@ else:
 
 ROOT = Path(__file__).parents[2]
 #: Pages whose Python is run by a test of their own.
-ELSEWHERE = {"snntorch-to-chip", "xylo", "speck"}
+ELSEWHERE = {"snntorch-to-chip", "xylo", "speck", "training-loops"}
 PAGES = {page.stem: page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))}
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
@@ -95,6 +95,36 @@ def test_the_examples_of_a_page_run_as_they_stand(page: str, tmp_path: Path, mon
         exec(compile(code, f"{page}.md, block {number}", "exec"), scope)
     if "done" in scope:
         assert set(scope["done"].not_done) == {"verify"}, scope["done"].not_done
+
+
+def test_the_page_about_training_loops_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pl = pytest.importorskip("lightning.pytorch")
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+
+    class Module(pl.LightningModule):  # type: ignore[misc,name-defined] # of a package without types
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(6, 4)
+
+        def training_step(self, parts: Any, _: int) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.net(parts[0]), parts[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), 1e-3)
+
+    class Scored(nn.Linear):
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> Any:  # type: ignore[override] # as Trainer calls it
+            return {"loss": nn.functional.cross_entropy(super().forward(x), labels)}
+
+    monkeypatch.chdir(tmp_path)
+    data = [(torch.rand(6), n % 4) for n in range(40)]
+    scope = common() | {"steps": 10, "model": nn.Linear(6, 4), "lightning_module": Module(), "hf_model": Scored(6, 4)}
+    scope |= {"loader": torch.utils.data.DataLoader(data, 4), "dataset": [{"x": x, "labels": y} for x, y in data]}
+    for number, code in enumerate(blocks("training-loops", "python")):
+        exec(compile(code, f"training-loops.md, block {number}", "exec"), scope)
+    for layer_ in (scope["lightning_module"].net, scope["hf_model"]):
+        assert int((layer_.weight == 0).sum()) == 22  # 90 % of 24, rounded up
 
 
 @pytest.mark.lava

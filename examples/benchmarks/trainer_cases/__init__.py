@@ -1,0 +1,1 @@
+"""Training loops of other packages, each against the same loop written by hand."""
