@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from neuroprune.pruning.fan_in import Cap
+from neuroprune.pruning.fan_in import Cap, Caps
 from neuroprune.pruning.maps import PROXIMAL_MAPS, ProximalMap, SoftThreshold
 from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.pruner import SoftThresholdPruner
@@ -32,7 +32,8 @@ class PruningTable:
             and a schedule that is planned for a number of `steps` gets the run's.
         proximal: a proximal map's class name, None for the soft threshold.
         damping: thresholds in the optimizer's metric with this damping (see `Preconditioner`), None for plain ones.
-        fan_in: cap of the synapses per neuron, None for no cap.
+        fan_in: cap of the synapses that end in a neuron, None for no cap.
+        fan_out: cap of those that start from one, in each parameter.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class PruningTable:
     proximal: str | None = None
     damping: float | None = None
     fan_in: int | None = None
+    fan_out: int | None = None
 
     def pruner(
         self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
@@ -56,7 +58,7 @@ class PruningTable:
         try:
             precondition = None if self.damping is None else Preconditioner(self.damping)
             return SoftThresholdPruner(
-                optimizer, schedule, proximal=proximal, fan_in=self._cap(steps), precondition=precondition
+                optimizer, schedule, proximal=proximal, caps=self._caps(steps), precondition=precondition
             )
         except ValueError as error:
             raise InvalidRecipe(f"{self.recipe}: the table pruning cannot be used: {error}") from error
@@ -71,18 +73,21 @@ class PruningTable:
         if set(self.arguments) != {"sparsity"}:
             raise InvalidRecipe(
                 f'{self.recipe}: schedule = "prune_to" needs pruning.sparsity, the fraction of zeros to end at, and'
-                f" knows fan_in besides; got {sorted(self.arguments)}"
+                f" knows fan_in and fan_out besides; got {sorted(self.arguments)}"
             )
         try:
-            return prune_to(self.arguments["sparsity"], optimizer, steps=steps, fan_in=self._cap(steps))
+            return prune_to(self.arguments["sparsity"], optimizer, steps=steps, caps=self._caps(steps))
         except ValueError as error:
             raise InvalidRecipe(f"{self.recipe}: pruning.sparsity cannot be used: {error}") from error
 
-    def _cap(self, steps: int) -> Cap | None:
-        try:
-            return None if self.fan_in is None else Cap(self.fan_in, steps)
-        except ValueError as error:
-            raise InvalidRecipe(f"{self.recipe}: pruning.fan_in: {error}") from error
+    def _caps(self, steps: int) -> Caps | None:
+        found = dict[str, Cap]()
+        for key, limit in (("fan_in", self.fan_in), ("fan_out", self.fan_out)):
+            try:
+                found |= {} if limit is None else {key: Cap(limit, steps)}
+            except ValueError as error:
+                raise InvalidRecipe(f"{self.recipe}: pruning.{key}: {error}") from error
+        return Caps(**found) if found else None
 
     def _map(self) -> ProximalMap:
         if self.proximal is None:

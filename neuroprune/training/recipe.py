@@ -32,8 +32,8 @@ class Recipe:
     `folder` says which image folder to train on, `data_factory` which callable, "package.module:callable" again or one
     of `neuroprune.training.data.own.NAMED`, gives the data set for `data_arguments`; without both it is Fashion-MNIST.
     `train_limit` and `test_limit` bound the samples used (None: all). `schedule`, `schedule_arguments`, `proximal`,
-    `damping` and `fan_in` are the table [pruning]: see `PruningTable`. `quantization` says how to fine-tune afterwards
-    on a chip's integers (None: not at all).
+    `damping`, `fan_in` and `fan_out` are the table [pruning]: see `PruningTable`. `quantization` says how to fine-tune
+    afterwards on a chip's integers (None: not at all).
 
     Building the model or the data executes what the factories name: a recipe, or a run folder, is code.
     """
@@ -51,6 +51,7 @@ class Recipe:
     schedule: str = "LATS"
     schedule_arguments: Mapping[str, Any] = field(default_factory=dict)
     fan_in: int | None = None
+    fan_out: int | None = None
     proximal: str | None = None
     damping: float | None = None
     quantization: FineTuning | None = None
@@ -117,7 +118,7 @@ class Recipe:
             InvalidRecipe: as `PruningTable.pruner`.
         """
         table = PruningTable(
-            self.name, self.schedule, self.schedule_arguments, self.proximal, self.damping, self.fan_in
+            self.name, self.schedule, self.schedule_arguments, self.proximal, self.damping, self.fan_in, self.fan_out
         )
         return table.pruner(optimizer, scheduler, steps)
 
@@ -144,7 +145,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise InvalidRecipe(f"{path}: data.arguments are for a factory; set data.factory, too")
     training, pruning = content.get("training", {}), dict(content.get("pruning", {}))
     check_keys(path, "training.", training, field_types(Hyperparameters))
-    keys: dict[str, Any] = {"fan_in": int, "proximal": str, "damping": (int, float)}
+    keys: dict[str, Any] = {"fan_in": int, "fan_out": int, "proximal": str, "damping": (int, float)}
     check_keys(path, "pruning.", pruning, {**dict.fromkeys(pruning, (int, float)), "schedule": str, **keys})
     schedule = pruning.pop("schedule", "LATS")
     options = {key: pruning.pop(key) for key in keys if key in pruning}
@@ -179,7 +180,7 @@ def recipe_text(recipe: Recipe) -> str:
     data |= {"factory": recipe.data_factory}
     if recipe.folder is not None:
         data |= dataclasses.asdict(recipe.folder)
-    options = {"fan_in": recipe.fan_in, "proximal": recipe.proximal, "damping": recipe.damping}
+    options = {key: getattr(recipe, key) for key in ("fan_in", "fan_out", "proximal", "damping")}
     tables: list[tuple[str, Mapping[str, Any]]] = [
         ("", {"name": recipe.name}),
         ("model", model),

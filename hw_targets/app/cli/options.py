@@ -12,7 +12,7 @@ import typer
 Call: TypeAlias = Callable[[], None]
 
 
-def _chips() -> list[str]:
+def chip_names() -> list[str]:
     """For the shell's completion."""
     from hw_targets.targets.registry import available_chips
 
@@ -21,7 +21,7 @@ def _chips() -> list[str]:
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]
 RunOrNetx = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or netx file (.net).", show_default=False)]
-Chip = Annotated[str, typer.Option("--chip", help="Chip name or chip file.", autocompletion=_chips)]
+Chip = Annotated[str, typer.Option("--chip", help="Chip name or chip file.", autocompletion=chip_names)]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -42,5 +42,5 @@ OverwriteRun = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, all else to standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone: no progress, no notes.")]
 ChipName = Annotated[
-    str | None, typer.Argument(help="Chip name or chip file (.toml).", autocompletion=_chips, show_default=False)
+    str | None, typer.Argument(help="Chip name or chip file (.toml).", autocompletion=chip_names, show_default=False)
 ]

@@ -18,6 +18,7 @@ from hw_targets.app.cli.options import (
     Quiet,
     RunFolder,
     RunOrNetx,
+    chip_names,
 )
 
 
@@ -48,6 +49,16 @@ def train(
     *,
     out: Annotated[Path, typer.Option(help="New run folder.", show_default=False)],
     dense: Annotated[bool, typer.Option("--dense", help="Do not prune.")] = False,
+    chip: Annotated[
+        str | None,
+        typer.Option(
+            "--chip",
+            help="Chip name or chip file: prune so that no neuron receives or sends more synapses than it allows, with"
+            " its numbers as the recipe's pruning.fan_in and fan_out.",
+            autocompletion=chip_names,
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -86,9 +97,13 @@ def train(
 
     def run() -> None:
         from hw_targets.app.cli.training import train
+        from hw_targets.app.run.caps import caps_of
         from hw_targets.app.run.training import Request
+        from neuroprune.training.toml import InvalidRecipe
 
-        changed = tuple(changes or ())
+        if chip is not None and dense:
+            raise InvalidRecipe("train: --chip caps what pruning leaves, and --dense prunes nothing; give one of them")
+        changed = (*(caps_of(chip) if chip is not None else ()), *(changes or ()))
         asked = Request(out, recipe, changed, dense, device, checkpoint_every, resume, overwrite, tensorboard)
         train(asked, Console(json, quiet))
 

@@ -205,7 +205,7 @@ def _check_request(request: Request, run: UnfinishedRun) -> None:
 
 def _check_recipe(request: Request, path: Path) -> None:
     if request.recipe is None and request.changes:
-        raise InvalidRecipe(f"--set changes a recipe, and {path} is not to be changed; leave it out")
+        raise InvalidRecipe(f"--set and --chip change a recipe, and {path} is not to be changed; leave them out")
     if request.recipe is None:
         return
     ours = path.read_text(encoding="utf-8").splitlines()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hw_targets.app.cli import main
-from neuroprune import PGH, HardThreshold, Preconditioner, SparsityRamp
+from neuroprune import PGH, Cap, Caps, HardThreshold, Preconditioner, SparsityRamp
 from neuroprune.training.loop import Hyperparameters
 from neuroprune.training.recipe import InvalidRecipe, Recipe, load_recipe, save_recipe
 
@@ -94,6 +94,11 @@ adamw = {str(adamw).lower()}
     recommended = pruner_of('schedule = "prune_to"\nsparsity = 0.9')
     assert (recommended.schedule, recommended.proximal) == (SparsityRamp(0.9, 20), HardThreshold())
     assert recommended.precondition == (Preconditioner(1.0) if adamw else None)
+    for schedule in ('schedule = "prune_to"\nsparsity = 0.5', "l1 = 0.1"):
+        capped = pruner_of(f"{schedule}\nfan_in = 7\nfan_out = 5")
+        assert capped._parameters.given[0] == Caps(Cap(7, 20), Cap(5, 20))
+    with pytest.raises(InvalidRecipe, match=r"pruning.fan_out: Cap: limit must be a whole number of synapses >= 1"):
+        pruner_of("l1 = 0.1\nfan_out = 0")
     if not adamw:
         with pytest.raises(InvalidRecipe, match=r"the table pruning cannot be used: .*and SGD is none of them"):
             pruner_of('schedule = "SparsityRamp"\ntarget_sparsity = 0.8\ndamping = 1')

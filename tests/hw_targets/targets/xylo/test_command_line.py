@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from hw_targets import read_xylo
 from hw_targets.app.cli import main
@@ -70,6 +72,27 @@ def test_verify_names_its_judge(run: Path, capsys: pytest.CaptureFixture[str]) -
     verdict = said(run, capsys, "verify", "--images", "3")
     assert "0 differences from xylosim in" in verdict
     assert "judge: xylosim 0.1.3, SynSense's own simulator" in verdict
+
+
+def test_training_keeps_to_a_chips_fan_out(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Audio 2 allows 64 synapses, more than there are; a chip like it with 4 is held to, in each matrix."""
+    recipe, out = str(run.parent / "recipe.toml"), tmp_path / "run"
+    facts = files("hw_targets.targets.xylo").joinpath("facts/xylo-audio2.toml").read_text(encoding="utf-8")
+    (tmp_path / "small.toml").write_text(facts.replace("neuron = { value = 64,", "neuron = { value = 4,"))
+    assert main(["train", recipe, "--out", str(out), "--chip", str(tmp_path / "small.toml")]) == 0
+    assert "fan_out = 4" in (out / "recipe.toml").read_text()
+    leaving = [
+        int((tensor != 0).sum(0).max())
+        for name, tensor in load_file(out / "model.safetensors").items()
+        if tensor.ndim == 2 and "weight" in name
+    ]
+    assert max(leaving) == 4
+    assert len(leaving) == 5
+    assert main(["train", recipe, "--out", str(tmp_path / "x"), "--chip", "xylo-audio2", "--dense"]) == 2
+    assert "--dense prunes nothing" in capsys.readouterr().err
+    assert main(["train", recipe, "--out", str(tmp_path / "x"), "--chip", "speck"]) == 2
+    assert "speck states no limit on the synapses of one neuron; give --set pruning.fan_in=N" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_formats_of_other_chips_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
