@@ -246,6 +246,13 @@ class Builder:
         Raises:
             UnsupportedModel: it is a sum of spikes, a current or an image.
         """
+        if not signal.is_choice:
+            raise UnsupportedModel(
+                "max-pools or multiplies currents or a sum of spikes, where neither is a threshold; do it straight"
+                " after neurons (convolution, neurons, max-pool), or use an average pool, and train the model so (it is"
+                " another network, as neurons that charge would add up the largest current of every step; only for one"
+                " step is it the same)"
+            )
         sources = [p for p in self.populations if any(t.source == p.name for t in signal.terms)]
         if any(p.is_input and (p.neuron.is_graded or p.neuron.most_sent > 1) for p in sources):
             raise UnsupportedModel(
@@ -257,13 +264,6 @@ class Builder:
                 f"max-pools or multiplies numbers of spikes of {', '.join(several)}, which may send several in a step;"
                 " no neuron finds the largest number: sum them up (sinabs.layers.SumPool2d), or let each neuron send"
                 " one spike a step (sinabs: spike_fn=SingleSpike)"
-            )
-        if not signal.is_choice:
-            raise UnsupportedModel(
-                "max-pools or multiplies currents or a sum of spikes, where neither is a threshold; do it straight"
-                " after neurons (convolution, neurons, max-pool), or use an average pool, and train the model so (it is"
-                " another network, as neurons that charge would add up the largest current of every step; only for one"
-                " step is it the same)"
             )
 
     def keep_only(self, *outputs: str) -> None:
