@@ -53,6 +53,18 @@ class Axis:
         return np.array(self.of_row, dtype=np.int64)
 
     @cached_property
+    def is_whole(self) -> bool:
+        """Whether a tap falls on every row."""
+        return -1 not in self.of_row
+
+    @cached_property
+    def taps_of_class(self) -> Ints:
+        """(classes, most): the taps of each class, the first one again where there are fewer."""
+        most = max(len(taps) for taps in self.classes)
+        padded = [[tap for _, tap in taps] + [taps[0][1]] * (most - len(taps)) for taps in self.classes]
+        return np.array(padded, dtype=np.int64)
+
+    @cached_property
     def row_counts(self) -> Ints:
         """`counts` as an array."""
         return np.array(self.counts, dtype=np.int64)

@@ -56,7 +56,7 @@ class Block:
         """(C, rows, columns) of the rectangle."""
         row, column = self._row.row_classes, self._column.row_classes
         mask = self._used[:, row[:, None], column[None, :]]
-        if (row < 0).any() or (column < 0).any():
+        if not (self._row.is_whole and self._column.is_whole):
             mask &= (row >= 0)[:, None] & (column >= 0)
         return mask
 
@@ -78,6 +78,8 @@ class Convolution:
         incoming = network.incoming(population)
         self.first_alike = first_alike(incoming, network)
         self.kernels = sorted(set(self.first_alike))
+        #: For each group the first whose lists are the same but for the delay.
+        self.undelayed = first_alike(incoming, network, delays=False)
         self.groups: list[Group] = []
         for synapses, first in zip(incoming, self.first_alike, strict=True):
             is_new = first == len(self.groups)
@@ -97,7 +99,7 @@ class Convolution:
         return tuple(found)
 
     def _next_used(self, group: int, channel: int) -> Ints:
-        first = self.first_alike[group]
+        first = self.undelayed[group]
         return self.groups[group].next_used(channel) if first == group else self.next_used(first, channel)
 
     def bits_at_most(self, tile: Tile) -> int:
@@ -144,34 +146,52 @@ class Convolution:
         return Part(self.name, self.neurons(tile), cost.input_axons, cost.synapses, cost.lists, reach)
 
     def _cost(self, tile: Tile, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> TileCost:
+        neurons, base = int(np.prod(tile.extent)), 0
+        alike: dict[int, _Sorted] = {}
         lists, positions, contents = [], [], []
-        counted: dict[int, tuple[Mask, int, int]] = {}
-        base = 0
         for k in self.kernels:
-            group, row, column = self.groups[k], rows[k], columns[k]
-            which, position, weight = _representatives(group, tile, row, column)
-            shape = (group.shape[0], len(row.classes), len(column.classes))
-            length = np.bincount(which, minlength=int(np.prod(shape))).reshape(shape)
-            each = row.row_counts[:, None] * column.row_counts
-            counted[k] = length > 0, int(((length > 0) * each).sum()), int((length * each).sum())
-            lists.append(which + base)
-            positions.append(position)
-            contents.append(weight)
-            base += length.size
+            first = self.undelayed[k]
+            if first not in alike:
+                alike[first] = _sorted(self.groups[first], tile, rows[first], columns[first], neurons)
+            found = alike[first]
+            lists.append(found.which + base)
+            positions.append(found.position)
+            contents.append(self.groups[k].stored(found.weight))
+            base += found.used.size
         if not lists:
             empty = np.zeros(0, np.int64)
             return TileCost(0, 0, distinct_lists(empty, empty, empty, self._chip), ())
-        used, axons, synapses = zip(*(counted[k] for k in self.first_alike), strict=True)
-        which, position = np.concatenate(lists), np.concatenate(positions)
-        neurons = int(np.prod(tile.extent))
-        order = np.argsort(which * neurons + position)
-        which, position, content = which[order], position[order], np.concatenate(contents)[order]
-        start = np.flatnonzero(np.diff(which, prepend=-1))
-        return TileCost(sum(axons), sum(synapses), distinct_lists(position, content, start, self._chip), used)
+        groups = [alike[first] for first in self.undelayed]
+        axons, synapses = sum(one.axons for one in groups), sum(one.synapses for one in groups)
+        start = np.flatnonzero(np.diff(np.concatenate(lists), prepend=-1))
+        distinct = distinct_lists(np.concatenate(positions), np.concatenate(contents), start, self._chip)
+        return TileCost(axons, synapses, distinct, tuple(one.used for one in groups))
+
+
+class _Sorted(NamedTuple):
+    """Synapses of a group's lists by (list, position), and which (channel, row class, column class) have any."""
+
+    which: Ints
+    position: Ints
+    weight: Ints
+    used: Mask
+    axons: int
+    synapses: int
+
+
+def _sorted(group: Group, tile: Tile, row: Axis, column: Axis, neurons: int) -> _Sorted:
+    which, position, weight = _representatives(group, tile, row, column)
+    shape = (group.shape[0], len(row.classes), len(column.classes))
+    length = np.bincount(which, minlength=int(np.prod(shape))).reshape(shape)
+    each = row.row_counts[:, None] * column.row_counts
+    order = np.argsort(which * neurons + position)
+    used = length > 0
+    counts = int((used * each).sum()), int((length * each).sum())
+    return _Sorted(which[order], position[order], weight[order], used, *counts)
 
 
 def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple[Ints, Ints, Ints]:
-    """(list, position on the core, content) of the synapses of one source neuron per channel and class."""
+    """(list, position on the core, weight) of the synapses of one source neuron per channel and class."""
     low, high = tile.channels
     entries = slice(int(group.begins[low]), int(group.begins[high]))
     tap_row, tap_column = group.tap_row[entries], group.tap_column[entries]
@@ -186,7 +206,7 @@ def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple
     out = group.out[entries][entry] - low
     position = (at_row[i, a] * width + at_column[j, b]) * channels + out
     which = (group.channel[entries][entry] * len(row.classes) + class_row[i, a]) * len(column.classes)
-    return which + class_column[j, b], position, group.content[entries][entry]
+    return which + class_column[j, b], position, group.weight[entries][entry]
 
 
 def is_convolution(network: ChipNetwork, name: str) -> bool:

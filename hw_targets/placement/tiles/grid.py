@@ -95,8 +95,8 @@ def _estimates(conv: Convolution, sends: Ints, chip: Chip, pressure: Pressure) -
             if chip.output_axons_per_core is not None and mean_sends > 0:
                 most = min(most, int(chip.output_axons_per_core / (mean_sends * area)))
             axes = list(zip(conv.axis(0, low, high), conv.axis(1, left, right), strict=True))
-            counts = {k: _axon_counts(first[k], *axes[k], channels) for k in conv.kernels}
-            axons = [counts[k] for k in conv.first_alike]
+            counts = {k: _axon_counts(first[k], *axes[k], channels) for k in set(conv.undelayed)}
+            axons = [counts[k] for k in conv.undelayed]
             if chip.input_axons_per_core is not None:
                 together = np.sum(axons, axis=0)[1:]
                 most = min(most, int(np.searchsorted(together, chip.input_axons_per_core, side="right")))
@@ -117,8 +117,9 @@ def _estimates(conv: Convolution, sends: Ints, chip: Chip, pressure: Pressure) -
 
 def _first_in_class(first: Ints, row: Axis, column: Axis) -> Ints:
     """(row classes, column classes, source channels): least target channel with a weight, from `next_used`."""
-    by_row = np.stack([first[:, [tap for _, tap in taps]].min(1) for taps in row.classes])
-    return np.stack([by_row[:, :, [tap for _, tap in taps]].min(2) for taps in column.classes], axis=1)
+    by_row = first[:, row.taps_of_class].min(2)
+    found: Ints = by_row[:, :, column.taps_of_class].min(3)
+    return np.moveaxis(found, 0, 2)
 
 
 def _axon_counts(first: Ints, row: Axis, column: Axis, channels: int) -> Ints:
@@ -141,7 +142,7 @@ def _bits(group: Group, weights: Ints, first: Ints, row: Axis, column: Axis, chi
     stored = (weights * (times_row[:, None] * times_column)).sum((1, 2))
     if not chip.knows_entry_format:
         return np.asarray(stored * float(chip.weight_bits))
-    density = group.content.size / max(1, group.shape[0] * channels * weights.shape[1] * weights.shape[2])
+    density = group.weight.size / max(1, group.shape[0] * channels * weights.shape[1] * weights.shape[2])
     per_synapse = min(chip.weight_bits / max(density, 1e-9), chip.weight_bits + (chip.index_bits_min or 10))
     begins = _first_in_class(first, row, column).reshape(-1)
     lists = np.concatenate(([0], np.cumsum(np.bincount(begins, minlength=channels + 1)[:channels])))
@@ -194,8 +195,9 @@ def _axons_from(
     if chip.input_axons_per_core is None and chip.output_axons_per_core is None:
         return []
     rows, columns = conv.axis(0, *place[0]), conv.axis(1, *place[1])
-    counts = {k: _axon_counts(conv.next_used(k, begin), rows[k], columns[k], conv.shape[0]) for k in conv.kernels}
-    return [counts[k] for k in conv.first_alike]
+    once = set(conv.undelayed)
+    counts = {k: _axon_counts(conv.next_used(k, begin), rows[k], columns[k], conv.shape[0]) for k in once}
+    return [counts[k] for k in conv.undelayed]
 
 
 def _channels_that_fit(

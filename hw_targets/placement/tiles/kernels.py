@@ -31,9 +31,7 @@ class Group:
         self.channel = self.out // (op.weight.shape[0] // op.groups) * op.weight.shape[1] + within
         self._place = (self.channel * kernel[0] + self.tap_row) * kernel[1] + self.tap_column
         self.delay = synapses.uniform_delay
-        weight = op.weight[self.out, within, self.tap_row, self.tap_column].astype(np.int64)
-        #: What a list stores per synapse, as `cores.cost.content`.
-        self.content = weight + (self.delay << DELAY_SHIFT)
+        self.weight = op.weight[self.out, within, self.tap_row, self.tap_column].astype(np.int64)
         self.begins = np.searchsorted(self.out, np.arange(op.weight.shape[0] + 1))
 
     def read_from(self, source: str) -> Group:
@@ -41,6 +39,10 @@ class Group:
         group = copy(self)
         group.source = source
         return group
+
+    def stored(self, weight: Ints) -> Ints:
+        """What lists store of its synapses with these weights, as `cores.cost.content`."""
+        return weight + (self.delay << DELAY_SHIFT)
 
     def next_used(self, channel: int) -> Ints:
         """(source channel, tap row, tap column): first target channel ≥ `channel` with a weight there, or its count."""
@@ -56,11 +58,14 @@ class Group:
         return np.cumsum(count, axis=0)
 
 
-def first_alike(groups: Sequence[Synapses], network: ChipNetwork) -> list[int]:
-    """For each group the first with equal kernels on a source of equal shape, which sends equal lists."""
+def first_alike(groups: Sequence[Synapses], network: ChipNetwork, *, delays: bool = True) -> list[int]:
+    """For each group the first with equal kernels on a source of equal shape, which sends equal lists.
+
+    Unless `delays`, lists may differ in these: SEW blocks send through one layer at several.
+    """
 
     def alike(a: Synapses, b: Synapses) -> bool:
-        same = a.op.layout == b.op.layout and a.uniform_delay == b.uniform_delay
+        same = a.op.layout == b.op.layout and (not delays or a.uniform_delay == b.uniform_delay)
         same = same and network[a.source].shape == network[b.source].shape
         return same and (a.op.weight is b.op.weight or np.array_equal(a.op.weight, b.op.weight))
 
