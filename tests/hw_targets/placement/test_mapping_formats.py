@@ -18,6 +18,7 @@ from hw_targets.placement.cores.formats import (
     total_bits,
 )
 from hw_targets.placement.tiles.convolution import Convolution, Tile
+from hw_targets.placement.tiles.grid import _axons_from
 from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.target import LOIHI
 from hw_targets.targets.registry import load_chip
@@ -86,6 +87,7 @@ def test_tiles_cost_what_their_neurons_cost(data: st.DataObject) -> None:
 
     groups = draw(st.sampled_from([1, 2]))
     kernel = rng.integers(-2, 3, (2 * draw(st.integers(1, 2)), 2 // groups, *pair(1, 3))).astype(np.int32)
+    kernel *= rng.random(kernel.shape) < draw(st.sampled_from([0.3, 1.0]))
     op = Conv2d(kernel, pair(1, 2), pair(0, 2), pair(1, 2), groups)
     source = (2, *pair(6, 8))
     target = op.output_shape(source)
@@ -97,7 +99,9 @@ def test_tiles_cost_what_their_neurons_cost(data: st.DataObject) -> None:
         Population("a", target, CubaLIF(1)),
     )
     other = op if draw(st.booleans()) else replace(op, weight=op.weight[::-1])
-    network = ChipNetwork(populations, (Synapses("x", "a", op), Synapses("y", "a", other)))
+    delays = [draw(st.sampled_from([None, 0, 1, 3])) for _ in "xy"]
+    first, second = (None if delay is None else np.full((1, 1), delay) for delay in delays)
+    network = ChipNetwork(populations, (Synapses("x", "a", op, first), Synapses("y", "a", other, second)))
     bounds = [sorted(draw(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))) for n in target]
     tile = Tile(*((low, high + 1) for low, high in bounds))
     chip = draw(st.just(load_chip("loihi1")) | chips())
@@ -109,6 +113,8 @@ def test_tiles_cost_what_their_neurons_cost(data: st.DataObject) -> None:
     slow = count_core(network, [("a", neurons)], chip, 0)
     assert tuple(vars(part.usage(0, chip)).values()) == tuple(slow)
     assert convolution.bits_at_most(tile) >= (slow.synaptic_bits or 0)
+    axons = _axons_from(convolution, tile.channels[0], (tile.rows, tile.columns), load_chip("loihi1"))
+    assert sum(int(count[tile.channels[1]]) for count in axons) == slow.input_axons
     counts = {name: np.zeros(network[name].size, np.int64) for name in ("x", "y")}
     for reach in part.reach:
         reach.add_to(counts[reach.source])
