@@ -98,10 +98,11 @@ class Tracer(TorchFunctionMode):
         known = [(t, m) for t in functions.tensors_of(args, named) if (m := self._mark_of(t)) is not None]
         name = functions.short_name(func) if known else ""
         if name in functions.READS:
-            raise UnsupportedModel(
-                f"from_torch: the model reads a tensor's values in Python (torch's `{name}`), and what it computes on"
-                " other inputs may depend on them; take out branches, prints and conversions that look at values"
+            text = (
+                f"reads a tensor's values in Python (torch's `{name}`), and what it computes on other inputs may depend"
+                " on them; take out branches, prints and conversions that look at values"
             )
+            raise UnsupportedModel(f"from_torch: {self._named(text)}")
         result = func(*args, **(kwargs or {}))
         if not known:
             return result
