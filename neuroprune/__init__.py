@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprune.frameworks.hard_reset import readout_loss, to_hard_reset
     from neuroprune.pruning.at_initialization import prune_at_initialization
+    from neuroprune.pruning.channels import keep_channels
     from neuroprune.pruning.costs import FixedCosts, SynapticCosts
     from neuroprune.pruning.fan_in import Cap, Caps
     from neuroprune.pruning.maps import Garrote, HardThreshold, ProximalMap, SoftThreshold
@@ -67,6 +68,7 @@ _HOME = {
     "garrote": "pruning.proximal",
     "hard_threshold": "pruning.proximal",
     "inverse_soft_threshold": "pruning.proximal",
+    "keep_channels": "pruning.channels",
     "learning_rates": "schedules",
     "prune_at_initialization": "pruning.at_initialization",
     "prune_to": "pruning.recommended",
@@ -108,6 +110,7 @@ __all__ = [
     "garrote",
     "hard_threshold",
     "inverse_soft_threshold",
+    "keep_channels",
     "learning_rates",
     "prune_at_initialization",
     "prune_to",

@@ -12,7 +12,7 @@ from hw_targets.chips.chip import Chip
 from hw_targets.chips.facts import LIMITS
 from hw_targets.ir.connectivity import Ints, fan_in, fan_out
 from hw_targets.ir.network import ChipNetwork, Graph, Network
-from hw_targets.ir.ops import taps
+from hw_targets.placement.channels import channels_that_save, grid_of, kernel_words, log2_up
 from hw_targets.placement.limits import hidden_synapses, projecting
 
 UNITS = {
@@ -108,11 +108,13 @@ class LayerFit:
 class Fit(Sequence[LayerFit]):
     """A network against a chip: a row for each population, in network order.
 
-    `not_enforced` says which limits of the chip were not looked at, and why.
+    `not_enforced` says which limits of the chip were not looked at, and why; `savings` which layers have a few channels
+    more than a power of two where those are what memory is paid for in.
     """
 
     rows: tuple[LayerFit, ...]
     not_enforced: tuple[str, ...]
+    savings: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, index: int) -> LayerFit: ...
@@ -144,7 +146,7 @@ def check_fit(network: Network, chip: Chip) -> Fit:
             continue
         key, used, limit = _tightest(found)
         rows.append(LayerFit(name, population.size, into, out, key, used, limit))
-    return Fit(tuple(rows), tuple(_not_enforced(chip, looked_at)))
+    return Fit(tuple(rows), tuple(_not_enforced(chip, looked_at)), tuple(channels_that_save(network, chip)))
 
 
 def _demands(
@@ -238,27 +240,12 @@ def _tightest(found: list[tuple[str, int, int | None]]) -> tuple[str | None, int
 
 
 def layer_memory(network: Graph, name: str, chip: Chip) -> list[tuple[str, int, int | None]]:
-    """Words of a chip that keeps one layer per core, against its largest core.
-
-    Kernel c·2^(⌈log2 k²⌉ + ⌈log2 f⌉), neurons f·2^(⌈log2 h⌉ + ⌈log2 w⌉) for c input and f output channels, kernels of
-    k×k and an output of h×w (sinabs 904eb89, documentation of DYNAP-CNN). A dense layer is a convolution over all of
-    its source.
-    """
+    """Words of a chip that keeps one layer per core, against its largest core; see `channels`."""
     if chip.kernel_words_per_core is None or chip.neuron_words_per_core is None:
         return []
-    shape = network[name].shape
-    features, height, width = (shape[0], *shape[1:]) if len(shape) == 3 else (network[name].size, 1, 1)
-    neurons = features * 2 ** (_log2(height) + _log2(width))
-    kernels = 0
-    for group in network.incoming(name):
-        channels, each = taps(group.op, network[group.source].shape)
-        kernels += channels * 2 ** (_log2(each) + _log2(features))
+    features, height, width = grid_of(network, name)
+    kernels, neurons = kernel_words(network, name, features), features << (log2_up(height) + log2_up(width))
     return [
         ("kernel_words_per_core", kernels, max(chip.kernel_words_per_core)),
         ("neuron_words_per_core", neurons, max(chip.neuron_words_per_core)),
     ]
-
-
-def _log2(value: int) -> int:
-    """⌈log2 value⌉."""
-    return (value - 1).bit_length()

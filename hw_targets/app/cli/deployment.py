@@ -70,7 +70,10 @@ def fit(path: Path, changes: Sequence[str], chip_name: str, console: Console) ->
     lines += [row.advice(chip) for row in too_large]
     values = {"chip": chip.name, "fits": not too_large, "cores_filled_by_neurons": cores}
     layers = [{**asdict(row), "excess": row.excess, "zeros_needed": row.sparsity} for row in rows]
-    console.result({**values, "layers": layers, "not_enforced": list(rows.not_enforced)}, "\n".join(lines))
+    console.result(
+        {**values, "layers": layers, "savings": list(rows.savings), "not_enforced": list(rows.not_enforced)},
+        "\n".join((*lines, *rows.savings)),
+    )
     console.notes(rows.not_enforced)
     if too_large:
         raise DoesNotFit(max(too_large, key=lambda r: r.excess).advice(chip))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hw_targets.ir.network import ChipNetwork, Shape
-from hw_targets.targets.dynapcnn.core import Core, cores_of
+from hw_targets.ir.network import Shape
+from hw_targets.targets.dynapcnn.core import Core
 
 
 class Words(NamedTuple):
@@ -34,21 +34,6 @@ def words(core: Core, shape: Shape) -> Words:
 def kernel_words(channels: int, side: int, features: int) -> int:
     """c·2^(⌈log2 k²⌉ + ⌈log2 f⌉)."""
     return channels << (_log2(side * side) + _log2(features))
-
-
-def remarks(network: ChipNetwork) -> tuple[str, ...]:
-    """A sentence for each layer whose kernel memory is that of more channels than it has."""
-    found = []
-    for core in cores_of(network):
-        features, channels, side, _ = core.kernel.weight.shape
-        held, lower = 1 << _log2(features), 1 << (_log2(features) - 1) if features > 1 else 0
-        saved = kernel_words(channels, side, features) - kernel_words(channels, side, lower) if lower else 0
-        if held != features:
-            found.append(
-                f"{core.name}: {features} outputs cost as much kernel memory as {held}; at {lower} it is {saved} words"
-                " less. Zeros among its weights save none"
-            )
-    return tuple(found)
 
 
 def _log2(value: int) -> int:

@@ -55,10 +55,10 @@ class Dynapcnn:
         return in_integers(network, self.formats(chip))
 
     def remarks(self, network: ChipNetwork, activity: Activity, chip: Chip) -> tuple[str, ...]:  # noqa: ARG002
-        """Memory words of each layer, and what fewer channels would save."""
-        from hw_targets.targets.dynapcnn.memory import remarks
+        """What fewer channels would save."""
+        from hw_targets.placement.channels import channels_that_save
 
-        return remarks(network)
+        return tuple(channels_that_save(network, chip))
 
     def verify(self, network: ChipNetwork, inputs: Array, waiting: Callable[[], object]) -> Verdict:
         """sinabs', on the network's integers."""

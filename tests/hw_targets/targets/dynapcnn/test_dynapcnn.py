@@ -14,17 +14,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from hw_targets import emulate, load_chip, place, quantize, remove_dead_neurons
 from hw_targets.errors import InvalidNetwork, QuantizationError, UnsupportedModel
 from hw_targets.ir.network import LIF, ChipNetwork, Conv2d, Network, Population, SpikeInput, Synapses
+from hw_targets.placement.fit import check_fit
 from hw_targets.targets.dynapcnn import memory
 from hw_targets.targets.dynapcnn.core import cores_of
 from hw_targets.targets.dynapcnn.dynamics.step import step
 from hw_targets.targets.dynapcnn.neuron import IAF
-from hw_targets.targets.dynapcnn.sinabs.check import SinabsUnavailable, backend, compare_with_sinabs
+from hw_targets.targets.dynapcnn.sinabs.check import SinabsUnavailable, backend, compare_with_sinabs, sinabs_layer
 from hw_targets.targets.dynapcnn.target import DYNAPCNN
+from neuroprune import keep_channels
 from tests.builders.dynapcnn import MANY, Layer, network
 
 SPECK = load_chip("speck")
@@ -232,15 +234,58 @@ def test_from_a_network_to_cores_and_a_file(tmp_path: Path) -> None:
     assert np.array_equal(sent.sum(0).flatten().numpy(), emulate(found, shown).output[0])
 
 
-def test_channels_are_paid_for_in_powers_of_two() -> None:
-    """By sinabs' formula 33 outputs of 3×3 on 16 channels cost 16·2^(4 + 6) words, and 32 cost half of that."""
-    assert memory.kernel_words(16, 3, 33) == 16384
-    assert memory.kernel_words(16, 3, 32) == 8192
-    populations = (Population("in", (16, 6, 6), SpikeInput()), Population("n", (33, 4, 4), IAF(9)))
-    kernel = Conv2d(np.ones((33, 16, 3, 3), np.int32))
-    network_ = ChipNetwork(populations, (Synapses("in", "n", kernel),), time_steps=1)
-    (said,) = memory.remarks(network_)
-    assert "33 outputs cost as much kernel memory as 64; at 32 it is 8192 words less" in said
-    kernel = Conv2d(np.ones((32, 16, 3, 3), np.int32))
-    populations = (populations[0], Population("n", (32, 4, 4), IAF(9)))
-    assert memory.remarks(ChipNetwork(populations, (Synapses("in", "n", kernel),), time_steps=1)) == ()
+def real_of(model: nn.Sequential) -> Network:
+    """A network of convolutions with sinabs' neurons behind them, on 16 channels of 6×6, each map 4×4 and so on."""
+    populations, synapses = [Population("in", (16, 6, 6), SpikeInput())], []
+    for index, conv in enumerate(model):
+        assert isinstance(conv, nn.Conv2d)
+        source = populations[-1]
+        side = source.shape[1] - conv.kernel_size[0] + 1
+        neuron = LIF(1.0, reset="subtract", max_spikes=MANY, v_min=-1.0)
+        assert conv.bias is not None
+        populations.append(Population(f"n{index}", (conv.out_channels, side, side), neuron, conv.bias.detach().numpy()))
+        synapses.append(Synapses(source.name, f"n{index}", Conv2d(conv.weight.detach().double().numpy())))
+    return Network(tuple(populations), tuple(synapses), time_steps=STEPS)
+
+
+def sinabs_words(network: ChipNetwork) -> dict[str, dict[str, int]]:
+    """Each layer's memory as sinabs itself sums it up."""
+    shapes = {core.name: (core.kernel.weight.shape[1], *core.source_shape[1:]) for core in cores_of(network)}
+    layers = {core.name: sinabs_layer(core, shapes[core.name]) for core in cores_of(network)}
+    return {name: {key: int(n) for key, n in layer.memory_summary().items()} for name, layer in layers.items()}
+
+
+def test_channels_that_training_leaves_out_are_words_saved() -> None:
+    """33 outputs of 3×3 on 16 channels cost 16·2^(4 + 6) words, and 32 half of that; the next layer hears one less."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(16, 33, 3), nn.Conv2d(33, 4, 4))
+    whole = quantize(real_of(model), SPECK)
+    kept = keep_channels(model[0])
+    pruned = quantize(real_of(model), SPECK)
+    small = remove_dead_neurons(pruned)
+    with required_in_ci():
+        before, masked, after = (sinabs_words(chip) for chip in (whole, pruned, small))
+    assert before["n0"]["kernel"] == masked["n0"]["kernel"] == 16384, "zeros alone save nothing"
+    assert after["n0"] == {"kernel": 8192, "neuron": 32 * 16, "bias": 32}
+    assert (before["n1"]["kernel"], after["n1"]["kernel"]) == (33 * 2 ** (4 + 2), 32 * 2 ** (4 + 2))
+    for chip, theirs in ((whole, before), (pruned, masked), (small, after)):
+        mine = {core.name: memory.words(core, chip[core.name].shape)._asdict() for core in cores_of(chip)}
+        assert mine == theirs
+    shown = events(0, real_of(model))
+    sent = emulate(pruned, shown).spikes["n0"]
+    assert not sent[:, :, ~kept.numpy()].any()
+    assert sent.any()
+    assert np.array_equal(emulate(small, shown).output, emulate(pruned, shown).output)
+
+
+def test_fit_says_what_fewer_channels_save() -> None:
+    found = check_fit(real_of(nn.Sequential(nn.Conv2d(16, 33, 3), nn.Conv2d(33, 4, 4))), SPECK)
+    assert [row.excess for row in found] == [0, 0]
+    (said,) = found.savings
+    assert said.startswith("n0: 33 outputs cost as 64; at 32 you save 8,192 words of kernel memory")
+    exact = real_of(nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 4, 4)))
+    assert check_fit(exact, SPECK).savings == ()
+    assert check_fit(real_of(nn.Sequential(nn.Conv2d(16, 33, 3))), load_chip("loihi1")).savings == ()
+    chip = quantize(real_of(nn.Sequential(nn.Conv2d(16, 33, 3), nn.Conv2d(33, 4, 4))), SPECK)
+    activity = emulate(chip, events(0, exact))
+    assert DYNAPCNN.remarks(chip, activity, SPECK) == (said,)
