@@ -134,9 +134,10 @@ def export(
     exporters = chip.supported("export").exporters
     kind = kind or next(iter(exporters))
     # SANA-FE's files come of netx's integers, in which what passes layers is relayed.
-    for_format = None if kind == "nir" else "netx" if kind == "sanafe" else kind
+    in_real_numbers = kind == "nir" and kind not in exporters
+    for_format = None if in_real_numbers else "netx" if kind == "sanafe" else kind
     if for_format is not None and for_format not in exporters:
-        raise InvalidChip(f"export: {chip.name} is not written as {kind}; take {', '.join((*exporters, 'nir'))}")
+        raise InvalidChip(f"export: {chip.name} is not written as {kind}; take {', '.join({**exporters, 'nir': None})}")
     name = {"netx": "model.net", "sanafe": "sanafe"}.get(kind, f"model.{kind}")
     parts = [f"/{part}" for part in FILES] if kind == "sanafe" else [""]  # SANA-FE's is a folder
     folder = open_run(path, console, making=[name + part for part in parts])
@@ -151,7 +152,7 @@ def export(
             _export_sanafe(data.test, chip_network, chip, temporary)
     else:
         with folder.new_result(out, overwrite=overwrite) as temporary:
-            if kind == "nir":
+            if in_real_numbers:
                 write_nir(network, temporary, overwrite=True)
             else:
                 exporters[kind](chip_network, temporary, overwrite=True)

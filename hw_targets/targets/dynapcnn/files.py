@@ -26,10 +26,7 @@ def export_dynapcnn(network: ChipNetwork, path: str | os.PathLike[str], *, overw
         UnsupportedModel: a network in another chip's integers.
         FileExistsError: the file exists, and `overwrite` was not given.
     """
-    if not all(p.is_input or isinstance(p.neuron, IAF) for p in network.populations):
-        raise UnsupportedModel(
-            f"export_dynapcnn: the network is in the integers of {network.chip}; quantize it for a chip of DYNAP-CNN's"
-        )
+    check_integers(network, "export_dynapcnn")
     arrays: dict[str, Any] = {"layers": np.array([core.name for core in cores_of(network)])}
     for core in cores_of(network):
         kernel, neuron = core.kernel, core.neuron
@@ -47,3 +44,15 @@ def export_dynapcnn(network: ChipNetwork, path: str | os.PathLike[str], *, overw
         arrays |= {f"{core.name}.{key}": value for key, value in values.items()}
     with new_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
+
+
+def check_integers(network: ChipNetwork, what: str) -> None:
+    """Only networks in DYNAP-CNN's integers are written; `what` asks.
+
+    Raises:
+        UnsupportedModel: another one.
+    """
+    if not all(p.is_input or isinstance(p.neuron, IAF) for p in network.populations):
+        raise UnsupportedModel(
+            f"{what}: the network is in the integers of {network.chip}; quantize it for a chip of DYNAP-CNN's"
+        )

@@ -37,15 +37,16 @@ class Dynapcnn:
 
     @property
     def exporters(self) -> Mapping[str, Exporter]:
-        """What sinabs loads, layer by layer."""
+        """All integers, layer by layer, or the graph that sinabs loads."""
         from hw_targets.targets.dynapcnn.files import export_dynapcnn
+        from hw_targets.targets.dynapcnn.nir_file import export_nir
 
-        return {"npz": export_dynapcnn}
+        return {"npz": export_dynapcnn, "nir": export_nir}
 
     def constraints(self, file_format: str) -> FormatConstraints | None:
-        """None: the file holds what the chip does."""
-        if file_format != "npz":
-            raise QuantizationError(f"quantize: for_format is {file_format!r}, {self.name} has npz")
+        """None: the files hold what the chip does, or refuse it."""
+        if file_format not in ("npz", "nir"):
+            raise QuantizationError(f"quantize: for_format is {file_format!r}, {self.name} has npz and nir")
         return None
 
     def integers(self, network: Network, chip: Chip, *, approximate: bool) -> ChipNetwork:  # noqa: ARG002 - none is

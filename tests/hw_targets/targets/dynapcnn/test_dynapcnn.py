@@ -255,6 +255,69 @@ def sinabs_words(network: ChipNetwork) -> dict[str, dict[str, int]]:
     return {name: {key: int(n) for key, n in layer.memory_summary().items()} for name, layer in layers.items()}
 
 
+#: Of nir 1.0.4, the fields that each node's class takes, and no others (nir/ir/*.py; it refuses what it does not know).
+FIELDS_OF_1_0_4 = {
+    "Input": {"shape"},
+    "Output": {"shape"},
+    "Conv2d": {"input_shape", "weight", "stride", "padding", "dilation", "groups", "bias"},
+    "IF": {"r", "v_threshold"},
+    "SumPool2d": {"kernel_size", "stride", "padding"},
+}
+
+
+def as_sinabs_loads(network: Network) -> Network:
+    """The same with neurons that subtract, and a bound of −threshold."""
+    populations = [
+        p if p.lif is None else replace(p, neuron=replace(p.lif, reset="subtract", v_min=-p.lif.v_threshold))
+        for p in network.populations
+    ]
+    return replace(network, populations=tuple(populations))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_sinabs_loads_the_nir_file_and_sends_the_same_spikes(seed: int, tmp_path: Path) -> None:
+    nir = pytest.importorskip("nir")
+    real = as_sinabs_loads(network(seed, STEPS)[0])
+    chip, shown = quantize(real, SPECK), events(seed, real)
+    DYNAPCNN.exporters["nir"](chip, tmp_path / "model.nir")
+    with required_in_ci():
+        backend()
+        from sinabs.nir import from_nir
+
+        model = from_nir(nir.read(tmp_path / "model.nir"), batch_size=1)
+    with torch.no_grad():
+        found = model(shown[:, 0])
+    theirs = found[0] if isinstance(found, tuple) else found
+    assert np.array_equal(theirs.sum(0).flatten().numpy(), emulate(chip, shown).output[0].flatten())
+    spikes = emulate(chip, shown).spikes[chip.outputs[0].name][:, 0]
+    assert np.array_equal(theirs.reshape(STEPS, -1).numpy(), spikes.reshape(STEPS, -1))
+
+
+def test_the_nir_file_holds_what_nir_1_0_4_takes(tmp_path: Path) -> None:
+    """It was read by nir 1.0.4 and sinabs beside nirtorch 1.0, too, which cannot stand beside the newer ones here."""
+    h5py = pytest.importorskip("h5py")
+    chip = quantize(as_sinabs_loads(network(6, STEPS)[0]), SPECK)
+    DYNAPCNN.exporters["nir"](chip, tmp_path / "model.nir")
+    with h5py.File(tmp_path / "model.nir") as file:
+        assert file["version"][()] == b"1.0.4"
+        assert set(file["node"]) == {"type", "nodes", "edges"}
+        kinds = {name: node["type"][()].decode() for name, node in file["node/nodes"].items()}
+        for name, kind in kinds.items():
+            assert set(file["node/nodes"][name]) == FIELDS_OF_1_0_4[kind] | {"type"}
+        joined = [tuple(part.decode() for part in edge) for edge in file["node/edges"][()]]
+    assert {name for edge in joined for name in edge} == set(kinds)
+    assert len(joined) == len(kinds) - 1
+    assert set(kinds.values()) == set(FIELDS_OF_1_0_4)
+
+
+def test_neurons_that_sinabs_has_no_place_for_in_nir_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="n's neurons reset to zero, but sinabs reads NIR's as subtracting"):
+        DYNAPCNN.exporters["nir"](quantize(small(reset="zero"), SPECK), tmp_path / "model.nir")
+    with pytest.raises(UnsupportedModel, match=r"n's neurons are cut off at -\d+, but .* or export npz"):
+        DYNAPCNN.exporters["nir"](quantize(small(v_min=-0.5), SPECK), tmp_path / "model.nir")
+    assert not (tmp_path / "model.nir").exists()
+
+
 def test_channels_that_training_leaves_out_are_words_saved() -> None:
     """33 outputs of 3×3 on 16 channels cost 16·2^(4 + 6) words, and 32 half of that; the next layer hears one less."""
     torch.manual_seed(0)
