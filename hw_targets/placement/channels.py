@@ -31,13 +31,16 @@ def kernel_words(network: Graph, name: str, features: int) -> int:
 
 
 def channels_that_save(network: Graph, chip: Chip) -> Iterator[str]:
-    """A sentence for each layer with fewer channels than its kernels' memory is paid for; none for other chips."""
+    """A sentence for each layer with fewer channels than its kernels' memory is paid for; none for other chips.
+
+    Outputs are as many as they are.
+    """
     if chip.kernel_words_per_core is None:
         return
     for population in network.populations:
         features = grid_of(network, population.name)[0]
         paid = 1 << log2_up(features)
-        if population.is_input or paid == features:
+        if population.is_input or population in network.outputs or paid == features:
             continue
         lower = paid // 2
         saved = kernel_words(network, population.name, features) - kernel_words(network, population.name, lower)

@@ -346,8 +346,8 @@ def test_fit_says_what_fewer_channels_save() -> None:
     assert [row.excess for row in found] == [0, 0]
     (said,) = found.savings
     assert said.startswith("n0: 33 outputs cost as 64; at 32 you save 8,192 words of kernel memory")
-    exact = real_of(nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 4, 4)))
-    assert check_fit(exact, SPECK).savings == ()
+    exact = real_of(nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 5, 4)))
+    assert check_fit(exact, SPECK).savings == (), "five outputs are five classes"
     assert check_fit(real_of(nn.Sequential(nn.Conv2d(16, 33, 3))), load_chip("loihi1")).savings == ()
     chip = quantize(real_of(nn.Sequential(nn.Conv2d(16, 33, 3), nn.Conv2d(33, 4, 4))), SPECK)
     activity = emulate(chip, events(0, exact))
