@@ -67,7 +67,9 @@ fuzz: $(STAMP)
 crashes: $(STAMP)
 	$(BIN)/python -m examples.benchmarks.crashes --jobs $(JOBS)
 
+# Figures and pictures of README and the documentation; of the demo's run in $(OUT), where there is one.
 figures: $(STAMP)
+	$(BIN)/python -m examples.benchmarks.pictures $(if $(wildcard $(OUT)/summary.json),--run $(OUT))
 	$(BIN)/python -m examples.benchmarks.readme
 
 clean:

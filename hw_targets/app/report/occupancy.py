@@ -55,7 +55,7 @@ def _draw(
         from matplotlib.patches import Patch
 
         handles = [Patch(color=palette[name], label=clip(name, 14)) for name in present]
-        figure.legend(handles=handles, loc="outside lower center", ncols=6, handlelength=1, columnspacing=1.2)
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=10, handlelength=1)
 
 
 def _draw_resource(
