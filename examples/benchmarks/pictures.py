@@ -1,4 +1,4 @@
-"""`python -m examples.benchmarks.pictures [--run RUN] [--check]`: README's and the documentation's pictures of the demo.
+"""`python -m examples.benchmarks.pictures [--run RUN] [--check]`: pictures of the demo, for README and the pages.
 
 With a demo's run folder, its summary becomes `results/demo.json` and its report is photographed in Chromium; without,
 README's picture is drawn anew from that file. Each picture names the summary it is of, which `--check` compares.

@@ -12,7 +12,7 @@ from torch import nn
 
 import hw_targets
 import neuroprune
-from examples.benchmarks import readme
+from examples.benchmarks import pictures, readme
 from hw_targets import emulate
 from neuroprune.frameworks import framework_of
 from neuroprune.models.sew_resnet import SmallSEWResNet
@@ -72,3 +72,17 @@ def test_every_file_the_readme_names_exists(name: str) -> None:
 
 def test_the_figures_are_those_of_the_result_files() -> None:
     assert readme.main(["--check"]) == 0
+
+
+def test_the_pictures_are_of_the_run_that_the_figures_are_of() -> None:
+    assert pictures.main(["--check"]) == 0
+
+
+def test_a_picture_of_another_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo.json").write_text(pictures.SUMMARY.read_text() + " ")
+    monkeypatch.setattr(pictures, "SUMMARY", tmp_path / "demo.json")
+    assert pictures.main(["--check"]) == 1
+    pictures.draw(tmp_path / "demo.json", tmp_path / "new.png")
+    monkeypatch.setattr(pictures, "FIGURE", tmp_path / "new.png")
+    monkeypatch.setattr(pictures, "REPORT", tmp_path / "new.png")
+    assert pictures.main(["--check"]) == 0

@@ -40,9 +40,14 @@ def signals(
         Split: the test signals are the validation set, too.
 
     Raises:
-        DatasetNotFound: a file that is absent or of another format, a missing value, or signals of different lengths
-            and no `length`.
+        DatasetNotFound: a file that is absent or of another format, a missing value, signals of different lengths and
+            no `length`, or a number for `steps`.
     """
+    if not isinstance(steps, bool):
+        raise DatasetNotFound(
+            f"{train}: steps is {steps!r}, expected true (every value is a time step) or false; to show fewer steps,"
+            " give `length`, or average your signals over windows before"
+        )
     if test is None:
         arrays = _arrays(train, ("x_train", "y_train", "x_test", "y_test"))
         return signal_split(

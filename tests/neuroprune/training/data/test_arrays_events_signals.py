@@ -147,6 +147,8 @@ def test_signals_of_different_lengths(tmp_path: Path) -> None:
     train, test = ts_files(tmp_path, test=TS.replace("4,3,2,1:7,7,7,7", "4,3:7,7").replace("-0.5,0.0,0.25,0.5", "1,1"))
     with pytest.raises(DatasetNotFound, match="have 2 to 4 values; say how many to use, length=4"):
         signals(train, test)
+    with pytest.raises(DatasetNotFound, match=r"steps is 3, expected true .* or false; to show"):
+        signals(train, test, steps=3)  # type: ignore[arg-type]  # what a recipe may hold
     assert signals(train, test, length=3).test.samples[1].T.tolist() == [[191, 191, 0], [255, 170, 0], [0, 0, 0]]
 
 
