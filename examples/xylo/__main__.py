@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = TASKS[options.task]
     data, steps = task.data(options.wheel), options.steps or task.steps
     path = options.out / f"{options.task}.json"
-    report = opened(path, {"task": task.name, "chip": task.chip, "steps": steps, "commit": commit()})
+    about = {"task": task.name, "chip": task.chip, "length": task.length, "levels": task.levels, "steps": steps}
+    report = opened(path, about)
     everyone = contenders(task, data.train.classes)
     for third in THIRDS:
         for contender in everyone:
@@ -96,8 +97,9 @@ def chosen(selection: Rows, contender: Contender) -> Settings:
 def opened(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     """What a file holds of the same task and number of steps; nothing yet where there is none."""
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    same = all(old.get(key) == about[key] for key in ("task", "chip", "steps"))
-    found: dict[str, Any] = old if same else {**about, "versions": versions(), "selection": [], "runs": []}
+    if all(old.get(key) == value for key, value in about.items()):
+        return old
+    found: dict[str, Any] = {**about, "commit": commit(), "versions": versions(), "selection": [], "runs": []}
     return found
 
 

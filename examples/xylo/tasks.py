@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from hw_targets.targets.xylo.arithmetic import MOST_INPUT
 from neuroprune.training.data.arrays import ArraySet
 from neuroprune.training.data.base import DatasetNotFound, Split
 from neuroprune.training.data.signals import signals
@@ -34,6 +36,8 @@ class Task:
         batch: samples a training step.
         steps: of the optimizer.
         hidden: neurons of each of two hidden layers, too many for the chip where all weights are there.
+        levels: None: a channel's value is its count of spikes, 0 … 15. Else the levels of its range; each that it crosses
+            on its way up is a spike in one input, on its way down in another (level-crossing encoding).
     """
 
     name: str
@@ -42,6 +46,7 @@ class Task:
     batch: int
     steps: int
     hidden: int = 112
+    levels: int | None = None
 
     def data(self, wheel: Path) -> Split[ArraySet]:
         """Training and test samples, (N, T, channels) counts of 0 … 15 spikes.
@@ -59,7 +64,17 @@ class Task:
                 raise DatasetNotFound(
                     f"{wheel} holds no {FOLDER}/{self.name} ({error}); download it: pip download --no-deps aeon==1.6.0"
                 ) from error
-            return signals(str(files[0]), str(files[1]), length=self.length, counts=15)
+            split = signals(str(files[0]), str(files[1]), length=self.length, counts=self.levels or MOST_INPUT)
+        if self.levels is None:
+            return split
+        train, test = (replace(part, samples=crossings(part.samples)) for part in (split.train, split.test))
+        return Split(train, test, test)
+
+
+def crossings(levels: Tensor) -> Tensor:
+    """Levels (N, T, C) as spikes (N, T, 2·C): how far each rose since the step before, and how far it fell, 0 … 15."""
+    change = levels.int().diff(dim=1, prepend=levels[:, :1].int())
+    return torch.cat([change.clamp(0, MOST_INPUT), (-change).clamp(0, MOST_INPUT)], dim=2).to(torch.uint8)
 
 
 def held_out(data: ArraySet, third: int) -> tuple[ArraySet, ArraySet]:
@@ -73,5 +88,5 @@ def held_out(data: ArraySet, third: int) -> tuple[ArraySet, ArraySet]:
 
 TASKS = {
     "japanese_vowels": Task("JapaneseVowels", "xylo-audio3", length=30, batch=45, steps=120),
-    "basic_motions": Task("BasicMotions", "xylo-imu", length=100, batch=20, steps=80),
+    "basic_motions": Task("BasicMotions", "xylo-imu", length=50, batch=20, steps=120, levels=60),
 }

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from examples.xylo import __main__ as command
-from examples.xylo.tasks import FOLDER, TASKS, held_out
+from examples.xylo.tasks import FOLDER, TASKS, crossings, held_out
 from examples.xylo.training import Contender, Settings, width_of
 from neuroprune.training.data.arrays import ArraySet
 from neuroprune.training.data.base import DatasetNotFound
@@ -68,6 +68,11 @@ def test_a_seed_runs_and_is_written(
 def test_a_wheel_without_the_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFound, match=r"pip download --no-deps aeon==1\.6\.0"):
         TASKS["japanese_vowels"].data(tmp_path / "nothing.whl")
+
+
+def test_levels_crossed_are_spikes_up_and_down() -> None:
+    levels = torch.tensor([[[7], [9], [9], [4], [40]]], dtype=torch.uint8)
+    assert crossings(levels)[0].T.tolist() == [[0, 2, 0, 0, 15], [0, 0, 0, 5, 0]]
 
 
 def test_a_third_of_each_class_is_held_out() -> None:
