@@ -36,8 +36,8 @@ class Task:
         batch: samples a training step.
         steps: of the optimizer.
         hidden: neurons of each of two hidden layers, too many for the chip where all weights are there.
-        levels: None: a channel's value is its count of spikes, 0 … 15. Else the levels of its range; each that it crosses
-            on its way up is a spike in one input, on its way down in another (level-crossing encoding).
+        levels: None: a channel's value is its count of spikes, 0 … 15. Else the levels of its range; each that it
+            crosses on its way up is a spike in one input, on its way down in another (level-crossing encoding).
     """
 
     name: str
