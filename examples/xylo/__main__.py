@@ -3,7 +3,7 @@
 Three networks of two hidden layers: one with all weights, which the chip does not hold; the same, pruned until it does;
 and one with all weights, narrow enough to have no more synapses than the pruned one. Each is trained on the chip's
 integers. Learning rate and gain are chosen for each from one grid, by its accuracy on a held-out third of the training
-samples (mean of two thirds in turn; among equals by the loss). Then each is trained on all of them for five seeds, and
+samples (or the mean of two in turn; among equals by the loss). Then each is trained on all of them for five seeds, and
 every integer of every test sample is compared with xylosim's. Runs are written as they end; a file is gone on with.
 """
 
@@ -27,9 +27,8 @@ from hw_targets.files.atomic import new_file
 from neuroprune.training.data.arrays import ArraySet
 
 RESULTS = Path(__file__).parent / "results"
-#: What every contender is tried with, and thirds of the training samples that are held out in turn.
+#: What every contender is tried with.
 GRID = tuple(Settings(rate, gain) for rate in (3e-3, 1e-2) for gain in (0.1, 0.3))
-THIRDS = (0, 1)
 Rows = list[dict[str, Any]]
 
 
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = {"task": task.name, "chip": task.chip, "length": task.length, "levels": task.levels, "steps": steps}
     report = opened(path, about)
     everyone = contenders(task, data.train.classes)
-    for third in THIRDS:
+    for third in task.thirds:
         for contender in everyone:
             choose(path, report, task, data.train, contender, third, steps)
     for seed in range(options.seeds):

@@ -38,6 +38,7 @@ class Task:
         hidden: neurons of each of two hidden layers, too many for the chip where all weights are there.
         levels: None: a channel's value is its count of spikes, 0 … 15. Else the levels of its range; each that it
             crosses on its way up is a spike in one input, on its way down in another (level-crossing encoding).
+        thirds: of the training samples, which are held out in turn while settings are chosen.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task:
     steps: int
     hidden: int = 112
     levels: int | None = None
+    thirds: tuple[int, ...] = (0, 1)
 
     def data(self, wheel: Path) -> Split[ArraySet]:
         """Training and test samples, (N, T, channels) counts of 0 … 15 spikes.
@@ -88,5 +90,5 @@ def held_out(data: ArraySet, third: int) -> tuple[ArraySet, ArraySet]:
 
 TASKS = {
     "japanese_vowels": Task("JapaneseVowels", "xylo-audio3", length=30, batch=45, steps=120),
-    "basic_motions": Task("BasicMotions", "xylo-imu", length=50, batch=20, steps=120, levels=60),
+    "basic_motions": Task("BasicMotions", "xylo-imu", length=50, batch=20, steps=120, levels=60, thirds=(0,)),
 }
