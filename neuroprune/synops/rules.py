@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from neuroprune.synops import choices
@@ -176,13 +177,28 @@ def _pooled(call: Call) -> Sequence[Data]:
 
 
 def _largest(call: Call) -> Sequence[Data]:
-    """A max-pool, or a rectifier."""
+    """A max-pool, or a rectifier: of values of several constants, the spikes of the one that is passed on."""
     mark = call.known.data(call.first)
     if mark is None or len(call.results) != 1:
         return ()
     if mark.arrivals is None:
         return (mark,)
-    return (Data(mark.arrivals.then(call.on)),) if mark.arrivals.alike else ()
+    if mark.arrivals.alike:
+        return (Data(mark.arrivals.then(call.on)),)
+    values = Arrivals.valued(call.first)
+
+    def passed(counts: Tensor) -> Tensor | None:
+        x = values.counts()
+        if x is None:
+            return None
+        if "pool" not in call.name:
+            return counts * (x > 0)
+        axes = int(call.name[-2])
+        _, places = getattr(F, call.name)(x, *call.args[1:], **{**call.kwargs, "return_indices": True})
+        return counts.flatten(-axes).gather(-1, places.flatten(-axes)).reshape(places.shape)
+
+    # Overwritten in place, the values are gone.
+    return (Data(mark.arrivals.then(passed)),) if call.name[-1] != "_" else ()
 
 
 def _dropped(call: Call) -> Sequence[Data]:

@@ -82,6 +82,8 @@ def watch(
         with evaluated(model, framework), _recorded(model, framework, layout, network, recording, at_once):
             for _ in range(calls):
                 model(inputs)
+    except UnsupportedModel:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         raise UnsupportedModel(
             f"from_torch: the model does not run for {calls} calls, or not on other values than the example's: {error}"
@@ -123,6 +125,8 @@ def _recorded(
     for name, module in model.named_modules():
         if name not in names:
             continue
+        if framework.is_neuron(module):
+            handles += _kept(name, module)
         if module in inside:
             # Its own spikes are part of what it gets: the block alone knows the steps, and what it was given.
             handles.append(inside[module].register_forward_hook(note(name, driven=None), with_kwargs=True))
@@ -134,3 +138,45 @@ def _recorded(
     finally:
         for handle in handles:
             handle.remove()
+
+
+#: A tensor, or what else a neuron holds, and the version of its values.
+_Held = tuple[Any, int]
+
+
+def _kept(name: str, module: nn.Module) -> list[Any]:
+    """Hooks that refuse neurons whose states are not those that they were left with in the step before."""
+    held: dict[str, _Held] = {}
+
+    def check(_module: nn.Module, _args: Any) -> None:
+        now = _states(module)
+        for key, (before, version) in held.items():
+            after = now.get(key, (None, 0))[0]
+            same = after is before and now[key][1] == version
+            if not same and not (_version(before) == version and _equal(before, after)):
+                raise UnsupportedModel(
+                    f"from_torch: the states of {name} are changed between two steps of a sample, as by a reset in"
+                    " forward; reset neurons before a sample alone"
+                )
+
+    def note(_module: nn.Module, _args: Any, _output: Any) -> None:
+        held.update(_states(module))
+
+    return [module.register_forward_pre_hook(check), module.register_forward_hook(note)]
+
+
+def _states(module: nn.Module) -> dict[str, _Held]:
+    own = vars(module)
+    found = {**own, **module._buffers, **own.get("_memories", {})}
+    memories = own.get("_memories", {})
+    return {k: (v, _version(v)) for k, v in found.items() if isinstance(v, Tensor) or k in memories}
+
+
+def _version(value: Any) -> int:
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
+
+
+def _equal(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
+        return before.shape == after.shape and torch.equal(before, after)
+    return not isinstance(before, Tensor) and not isinstance(after, Tensor) and bool(before == after)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
@@ -67,6 +68,10 @@ SPIKES: dict[str, tuple[Between, Between]] = {
     "constants where they are": (lambda z: torch.where(z > 0, HALF * 0.2, 0.0), lambda z: z * HALF),
     "masked by a constant": (lambda z: torch.where(HALF > 0, z * 0.5, 0.0), lambda z: z * HALF),
     "masked by spikes": (lambda z: torch.where(z.flip(1) > 0, 0.0, z * 0.5), lambda z: z * (1 - z.flip(1))),
+    "largest of a difference": (
+        lambda z: F.max_pool1d((z - 0.25 * z).unsqueeze(1), 2, 1, 1).squeeze(1)[:, :6],
+        lambda z: 2 * F.max_pool1d(z.unsqueeze(1), 2, 1, 1).squeeze(1)[:, :6],
+    ),
     "masked_fill": (lambda z: (z * 0.5).masked_fill(HALF > 0, 0.0), lambda z: z * (1 - HALF)),
 }
 

@@ -173,3 +173,28 @@ class Raising(nn.Module):
             return current * 0
         fired: Tensor = self.sn(current)
         return fired
+
+
+@pytest.mark.parametrize("within", ["reset", "written", "replaced"])
+def test_states_that_change_between_steps_are_refused(within: str) -> None:
+    """However few spikes they change."""
+
+    class Forgetting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.sn = nn.Linear(12, 6), neuron.IFNode(v_threshold=50.0, v_reset=0.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = []
+            for t in range(len(x)):
+                if t == 2 and within == "reset":
+                    self.sn.reset()
+                elif t == 2 and within == "written":
+                    self.sn.v.mul_(0.5)
+                elif t == 2:
+                    self.sn.v = self.sn.v + 1.0
+                out.append(self.sn(self.fc(x[t])))
+            return torch.stack(out)
+
+    with pytest.raises(UnsupportedModel, match=r"from_torch: the states of sn are changed between two steps"):
+        from_torch(Forgetting(), spikes(STEPS, 2, 12))
