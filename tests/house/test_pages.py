@@ -118,7 +118,7 @@ def test_the_page_about_training_loops_runs_as_it_stands(tmp_path: Path, monkeyp
             return {"loss": nn.functional.cross_entropy(super().forward(x), labels)}
 
     monkeypatch.chdir(tmp_path)
-    data = [(torch.rand(6), n % 4) for n in range(40)]
+    data: Any = [(torch.rand(6), n % 4) for n in range(40)]
     scope = common() | {"steps": 10, "model": nn.Linear(6, 4), "lightning_module": Module(), "hf_model": Scored(6, 4)}
     scope |= {"loader": torch.utils.data.DataLoader(data, 4), "dataset": [{"x": x, "labels": y} for x, y in data]}
     for number, code in enumerate(blocks("training-loops", "python")):
