@@ -142,7 +142,7 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(
     assert train(recipe, out) == 2, "without --resume nothing that was done is lost"
     errors = capsys.readouterr().err.splitlines()
     assert says in errors[0]
-    assert "leave it out" in errors[1]
+    assert "leave them out" in errors[1]
     assert "holds a run that was interrupted: go on with it" in errors[2]
     assert digests(tmp_path) == before
     assert train(recipe, out, "--overwrite") == 0
