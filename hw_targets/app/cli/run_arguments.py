@@ -172,7 +172,7 @@ def export(
         Literal["netx", "nir", "sanafe", "json", "npz"] | None,
         typer.Option(
             "--format",
-            help="Default: what the chip's own tools take (Loihi: netx for Lava; Xylo: json).",
+            help="Default: what the chip's own tools take (Loihi: netx for Lava; Xylo: json; Speck: npz).",
             show_default=False,
         ),
     ] = None,
@@ -216,7 +216,7 @@ def verify(
     json: Json = False,
     quiet: Quiet = False,
 ) -> Call:
-    """Compare every spike with the simulator that judges the chip (Lava, xylosim)."""
+    """Compare every spike with the simulator that judges the chip (Lava, xylosim, sinabs)."""
 
     def run() -> None:
         from hw_targets.app.cli.deployment import verify
