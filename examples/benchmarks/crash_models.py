@@ -39,6 +39,18 @@ class Noisy(nn.Module):
         return scores
 
 
+class Plain(nn.Module):
+    """Two layers, and nothing random."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(SIDE * SIDE, width), nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.last(torch.relu(self.first(x.flatten(1))))
+        return scores
+
+
 def images(samples: int = 96) -> Split[ImageSet]:
     """Grey squares, brighter in one quarter, which is the class."""
     generator = torch.Generator().manual_seed(0)

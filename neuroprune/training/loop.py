@@ -15,6 +15,7 @@ from neuroprune.frameworks import Framework, framework_of, spikes_of
 from neuroprune.pruning.pruner import SoftThresholdPruner
 from neuroprune.training.data.base import DataSet, has_steps, training_batches_from
 from neuroprune.training.hyperparameters import Hyperparameters
+from neuroprune.training.processes import Processes
 from neuroprune.training.progress import progress_bar
 from neuroprune.training.resuming import Progress, Running
 
@@ -24,6 +25,9 @@ __all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch
 Predict: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 #: Receives one record per optimizer step: step, epoch, loss, lr, threshold, l1; with AMP also skipped (0 or 1).
 Record: TypeAlias = Callable[[dict[str, float]], None]
+
+#: One process, which exchanges nothing.
+ALONE = Processes()
 
 
 def predictor(model: nn.Module, time_steps: int, data: DataSet | None = None) -> Predict:
@@ -66,13 +70,14 @@ def train(
     record: Record | None = None,
     title: str = "training",
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train in place for `hyper.epochs` over shuffled `data`, on the device the model is on.
 
     A pruner attached to the optimizer does its work inside `optimizer.step()`; it is an argument only to be recorded.
     A step that AMP skips because its gradients overflowed changes nothing: not the weights, not the threshold, not the
     learning rate. `progress` says from which state to go on, and is told of each step; a run that goes on ends bit for
-    bit as one that never stopped.
+    bit as one that never stopped. Of several `processes` each computes its part of every batch.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite; the model is left as it was before that step.
@@ -86,9 +91,10 @@ def train(
     with progress_bar(steps, title, start) as bar:
         for step, (images, labels) in enumerate(batches, start):
             optimizer.zero_grad(set_to_none=True)
-            loss = _backward(model, data, images, labels, hyper, predict, scaler)
+            loss = processes.mean(_backward(model, data, images, labels, hyper, predict, scaler, processes))
             if not math.isfinite(loss):
                 raise FloatingPointError(f"{title}: the loss is {loss} at step {step}; lower the learning rate")
+            processes.average(model)
             lr = float(optimizer.param_groups[0]["lr"])
             skipped = _step(optimizer, scaler)
             if not skipped:
@@ -140,17 +146,18 @@ def _backward(
     hyper: Hyperparameters,
     predict: Predict,
     scaler: GradScaler,
+    processes: Processes,
 ) -> float:
     """Gradients of one optimizer step, added up over `hyper.accumulate` batches; returns the mean loss."""
     device = next(model.parameters()).device
     total = 0.0
     for start in range(0, len(labels), hyper.batch_size):
         part = slice(start, start + hyper.batch_size)
-        inputs = data.as_input(images[part].to(device, non_blocking=True))
+        inputs = data.as_input(processes.part(images[part]).to(device, non_blocking=True))
         with torch.autocast(device.type, enabled=hyper.amp):
             scores = predict(model, inputs)
         # The loss itself is always in full precision.
-        wanted = labels[part].to(device, non_blocking=True)
+        wanted = processes.part(labels[part]).to(device, non_blocking=True)
         loss = F.cross_entropy(scores.float(), wanted, label_smoothing=hyper.label_smoothing)
         total += loss.item() / hyper.accumulate
         if not math.isfinite(total):

@@ -16,6 +16,8 @@ def train(request: Request, console: Console) -> None:
     """A run folder from a recipe."""
     with stopping() as stop, console.progress():
         result = run_training(request, stop, console.note)
+    if not result:
+        return  # of several processes, one that is not the first
     validation, sparsity = result["validation_accuracy"], result["sparsity"]
     console.result(
         {"out": request.out, **result},

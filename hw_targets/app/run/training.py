@@ -12,6 +12,7 @@ import torch
 
 from hw_targets.app.fine_tuning import check_fine_tuning, fine_tune
 from hw_targets.app.run.checkpoints import Checkpoint
+from hw_targets.app.run.following import check_recipe, follow, together
 from hw_targets.app.run.keeper import Keeper
 from hw_targets.app.run.metrics import Metrics
 from hw_targets.app.run.stopping import Stop
@@ -23,6 +24,7 @@ from hw_targets.errors import InvalidFile
 from hw_targets.targets.registry import load_chip
 from neuroprune.training.data.base import DataSet, Split
 from neuroprune.training.loop import accuracy, predictor
+from neuroprune.training.processes import Processes, found_processes
 from neuroprune.training.recipe import InvalidRecipe, Recipe, load_recipe, recipe_text
 
 
@@ -47,24 +49,36 @@ class Request:
 def run_training(request: Request, stop: Stop, note: Callable[[str], object] = print) -> Mapping[str, Any]:
     """Train, and leave a run folder; its summary. `note` is told what else a user should know.
 
+    Of several processes the first one does; the others have no summary.
+
     Raises:
         InvalidFile: the folder may not be written, or what is to be gone on with is something else.
         InvalidRecipe: no recipe, or one that cannot be trained.
         Terminated: SIGTERM came; the run can be gone on with.
         FloatingPointError: the loss became infinite; nothing is left of the run then.
     """
+    processes = found_processes(request.device or "cpu")
+    if not processes.is_first:
+        return follow(request.out, processes, stop)
     run = UnfinishedRun.resume(request.out, overwrite=request.overwrite) if request.resume else None
-    if run is None and (done := _finished(request)) is not None:
-        return done
-    if run is not None and run.is_sealed:
+    done = _finished(request) if run is None else None
+    if done is None and run is not None and run.is_sealed:
         _check_request(request, run)
         run.finish()
-        return RunFolder.open(request.out).summary()
-    return _trained(request, run, stop, note)
+        done = RunFolder.open(request.out).summary()
+    if done is not None:
+        processes.any(False)  # the others need not begin
+        processes.end()
+        return done
+    return _trained(request, run, stop, note, processes)
 
 
 def _trained(
-    request: Request, run: UnfinishedRun | None, stop: Stop, note: Callable[[str], object]
+    request: Request,
+    run: UnfinishedRun | None,
+    stop: Stop,
+    note: Callable[[str], object],
+    processes: Processes,
 ) -> Mapping[str, Any]:
     """Check all there is to check, then begin or go on."""
     board = Board(None if request.tensorboard is None else request.tensorboard / request.out.name)
@@ -74,10 +88,11 @@ def _trained(
         _check_request(request, run)
         recipe = load_recipe(run.path / "recipe.toml")
     begun = {} if run is None else run.options
-    device = available_device(request.device or str(begun.get("device", "cpu")))
+    device = available_device(processes.device(request.device or str(begun.get("device", "cpu"))))
     data = load_data(recipe)
     recipe.check(len(data.train))
     recipe.check_data(data.train)
+    check_recipe(recipe, processes)
     if run is None:
         check_fine_tuning(recipe, data)
         started = {"dense": request.dense, "device": device, "threads": torch.get_num_threads(), "torch": _torch()}
@@ -85,7 +100,7 @@ def _trained(
     else:
         _as_it_was(run, device, note)
     with board:
-        return _Training(recipe, data, run, stop, device, request.every, board).go_on()
+        return _Training(recipe, data, run, stop, device, request.every, board, processes).go_on()
 
 
 @dataclass(frozen=True)
@@ -97,10 +112,13 @@ class _Training:
     device: str
     every: int | None
     board: Board
+    processes: Processes
 
     def go_on(self) -> Mapping[str, Any]:
         """From the newest checkpoint, or from the beginning, to the end."""
         folder, found = RunFolder(self.run.path, overwrite=True), self.run.newest()
+        self.processes.any(True)  # the others may look for what they go on from, and then all begin
+        self.processes.wait()
         scales: dict[str, Mapping[str, float]] = {}
         path = self.run.path / "metrics.jsonl"
         try:
@@ -115,6 +133,7 @@ class _Training:
         except BaseException:
             self.run.lock.close()
             raise
+        self.processes.end()
         folder.save_model(result.model, scales=scales)
         predict = predictor(result.model, self.recipe.time_steps, self.data.validation)
         validation = accuracy(result.model, self.data.validation, predict, title="validation")
@@ -144,7 +163,8 @@ class _Training:
                 pruned=not dense,
                 record=self.board.recorder(name, metrics.recorder(name)),
                 device=self.device,
-                progress=keeper,
+                progress=together(keeper, self.processes, self.stop),
+                processes=self.processes,
             )
 
     def _fine_tune(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from neuroprune.training.data.base import DataSet
-from neuroprune.training.loop import Record, predictor, train
+from neuroprune.training.loop import ALONE, Record, predictor, train
+from neuroprune.training.processes import Processes
 from neuroprune.training.progress import silent
 from neuroprune.training.recipe import InvalidRecipe, Recipe
 from neuroprune.training.resuming import Progress
@@ -47,6 +48,7 @@ def train_recipe(
     record: Record | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
     """Train the recipe's model, with or without its pruner, on one and the same budget. It stays on the device."""
     model, hyper = recipe.model().to(device), recipe.training
@@ -66,6 +68,7 @@ def train_recipe(
         record=record,
         title=title,
         progress=progress,
+        processes=processes,
     )
     sparsity = 0.0
     if pruner is not None:
