@@ -118,7 +118,7 @@ class Watch(TorchFunctionMode):
                 self.known.set(x, Data(analog=analog))
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if self._still is not None or module not in self._own:
+        if self._still is not None or module not in self._own or _is_unwatched():
             return
         self.inside.append((module, self._products))
         self._sending += module in self._neurons
@@ -145,6 +145,8 @@ class Watch(TorchFunctionMode):
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if module not in self._own or (self._still is not None and self._still[0] is not module):
+            return
+        if self._still is None and _is_unwatched():
             return
         quiet = self._still is not None
         try:
@@ -182,6 +184,11 @@ class Watch(TorchFunctionMode):
             self.known.set(output, Data())
         elif mark is not None:
             self.known.set(output, Data(analog=mark.analog))
+
+
+def _is_unwatched() -> bool:
+    """Whether somebody runs a model for a trial that nobody shall see (`neuroprune.frameworks.trial`)."""
+    return torch._C._is_torch_function_all_disabled()
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

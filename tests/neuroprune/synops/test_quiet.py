@@ -11,6 +11,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from neuroprune.frameworks.trial import unwatched
 from neuroprune.synops.counter import SynOpsCounter, count_synops
 
 
@@ -87,3 +88,15 @@ def test_a_layer_that_fails_leaves_nothing_behind() -> None:
     with Seen() as seen:
         torch.add(x, 1)
     assert seen.functions == [torch.add]
+
+
+def test_a_trial_that_nobody_shall_see_is_not_counted() -> None:
+    model, x = two_layers(), spikes(4, 2, 2, 6, 6)
+    expected = counts_of(model, x)
+    functional.reset_net(model)
+    with SynOpsCounter(model) as counter, torch.no_grad():
+        with unwatched(model):
+            model(x)
+        functional.reset_net(model)
+        model(x)
+    assert {n: (one.synops, one.dense, one.macs) for n, one in counter.result().layers.items()} == expected
