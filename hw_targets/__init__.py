@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hw_targets.app.deploy import Deployment, deploy
+    from hw_targets.app.on_chip import on_chip
     from hw_targets.chips.chip import Chip
     from hw_targets.emulation.emulate import emulate
     from hw_targets.errors import HardwareTargetError
@@ -66,6 +67,7 @@ _HOME = {
     "lava_importable": "targets.loihi.lava.shim",
     "load_chip": "targets.registry",
     "load_placement": "targets.saved_placements",
+    "on_chip": "app.on_chip",
     "place": "placement",
     "prepare_qat": "quantization.qat",
     "quantize": "quantization.quantize",
@@ -105,6 +107,7 @@ __all__ = [
     "lava_importable",
     "load_chip",
     "load_placement",
+    "on_chip",
     "place",
     "prepare_qat",
     "quantize",

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from neuroprune.pruning.metric import Preconditioner
     from neuroprune.pruning.proximal import garrote, hard_threshold, inverse_soft_threshold, soft_threshold
     from neuroprune.pruning.pruner import SoftThresholdPruner
-    from neuroprune.pruning.recommended import prune_to
+    from neuroprune.pruning.recommended import prune_to, prune_to_budget
     from neuroprune.pruning.rounding import Grid, frozen_batch_norm
     from neuroprune.schedules import (
         LATS,
         PGH,
         SLATS,
         STR,
+        BudgetRamp,
         ConstantThreshold,
         EpochLATS,
         Schedule,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         learning_rates,
     )
     from neuroprune.synops.counter import LayerSynOps, SynOps, SynOpsCounter, count_synops
+    from neuroprune.synops.loss import SynOpsLoss
+    from neuroprune.synops.measure import synops_per_sample
     from neuroprune.training.pretrained import from_pretrained, save_pretrained
 
 #: Where each public name is defined.
@@ -42,6 +45,7 @@ _HOME = {
     "PGH": "schedules",
     "SLATS": "schedules",
     "STR": "schedules",
+    "BudgetRamp": "schedules",
     "Cap": "pruning.fan_in",
     "Caps": "pruning.fan_in",
     "ConstantThreshold": "schedules",
@@ -62,6 +66,7 @@ _HOME = {
     "SynapticCosts": "pruning.costs",
     "SynOps": "synops.counter",
     "SynOpsCounter": "synops.counter",
+    "SynOpsLoss": "synops.loss",
     "count_synops": "synops.counter",
     "from_pretrained": "training.pretrained",
     "frozen_batch_norm": "pruning.rounding",
@@ -72,9 +77,11 @@ _HOME = {
     "learning_rates": "schedules",
     "prune_at_initialization": "pruning.at_initialization",
     "prune_to": "pruning.recommended",
+    "prune_to_budget": "pruning.recommended",
     "readout_loss": "frameworks.hard_reset",
     "save_pretrained": "training.pretrained",
     "soft_threshold": "pruning.proximal",
+    "synops_per_sample": "synops.measure",
     "to_hard_reset": "frameworks.hard_reset",
 }
 _ROOMS = ("frameworks", "integrations", "models", "pruning", "schedules", "synops", "training")
@@ -84,6 +91,7 @@ __all__ = [
     "PGH",
     "SLATS",
     "STR",
+    "BudgetRamp",
     "Cap",
     "Caps",
     "ConstantThreshold",
@@ -103,6 +111,7 @@ __all__ = [
     "SparsityRamp",
     "SynOps",
     "SynOpsCounter",
+    "SynOpsLoss",
     "SynapticCosts",
     "count_synops",
     "from_pretrained",
@@ -114,9 +123,11 @@ __all__ = [
     "learning_rates",
     "prune_at_initialization",
     "prune_to",
+    "prune_to_budget",
     "readout_loss",
     "save_pretrained",
     "soft_threshold",
+    "synops_per_sample",
     "to_hard_reset",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,6 +197,7 @@ class AroundStep:
             self._parameters.first_group(),
             self._distance,
             quantile,
+            self._under,
             progress.memory,
         )
         after, memory = self._schedule.advance(view)
@@ -215,6 +216,19 @@ class AroundStep:
         if self._parameters.costs is not None:
             self._parameters.costs.advance()
         self._parameters.put_in_force(after, progress.step, before, renewed=looked)
+
+    def _under(self, threshold: float, look: Callable[[], float]) -> float:
+        """See `View.under`: in the middle of a step the parameters hold θ, and do so again afterwards."""
+        progress = self.progress
+        before = progress.thresholds
+        self._parameters.put_in_force([threshold] * len(before), progress.step + 1, before, renewed=True)
+        self._leave()
+        try:
+            return look()
+        finally:
+            for parameter, latent in self._parameters.held():
+                latent.enter(parameter)
+            self._inside = True
 
     def _distance(self, sparsity: float, pace: Sequence[float]) -> float:
         return self._parameters.distance(self.progress.thresholds, sparsity, pace)

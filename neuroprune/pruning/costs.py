@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from neuroprune.synops.spikes import is_analog
+
 #: Layers whose synaptic operations are counted.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -88,7 +90,8 @@ class SynapticCosts:
 
     Args:
         model: has the layers: `torch.nn.Linear`, `Conv1d`, `Conv2d` and what derives from them, as SpikingJelly's do,
-            with inputs (N, …) or (T, N, …). `uncosted` names other modules with weights, which cost the mean.
+            with inputs (N, …) or (T, N, …). `uncosted` names other modules with weights, which cost the mean. So does
+            a layer that reads the image, real values, and has no synaptic operations (see `count_synops`).
         every: optimizer steps from one measurement to the next.
         momentum: of the running average, in [0, 1).
         base: the share of the cost that every weight has, used or not: c = base + (1 − base)·operations/mean. It is
@@ -179,6 +182,8 @@ class SynapticCosts:
             return
         weight = layer._parameters["weight"]
         if weight is None:
+            return
+        if is_analog(arguments[0]):
             return
         seen = operations(layer, arguments[0])
         before = self._seen.get(weight)

@@ -1,6 +1,8 @@
-"""The pruner to use when nothing else is asked for than a sparsity."""
+"""The pruner to use when nothing else is asked for than a sparsity, or a budget."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch.optim import Optimizer
 
@@ -9,7 +11,7 @@ from neuroprune.pruning.fan_in import Cap, Caps, ChipLimits
 from neuroprune.pruning.maps import HardThreshold
 from neuroprune.pruning.metric import Preconditioner, has_metric
 from neuroprune.pruning.pruner import SoftThresholdPruner
-from neuroprune.schedules import SparsityRamp
+from neuroprune.schedules import BudgetRamp, Schedule, SparsityRamp
 
 
 def prune_to(
@@ -80,9 +82,61 @@ def prune_to(
     Raises:
         TypeError, ValueError: as `SoftThresholdPruner` and `SparsityRamp`.
     """
+    return _hard(optimizer, SparsityRamp(sparsity, steps), fan_in, fan_out, caps, costs)
+
+
+def prune_to_budget(
+    budget: float,
+    measure: Callable[[], float],
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    every: int | None = None,
+    fan_in: Cap | None = None,
+    fan_out: Cap | None = None,
+    caps: Caps | ChipLimits | None = None,
+    costs: Costs | None = None,
+) -> SoftThresholdPruner:
+    """A pruner that ends within a budget of what is measured, and not at a sparsity; otherwise `prune_to`.
+
+        measure = synops_per_sample(model, images, len(images))
+        pruner = prune_to_budget(50_000, measure, optimizer, steps=steps)
+
+    or `hw_targets.on_chip(model, images, "loihi1", "energy")`, in joules, for a chip; also "time", "cores". See
+    `BudgetRamp`: the measure falls from what it is in the beginning to the budget over the first half of the run, and
+    the last step looks for the threshold that keeps it, with the very measure. A measure in small steps is met from
+    below to 1 %.
+
+    Args:
+        budget: most that may be measured in the end, in the measure's own unit.
+        measure: returns it; called inside `optimizer.step()` while the model holds the weights that it would have.
+        optimizer: as for `prune_to`, and so is all else.
+        steps: likewise.
+        every: optimizer steps between two measurements, by default a fortieth of the run.
+        fan_in: likewise.
+        fan_out: likewise.
+        caps: likewise.
+        costs: likewise.
+
+    Raises:
+        TypeError, ValueError: as `SoftThresholdPruner` and `BudgetRamp`; in the first step that measures, where the
+            budget is out of reach.
+    """
+    schedule = BudgetRamp(budget, measure, steps, every=every)
+    return _hard(optimizer, schedule, fan_in, fan_out, caps, costs)
+
+
+def _hard(
+    optimizer: Optimizer,
+    schedule: Schedule,
+    fan_in: Cap | None,
+    fan_out: Cap | None,
+    caps: Caps | ChipLimits | None,
+    costs: Costs | None,
+) -> SoftThresholdPruner:
     return SoftThresholdPruner(
         optimizer,
-        SparsityRamp(sparsity, steps),
+        schedule,
         proximal=HardThreshold(),
         fan_in=fan_in,
         fan_out=fan_out,

@@ -8,6 +8,7 @@ number and the learning rate the optimizer really used to the threshold after it
 """
 
 from neuroprune.schedules.base import Memory, Schedule, View
+from neuroprune.schedules.budget import BudgetRamp
 from neuroprune.schedules.homotopy import PGH
 from neuroprune.schedules.lats import LATS, SLATS, EpochLATS
 from neuroprune.schedules.learned import STR, Learned, LearnedThreshold, threshold_slope
@@ -28,6 +29,7 @@ __all__ = [
     "SCHEDULES",
     "SLATS",
     "STR",
+    "BudgetRamp",
     "ClosedForm",
     "ConstantThreshold",
     "EpochLATS",

@@ -25,6 +25,8 @@ class View:
             group) would zero that fraction of the prunable weights.
         quantile: quantile(sparsity) is the smallest threshold, the same for all groups, that would zero that fraction
             of the prunable weights: 0 for none, ∞ where caps put it out of reach.
+        under: under(threshold, look) is what look() returns while the parameters hold the weights that this threshold,
+            the same for all groups, gives.
         memory: what the schedule remembered in the last step; empty in the first.
     """
 
@@ -34,6 +36,7 @@ class View:
     lead: int
     distance: Callable[[float, Sequence[float]], float]
     quantile: Callable[[float], float]
+    under: Callable[[float, Callable[[], float]], float]
     memory: Memory
 
 

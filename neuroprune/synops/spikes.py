@@ -60,3 +60,12 @@ def _sum_if_whole(x: Tensor, *, check: bool) -> Tensor | None:
         else:
             counts += block.sum(0, dtype=dtype)
     return counts
+
+
+def is_analog(values: Tensor) -> bool:
+    """Whether a layer's input is real: no gradient flows into it, and it holds other than whole numbers ≥ 0.
+
+    What neurons sent, averaged over windows perhaps, has a gradient while a model trains.
+    """
+    seen = values.detach()
+    return not values.requires_grad and not bool(((seen == seen.round()) & (seen >= 0)).all())

@@ -1,0 +1,154 @@
+"""Pruning to a budget that is measured, such as synaptic operations, energy or cores, and not to a sparsity."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from neuroprune.schedules.base import Memory, Schedule, View, check_number, progress
+
+#: Share of the weights that is left when a budget is tried for its reach, and below which none is looked for.
+FEWEST = 1e-3
+#: The last step looks for a measure between this share of the budget and the budget, in at most so many looks.
+CLOSE, LOOKS = 0.99, 16
+
+
+@dataclass(frozen=True)
+class BudgetRamp(Schedule):
+    """Gradual pruning until a measure of the network is within a budget.
+
+    Thresholds are ranks, as in `SparsityRamp`; the sparsity follows from the measure m, which falls along
+    m(t) = B + (m₀ − B)·(1 − t/(r·T))³ from what it is at the first look and stays at the budget B from r·T on: at every
+    look the share of weights that is kept is multiplied by m(t)/m. After the last step the threshold is sought between
+    two that bracket the budget, with the weights as they are then, so that the run ends within it.
+
+    `measure` is called inside `optimizer.step()`, without gradients, while the parameters hold the weights that a
+    threshold gives. It gets nothing and returns a number: whatever is to be reported of the network afterwards, for
+    example `synops_per_sample(model, images)`, or `hw_targets.on_chip(...)` for energy, time and cores of a chip. It
+    must leave the model in the mode it was in, and its neurons reset.
+
+    A measure in whole numbers (cores) is met from below, as far as it goes. Over several processes all must measure the
+    same.
+
+    Args:
+        budget: B > 0, in the measure's own unit; never exceeded at the end of the run.
+        measure: as said.
+        steps: planned optimizer steps T.
+        ramp: r, the share of the steps after which B is reached, in (0, 1].
+        exponent: 3 by default; more prunes earlier, 1 is a straight line.
+        every: optimizer steps between two looks, each of which measures; by default a fortieth of T.
+
+    Raises:
+        ValueError: values outside their range; a run that goes on past T; a measure that is no number ≥ 0; a budget
+            that even a thousandth of the weights exceeds, at the first look.
+    """
+
+    no_joining: ClassVar[str | None] = (
+        "the threshold is a quantile of all weights, so that their zeros would jump with their number"
+    )
+    ranked: ClassVar[bool] = True
+
+    budget: float
+    measure: Callable[[], float]
+    steps: int = 0
+    ramp: float = 0.5
+    exponent: float = 3.0
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        check_number(self, "budget", self.budget)
+        if self.budget == 0:
+            raise ValueError("BudgetRamp: budget must be above 0, got 0")
+        if not callable(self.measure):
+            raise TypeError(
+                f"BudgetRamp: measure must be a function without arguments, got {type(self.measure).__name__}"
+            )
+        check_number(self, "steps", self.steps, 1)
+        if not 0.0 < self.ramp <= 1.0:
+            raise ValueError(f"BudgetRamp: ramp must lie in 0 … 1, 0 excluded, got {self.ramp}")
+        check_number(self, "exponent", self.exponent, 1)
+        if self.every is not None:
+            check_number(self, "every", self.every, 1)
+
+    def check_plan(self, step: int, memory: Memory) -> None:  # noqa: ARG002 - Schedule's signature
+        """Refuse a run past T."""
+        progress(self, step, self.steps)
+
+    def next_threshold(self, threshold: float, step: int, lr: float) -> float:  # noqa: ARG002 - Schedule's signature
+        """Unchanged: `advance` looks at the network."""
+        return threshold
+
+    def wanted(self, taken: int, first: float) -> float:
+        """m(t) after that many optimizer steps; `first` is m₀."""
+        left = 1.0 - min(1.0, taken / max(1, round(self.ramp * self.steps)))
+        return float(self.budget + max(0.0, first - self.budget) * left**self.exponent)
+
+    def advance(self, view: View) -> tuple[list[float], Memory]:
+        """The quantile that the last look found, in all groups, where a look is due."""
+        taken = view.step + 1
+        every = self.every or max(1, self.steps // 40)
+        if taken % every and taken != self.steps:
+            return list(view.thresholds), view.memory
+        memory = dict(view.memory) or self._first(view)
+        if taken == self.steps:
+            memory["kept"] = self._within(view, memory["kept"], memory["fewest"])
+        else:
+            measured = self._measured(view, memory["kept"])
+            ratio = self.wanted(taken, memory["first"]) / measured if measured > 0 else math.inf
+            memory["kept"] = min(1.0, max(memory["fewest"], memory["kept"] * min(2.0, max(0.5, ratio))))
+        return [view.quantile(1.0 - memory["kept"])] * len(view.thresholds), memory
+
+    def _first(self, view: View) -> dict[str, float]:
+        """What is remembered: m₀, the share of weights that is kept, and the least that may be."""
+        fewest = FEWEST
+        while fewest < 1.0 and not math.isfinite(view.quantile(1.0 - fewest)):  # max_sparsity keeps some
+            fewest = min(1.0, 1.25 * fewest)
+        least = self._measured(view, fewest)
+        if least > self.budget:
+            raise ValueError(
+                f"BudgetRamp: a budget of {self.budget:.6g} is out of reach at step {view.step}: with at most"
+                f" {fewest:.1%} of the weights left, the least there may be, {least:.6g} is measured;"
+                " raise the budget, or make the network smaller"
+            )
+        return {"first": self._measured(view, 1.0), "kept": 1.0, "fewest": fewest}
+
+    def _within(self, view: View, kept: float, fewest: float) -> float:
+        """Share of weights that keeps the budget, as large as a bisection finds it; the least there is, if none does.
+
+        Invariant: `low` is within the budget, or the least there may be; `high` is not within.
+        """
+        if self._measured(view, 1.0) <= self.budget:
+            return 1.0
+        low, high, found = fewest, 1.0, None
+        for _ in range(LOOKS):
+            measured = self._measured(view, kept)
+            if measured > self.budget:
+                high = kept
+            else:
+                low = found = kept
+                if measured >= CLOSE * self.budget:
+                    break
+            # Near the budget the measure is about proportional to what is kept; else the middle is the safe guess.
+            guess = kept * self.budget * (1 + CLOSE) / 2 / measured if measured > 0 else high
+            kept = guess if low < guess < high else (low + high) / 2
+        if found is not None:
+            return found
+        if (least := self._measured(view, fewest)) > self.budget:
+            warnings.warn(
+                f"BudgetRamp: the run ends at {least:.6g}, above the budget of {self.budget:.6g}, with the least"
+                f" weights there may be, {fewest:.2%}; raise the budget, or make the network smaller",
+                stacklevel=2,
+            )
+        return fewest
+
+    def _measured(self, view: View, kept: float) -> float:
+        found = float(view.under(view.quantile(1.0 - kept), self.measure))
+        if not math.isfinite(found) or found < 0:
+            raise ValueError(
+                f"BudgetRamp: the measure gave {found} at step {view.step}, with {kept:.4%} of the weights left; it"
+                " must be a finite number >= 0"
+            )
+        return found
