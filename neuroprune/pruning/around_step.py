@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import attach, check_gradients, check_rates, detach
+from neuroprune.pruning.clipping import clip_rows_
 from neuroprune.pruning.closure import Arguments, evaluated
 from neuroprune.pruning.learning import learn, take_true_gradients
 from neuroprune.pruning.parameters import PrunedParameters
@@ -63,13 +64,20 @@ class AroundStep:
         schedule: rule for the thresholds.
         parameters: what is pruned, registered by `register` here.
         beginning: looks, until the first step, for a run that was resumed without its state.
+        clip_rows: see `clip_rows_`; None clips nothing.
     """
 
     def __init__(
-        self, optimizer: Optimizer, schedule: Schedule, parameters: PrunedParameters, beginning: Beginning
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        parameters: PrunedParameters,
+        beginning: Beginning,
+        clip_rows: float | None = None,
     ) -> None:
         self.progress = Progress()
         self.watch = Watch(schedule)
+        self.clip_rows = clip_rows
         self._optimizer = optimizer
         self._schedule = schedule
         self._parameters = parameters
@@ -149,6 +157,7 @@ class AroundStep:
             self._beginning.check(optimizer, self._parameters.latents)
         self.register()
         take_true_gradients(self._parameters, optimizer)
+        self._clip()
         for parameter, latent in self._parameters.held():
             latent.enter(parameter)
         self._inside = True
@@ -170,6 +179,14 @@ class AroundStep:
         self.begin()
         if self.watch.is_due(self.progress.step):
             self.watch.look(self._parameters.latents, self.progress.step)
+
+    def _clip(self) -> None:
+        """Gradients of rows, while the parameters hold the weights they were taken at."""
+        if self.clip_rows is None or self.progress.frozen:
+            return
+        for _, parameter, _ in self._parameters:
+            if parameter.grad is not None:
+                clip_rows_(parameter.grad, parameter, self.clip_rows)
 
     def _leave(self, *, unchanged: bool = False) -> None:
         for parameter, latent in self._parameters.held():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch.optim import Optimizer
 
+from neuroprune.pruning.clipping import MULTIPLE
 from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap, Caps, ChipLimits
 from neuroprune.pruning.maps import HardThreshold
@@ -143,4 +144,5 @@ def _hard(
         caps=caps,
         costs=costs,
         precondition=Preconditioner(damping=1.0) if has_metric(optimizer) else None,
+        clip_rows=MULTIPLE,
     )
