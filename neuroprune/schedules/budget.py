@@ -13,7 +13,7 @@ from neuroprune.schedules.base import Memory, Schedule, View, check_number, prog
 #: Share of the weights that is left when a budget is tried for its reach, and below which none is looked for.
 FEWEST = 1e-3
 #: The last step looks for a measure between this share of the budget and the budget, in at most so many looks.
-CLOSE, LOOKS = 0.99, 16
+CLOSE, LOOKS = 0.99, 20
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class BudgetRamp(Schedule):
         """
         if self._measured(view, 1.0) <= self.budget:
             return 1.0
-        low, high, found = fewest, 1.0, None
+        low, high, found, power = fewest, 1.0, None, 1
         for _ in range(LOOKS):
             measured = self._measured(view, kept)
             if measured > self.budget:
@@ -131,9 +131,13 @@ class BudgetRamp(Schedule):
                 low = found = kept
                 if measured >= CLOSE * self.budget:
                     break
-            # Near the budget the measure is about proportional to what is kept; else the middle is the safe guess.
-            guess = kept * self.budget * (1 + CLOSE) / 2 / measured if measured > 0 else high
-            kept = guess if low < guess < high else (low + high) / 2
+            if found is None or high == 1.0:
+                # Near the budget the measure is about proportional to what is kept; where it is not, ever longer steps.
+                guess = kept * (self.budget * (1 + CLOSE) / 2 / measured) ** power if measured > 0 else high
+                power *= 2
+            else:
+                guess = math.sqrt(low * high)
+            kept = guess if low < guess < high else math.sqrt(low * high)
         if found is not None:
             return found
         if (least := self._measured(view, fewest)) > self.budget:

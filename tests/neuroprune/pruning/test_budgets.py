@@ -113,9 +113,9 @@ def test_synops_are_within_two_percent_of_the_budget_as_the_counter_says(
     functional.reset_net(model)
     found = count_synops(model, x).total / 40
     functional.reset_net(model)
-    one_more = [value for value, left in seen[-20:] if left == nonzeros(model) + 1]
+    one_more = [value for value, left in seen[-24:] if left == nonzeros(model) + 1]
     assert found <= budget
-    assert found >= 0.98 * budget or min(one_more) > budget
+    assert found >= 0.98 * budget or min(one_more, default=0.0) > budget
 
 
 def test_a_measure_in_steps_is_never_above_its_budget() -> None:

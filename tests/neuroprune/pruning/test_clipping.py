@@ -60,8 +60,8 @@ def emptied() -> tuple[nn.Sequential, Tensor]:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(12, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     with torch.no_grad():
-        net[0].weight[2] = 0.0
-        net[1].bias.fill_(0.5)
+        next(iter(net[0].parameters()))[2] = 0.0
+        list(net[1].parameters())[1].fill_(0.5)
     return net, torch.randn(64, 12)
 
 
