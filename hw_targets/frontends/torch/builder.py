@@ -256,7 +256,7 @@ class Builder:
         sources = [p for p in self.populations if any(t.source == p.name for t in signal.terms)]
         if any(p.is_input and (p.neuron.is_graded or p.neuron.most_sent > 1) for p in sources):
             raise UnsupportedModel(
-                "max-pools or multiplies the model's input (an image, or counts of events), where neither is a threshold;"
+                "max-pools or multiplies the model's input (an image, counts of events), where neither is a threshold;"
                 " do it before the model, or straight after neurons, and train the model so"
             )
         if several := [p.name for p in sources if p.neuron.most_sent > 1]:
