@@ -184,7 +184,9 @@ class SpikingJelly:
         """
         seen: list[int] = []
         axis = self.time_axis(model)
-        first = next(m for m in model.modules() if self.is_neuron(m))
+        first = next((m for m in model.modules() if self.is_neuron(m)), None)
+        if first is None:
+            return False
         self.reset(model)
         with unwatched(model):
             handle = first.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
