@@ -43,8 +43,8 @@ def prune_to(
 
     Why rows of gradients are limited (`clip_rows_`): a neuron that is pruned whole does not vary, and a batch-norm
     behind it hands back gradients hundreds of times too large; one step, and its latent values outrank all others.
-    Without the limit a small SEW ResNet fell to chance at 99 % zeros (SGD, validation images), and one of three seeds of
-    a spiking MLP to 15 %. With it (test accuracy in %, mean of 3 seeds, Fashion-MNIST, SGD, at 80 / 90 / 95 / 98 / 99 %
+    Without the limit a small SEW ResNet fell to chance at 99 % zeros (SGD, validation images), and one of three seeds
+    of a spiking MLP to 15 %. With it (test accuracy in %, mean of 3 seeds, Fashion-MNIST, SGD, at 80 / 90 / 95 / 98 / 99 %
     zeros; `examples/benchmarks/results/frontier_quick.jsonl`):
 
         spiking MLP       86.5 86.3 86.0 85.7 84.6   gradual 86.1 86.1 85.9 84.8 84.1   LATS 86.4 86.2 86.1 85.3 84.6
