@@ -44,8 +44,8 @@ def prune_to(
     Why rows of gradients are limited (`clip_rows_`): a neuron that is pruned whole does not vary, and a batch-norm
     behind it hands back gradients hundreds of times too large; one step, and its latent values outrank all others.
     Without the limit a small SEW ResNet fell to chance at 99 % zeros (SGD, validation images), and one of three seeds
-    of a spiking MLP to 15 %. With it (test accuracy in %, mean of 3 seeds, Fashion-MNIST, SGD, at 80 / 90 / 95 / 98 / 99 %
-    zeros; `examples/benchmarks/results/frontier_quick.jsonl`):
+    of a spiking MLP to 15 %. With it (test accuracy in %, mean of 3 seeds, Fashion-MNIST, SGD, at 80 / 90 / 95 / 98 /
+    99 % zeros; `examples/benchmarks/results/frontier_quick.jsonl`):
 
         spiking MLP       86.5 86.3 86.0 85.7 84.6   gradual 86.1 86.1 85.9 84.8 84.1   LATS 86.4 86.2 86.1 85.3 84.6
         small SEW ResNet  81.5 81.3 80.5 78.2 74.4   gradual 81.0 80.8 80.0 76.7 70.5   LATS 81.4 81.1 81.3 78.8 73.5

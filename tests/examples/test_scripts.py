@@ -42,6 +42,10 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Callable[[dict[str, float]], bool]]] = 
         {"samples": 320, "channels": (3, 6), "compared": 3},
         lambda r: r["differences"] == 0 and r["kernel words"] < 0.7 * r["kernel words before"],
     ),
+    "distributed": (
+        {"images": 640, "epochs": 1, "sparsity": 0.8, "widths": (4,)},
+        lambda r: near(r, 0.8) and r["processes"] == 1 and r["steps"] == 20,
+    ),
     "events": ({"out": "{}/run", "samples": 320, "widths": (4, 4)}, lambda r: r["time steps"] == 6),
 }
 
