@@ -238,12 +238,21 @@ class SoftThresholdPruner:
             latent.adopt(parameter)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SoftThresholdPruner:
-        """A pruner of the optimizer's copy: copy model, optimizer and pruner together, `deepcopy((m, o, p))`."""
+        """A pruner of the optimizer's copy: copy model, optimizer and pruner together, `deepcopy((m, o, p))`.
+
+        Raises:
+            TypeError: the schedule looks at the model itself (`BudgetRamp`).
+        """
         if not self._around.attached:
             new = object.__new__(SoftThresholdPruner)
             memo[id(self)] = new
             new.__dict__.update(copy.deepcopy(self.__dict__, memo))
             return new
+        if self._schedule.no_copying is not None:
+            raise TypeError(
+                f"SoftThresholdPruner: a pruner with {type(self._schedule).__name__} cannot be copied:"
+                f" {self._schedule.no_copying}"
+            )
         saved = copy.deepcopy(self.state_dict())
         optimizer, (caps, rounding) = copy.deepcopy(self._optimizer, memo), self._parameters.given
         grids = {copy.deepcopy(parameter, memo): grid for parameter, grid in rounding.items()}

@@ -47,6 +47,9 @@ class Schedule(ABC):
     `advance` instead.
     """
 
+    #: Why a pruner with this schedule cannot be copied; None where it can.
+    no_copying: ClassVar[str | None] = None
+
     #: The sparsity this schedule steers to, None if it steers to none.
     target_sparsity: float | None = None
 

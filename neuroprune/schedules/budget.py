@@ -49,6 +49,10 @@ class BudgetRamp(Schedule):
     no_joining: ClassVar[str | None] = (
         "the threshold is a quantile of all weights, so that their zeros would jump with their number"
     )
+    no_copying: ClassVar[str | None] = (
+        "its measure looks at the model it was made for, and would steer the copy by that; copy model and optimizer"
+        " without the pruner, make a pruner for the copy with a measure of its own, and give it this one's state_dict()"
+    )
     ranked: ClassVar[bool] = True
 
     budget: float

@@ -218,6 +218,22 @@ def test_caps_of_groups_bound_what_is_looked_for() -> None:
 
 
 class TestRefused:
+    def test_a_copy_whose_measure_would_look_at_the_original(self) -> None:
+        """The advice is followed: a pruner of the copy's own goes on from the same state."""
+        model = mlp()
+        optimizer = SGD(model.parameters(), 0.05)
+        pruner = prune_to_budget(90, lambda: nonzeros(model), optimizer, steps=STEPS)
+        train(model, optimizer, 0, 9)
+        with pytest.raises(TypeError, match="BudgetRamp cannot be copied: its measure looks at the model it was made"):
+            copy.deepcopy((model, optimizer, pruner))
+        twin, state = copy.deepcopy(model), copy.deepcopy(pruner.state_dict())
+        own = SGD(twin.parameters(), 0.05)
+        own.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        prune_to_budget(90, lambda: nonzeros(twin), own, steps=STEPS).load_state_dict(state)
+        train(model, optimizer, 9)
+        train(twin, own, 9)
+        assert nonzeros(twin) == nonzeros(model) <= 90
+
     def test_a_budget_out_of_reach_at_the_first_look(self) -> None:
         model = mlp()
         optimizer = SGD(model.parameters(), 0.05)
