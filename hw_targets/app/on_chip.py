@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-import torch
 from torch import nn
 
+from hw_targets.app.stages import map_network
 from hw_targets.chips.chip import Chip
-from hw_targets.emulation.emulate import emulate
 from hw_targets.errors import HardwareTargetError, InvalidChip
-from hw_targets.estimation import Estimate, estimate
+from hw_targets.estimation import Estimate
 from hw_targets.frontends.torch.from_torch import from_torch
-from hw_targets.placement import Placement, place
+from hw_targets.placement import Placement
 from hw_targets.quantization.to_chip import to_chip
 from hw_targets.targets.registry import load_chip
 
@@ -43,7 +42,7 @@ def on_chip(
         pruner = prune_to_budget(2e-6, measure, optimizer, steps=steps)
 
     Each call reads the model in evaluation mode (`from_torch`), fits its integers to `inputs` (`to_chip`), runs them on
-    `inputs` (`emulate`), places them (`place`) and adds up (`estimate`): the very numbers that are reported of it
+    `inputs`, places them and adds up (`emulate`, `place`, `estimate`): the very numbers that are reported of it
     afterwards. It takes as long as these do. Every module is left in the mode it was in, its neurons reset.
 
     Args:
@@ -65,12 +64,9 @@ def on_chip(
     def measure() -> float:
         modes = [(module, module.training) for module in model.modules()]
         try:
-            with torch.enable_grad():
-                network = from_torch(model.eval(), inputs, time_steps=time_steps)
-            integers = to_chip(network, found, inputs, approximate=approximate)
-            activity = emulate(integers, inputs)
-            placement = place(integers, found, activity)
-            value = _READ[cost](placement, estimate(placement, activity, found))
+            network = from_torch(model.eval(), inputs, time_steps=time_steps)
+            mapped = map_network(to_chip(network, found, inputs, approximate=approximate), (found,), inputs)
+            value = _READ[cost](mapped.placements[found.name], mapped.estimates[found.name])
         finally:
             for module, training in modes:
                 module.training = training

@@ -19,10 +19,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from neuroprune.synops.loss import LAYERS
 from neuroprune.synops.spikes import is_analog
-
-#: Layers whose synaptic operations are counted.
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 class Costs(Protocol):

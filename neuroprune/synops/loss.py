@@ -30,7 +30,8 @@ class SynOpsLoss:
 
     Layers are `torch.nn.Linear`, `Conv1d`, `Conv2d` and what derives from them; those that read the image, real values
     that nothing is trained in front of, have no synaptic operations and are left out. Behind an average pool a spike
-    counts as the fraction that the pool makes of it. It looks at passes in training mode with gradients enabled alone.
+    counts as the fraction that the pool makes of it. `uncounted` names other modules with weights, which are not in it.
+    It looks at passes in training mode with gradients enabled alone.
 
     Args:
         model: whose layers.
@@ -43,7 +44,13 @@ class SynOpsLoss:
     def __init__(self, model: nn.Module, *, every: int = 10) -> None:
         if every < 1:
             raise ValueError(f"SynOpsLoss: every must be at least 1, got {every}")
-        layers = [module for module in model.modules() if isinstance(module, LAYERS)]
+        layers, uncounted = list[nn.Module](), list[str]()
+        for name, module in model.named_modules():
+            if isinstance(module, LAYERS):
+                layers.append(module)
+            elif any(p.dim() >= 2 for p in module.parameters(recurse=False)):
+                uncounted.append(name)
+        self.uncounted = tuple(uncounted)
         if not layers:
             raise ValueError(f"SynOpsLoss: {type(model).__name__} has no Linear, Conv1d or Conv2d layers to count")
         self.every = every

@@ -134,6 +134,12 @@ def test_the_fan_out_follows_the_zeros() -> None:
     assert float(loss(1)) == count_synops(net, x).total
 
 
+def test_layers_that_it_cannot_count_are_named() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.ConvTranspose1d(4, 2, 3), nn.GRU(2, 2))
+    assert SynOpsLoss(net).uncounted == ("1", "2")
+    assert SynOpsLoss(network()).uncounted == ()
+
+
 def test_refused() -> None:
     with pytest.raises(ValueError, match="every must be at least 1"):
         SynOpsLoss(network(), every=0)
