@@ -40,6 +40,7 @@ def save_pretrained(
     Raises:
         InvalidRecipe: the folder exists, or the factory does not build such a model from these arguments: nothing is
             written then.
+        OSError: the folder cannot be written to, or the disk is full; a model that was there is as it was.
         ImportError: safetensors is not installed.
     """
     save = require("safetensors.torch", "train").save
@@ -58,9 +59,7 @@ def save_pretrained(
     with torch.random.fork_rng():  # what is built is only looked at
         _load(_build(target, name, json.loads(text)["arguments"]), state, target, name)
     target.mkdir(parents=True, exist_ok=True)
-    (target / CONFIG).unlink(missing_ok=True)  # without it the folder is no model's: it is written last
-    (target / WEIGHTS).write_bytes(save(state))
-    (target / CONFIG).write_text(text, encoding="utf-8")
+    _replaced({target / WEIGHTS: save(state), target / CONFIG: text.encode()})
     return target
 
 
@@ -92,6 +91,19 @@ def from_pretrained(folder: str | os.PathLike[str]) -> nn.Module:
 def is_pretrained(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder that `save_pretrained` wrote."""
     return Path(path, CONFIG).is_file()
+
+
+def _replaced(files: Mapping[Path, bytes]) -> None:
+    """All are written beside their places before the first takes its own: what was there stays if the disk is full."""
+    parts = {path: path.with_name(f"{path.name}.part") for path in files}
+    try:
+        for path, content in files.items():
+            parts[path].write_bytes(content)
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def _build(folder: Path, factory: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -69,6 +69,21 @@ def test_an_existing_folder_stays(tmp_path: Path) -> None:
     assert torch.equal(neuroprune.from_pretrained(folder).state_dict()["fc.weight"], other.fc.weight)
 
 
+def test_a_model_stays_where_the_disk_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = neuroprune.save_pretrained(pruned(), tmp_path / "mine", arguments={"widths": (2, 4)})
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        write(path, content[:10])
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        neuroprune.save_pretrained(SmallSEWResNet((2,)), folder, arguments={"widths": (2,)}, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
