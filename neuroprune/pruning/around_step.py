@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import attach, check_gradients, check_rates, detach
-from neuroprune.pruning.clipping import clip_rows_
+from neuroprune.pruning.clipping import clip_pruned_
 from neuroprune.pruning.closure import Arguments, evaluated
 from neuroprune.pruning.learning import learn, take_true_gradients
 from neuroprune.pruning.parameters import PrunedParameters
@@ -64,7 +64,7 @@ class AroundStep:
         schedule: rule for the thresholds.
         parameters: what is pruned, registered by `register` here.
         beginning: looks, until the first step, for a run that was resumed without its state.
-        clip_rows: see `clip_rows_`; None clips nothing.
+        clip_pruned: see `clip_pruned_`; None clips nothing.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class AroundStep:
         schedule: Schedule,
         parameters: PrunedParameters,
         beginning: Beginning,
-        clip_rows: float | None = None,
+        clip_pruned: float | None = None,
     ) -> None:
         self.progress = Progress()
         self.watch = Watch(schedule)
-        self.clip_rows = clip_rows
+        self.clip_pruned = clip_pruned
         self._optimizer = optimizer
         self._schedule = schedule
         self._parameters = parameters
@@ -182,11 +182,11 @@ class AroundStep:
 
     def _clip(self) -> None:
         """Gradients of rows, while the parameters hold the weights they were taken at."""
-        if self.clip_rows is None or self.progress.frozen:
+        if self.clip_pruned is None or self.progress.frozen:
             return
         for _, parameter, _ in self._parameters:
             if parameter.grad is not None:
-                clip_rows_(parameter.grad, parameter, self.clip_rows)
+                clip_pruned_(parameter.grad, parameter, self.clip_pruned)
 
     def _leave(self, *, unchanged: bool = False) -> None:
         for parameter, latent in self._parameters.held():

@@ -80,8 +80,8 @@ class SoftThresholdPruner:
         costs: scales the threshold of every weight by what it costs on a chip, for example `SynapticCosts(model)`.
         precondition: scales the threshold of every weight by what an adaptive optimizer divides its step by, for
             example `Preconditioner()`; `thresholds` are then in that metric, and `l1` in units of the loss.
-        clip_rows: most that the gradient of a row of weights may have, as a multiple of the median over the rows (see
-            `clip_rows_`): 10 keeps rows that are pruned whole from being blown up by a batch-norm behind them.
+        clip_pruned: most that gradients at pruned weights may have, as a multiple of what surviving ones have (see
+            `clip_pruned_`): 3 keeps rows that are pruned whole from being blown up by a batch-norm behind them.
 
     Raises:
         TypeError: an argument is something else, or the optimizer re-evaluates the model (LBFGS).
@@ -103,10 +103,10 @@ class SoftThresholdPruner:
         rounding: Mapping[nn.Parameter, Grid] | None = None,
         precondition: Preconditioner | None = None,
         costs: Costs | None = None,
-        clip_rows: float | None = None,
+        clip_pruned: float | None = None,
     ) -> None:
         check_arguments(optimizer, schedule, proximal)
-        check_multiple(clip_rows)
+        check_multiple(clip_pruned)
         limits = limits_of(fan_in, fan_out, caps)
         check_precondition(precondition, optimizer, schedule, limits)
         check_costs(costs, schedule, limits)
@@ -120,7 +120,7 @@ class SoftThresholdPruner:
         self._parameters = PrunedParameters(
             optimizer, self, schedule, proximal, limits, dict(rounding or {}), precondition, costs
         )
-        self._around = AroundStep(optimizer, schedule, self._parameters, beginning, clip_rows)
+        self._around = AroundStep(optimizer, schedule, self._parameters, beginning, clip_pruned)
         try:
             self._around.register()
             if not self._parameters.latents:
@@ -264,7 +264,7 @@ class SoftThresholdPruner:
             rounding=grids,
             precondition=self.precondition,
             costs=copy.deepcopy(self.costs, memo),
-            clip_rows=self._around.clip_rows,
+            clip_pruned=self._around.clip_pruned,
         )
         new.load_state_dict(saved)
         return new

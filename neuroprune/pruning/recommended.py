@@ -31,7 +31,7 @@ def prune_to(
         ...                      # train as before; optimizer.step() prunes
         pruner.finalize()
 
-    It is `SoftThresholdPruner(optimizer, SparsityRamp(sparsity, steps), proximal=HardThreshold(), clip_rows=10)`, with
+    It is `SoftThresholdPruner(optimizer, SparsityRamp(sparsity, steps), proximal=HardThreshold(), clip_pruned=3)`, with
     `precondition=Preconditioner(damping=1.0)` where the optimizer is Adam, AdamW, NAdam, RMSprop or Adagrad: weights
     keep their value or are zero, pruned ones get straight-through gradients and may come back, and the threshold is the
     quantile of all |θ|, or of all |θ|·√h in the metric h of those optimizers, rising over the first half of the run.
@@ -41,7 +41,7 @@ def prune_to(
     can be outgrown behind a normalization, where the scale of weights is free, until the layers without one are
     emptied. A quantile follows the weights.
 
-    Why rows of gradients are limited (`clip_rows_`): a neuron that is pruned whole does not vary, and a batch-norm
+    Why gradients at pruned weights are limited (`clip_pruned_`): a neuron pruned whole does not vary, and a batch-norm
     behind it hands back gradients hundreds of times too large; one step, and its latent values outrank all others.
     Without the limit a small SEW ResNet fell to chance at 99 % zeros (SGD, validation images), and one of three seeds
     of a spiking MLP to 15 %. With it (test accuracy in %, mean of 3 seeds, Fashion-MNIST, SGD, at 80 / 90 / 95 / 98 /
@@ -153,5 +153,5 @@ def _hard(
         caps=caps,
         costs=costs,
         precondition=Preconditioner(damping=1.0) if has_metric(optimizer) else None,
-        clip_rows=MULTIPLE,
+        clip_pruned=MULTIPLE,
     )
