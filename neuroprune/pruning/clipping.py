@@ -19,11 +19,11 @@ def clip_pruned_(gradient: Tensor, weight: Tensor, multiple: float = MULTIPLE) -
 
     A row (of the first axis) is what ends in a neuron or channel. One that is pruned whole, or whose survivors read
     only what is silent, has an output that does not vary, and a batch-norm behind it divides by √ε in place of a
-    deviation: the gradient at its pruned weights, which straight-through training hands to their latent values, is hundreds of
-    times too large. One such step and they outrank every other weight of the network. Survivors keep their gradient
-    bit for bit, and rows that learn much, as those of a classifier's true classes, their measure. It is a unit-wise
-    clipping as that of Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization" (2021),
-    with surviving weights' gradients as the measure.
+    deviation: the gradient at its pruned weights, which straight-through training hands to their latent values, is
+    hundreds of times too large. One such step and they outrank every other weight of the network. Survivors keep
+    their gradient bit for bit, and rows that learn much, as those of a classifier's true classes, their measure. It
+    is a unit-wise clipping as that of Brock et al., "High-Performance Large-Scale Image Recognition Without
+    Normalization" (2021), with surviving weights' gradients as the measure.
 
     Nothing is done where no survivor has a gradient, and to a sparse gradient.
 
