@@ -7,7 +7,7 @@ summary.json, model.net, model.nir, placement.npz, report.html, and hashes.json,
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +144,15 @@ class RunFolder:
 
     def add_to_summary(self, values: dict[str, Any]) -> None:
         """Merge values into summary.json."""
-        merged = {**self.summary(), **values}
-        with self.new_result(self.path / "summary.json", overwrite=True) as temporary:
-            temporary.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
+        self.change_summary(lambda summary: {**summary, **values})
+
+    def change_summary(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Put what `change` makes of summary.json in its place; no other command changes it meanwhile."""
+
+        def content() -> bytes:
+            return (json.dumps(change(self.summary()), indent=2) + "\n").encode()
+
+        hashes.change_result(self.path, self.path / "summary.json", content)
 
 
 def _what_is_missing(path: Path) -> str:

@@ -34,21 +34,28 @@ def clip_pruned_(gradient: Tensor, weight: Tensor, multiple: float = MULTIPLE) -
     """
     if gradient.layout != torch.strided:
         return
+    flat = gradient.detach().flatten(1)
+    if flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()
     kept = (weight != 0).flatten(1)
-    count = kept.sum(1)
-    squares = gradient.detach().flatten(1).abs().to(torch.promote_types(gradient.dtype, torch.float32).to_real())
-    squares = squares.square_()
-    of_kept = torch.where(kept, squares, 0.0).sum(1)
-    own = of_kept / count.clamp_min(1)
+    mask = kept.to(flat.real.dtype if flat.is_complex() else flat.dtype)
+    count = mask.sum(1)
+    pruned = (mask.shape[1] - count).clamp_min_(1)
+    count.clamp_min_(1)
+    of_kept = torch.linalg.vector_norm(flat * mask, dim=1).square_()
+    of_all = torch.linalg.vector_norm(flat, dim=1).square_()
+    # As a rule every row is within its own survivors' limit, and the median is not needed. NaN goes on.
+    if bool(((of_all - of_kept) * count <= multiple**2 * of_kept * pruned).all()):
+        return
+    own = of_kept / count
     if not bool((own > 0).any()):
         return
-    limit = multiple**2 * torch.maximum(own, own[own > 0].median())
-    pruned = kept.shape[1] - count
-    of_pruned = torch.where(kept, 0.0, squares).sum(1) / pruned.clamp_min(1)
+    limit = multiple**2 * own.clamp_min(own[own > 0].median())
+    of_pruned = torch.linalg.vector_norm(flat * (1 - mask), dim=1).square_() / pruned
     if bool((of_pruned > limit).any()):
         factor = (limit / of_pruned.clamp_min(torch.finfo(of_pruned.dtype).tiny)).clamp_max(1.0).sqrt()
-        rows = factor.to(gradient.real.dtype if gradient.is_complex() else gradient.dtype)
-        gradient.mul_(torch.where(kept, 1.0, rows[:, None]).reshape(gradient.shape).to(rows.dtype))
+        rows = torch.where(kept, 1.0, factor[:, None]).reshape(gradient.shape)
+        gradient.mul_(rows.to(gradient.real.dtype if gradient.is_complex() else gradient.dtype))
 
 
 def check_multiple(multiple: float | None) -> None:

@@ -95,8 +95,8 @@ def map_(path: Path, chip_name: str, images: int, out: Path | None, *, overwrite
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
     with folder.new_result(out, overwrite=overwrite) as temporary:
         placement.save(temporary, overwrite=True)
-    maps, found = folder.summary().get("maps", {}), mapping_summary(placement, cost, images)
-    folder.add_to_summary({"maps": {**maps, chip.name: found}})
+    found = mapping_summary(placement, cost, images)
+    folder.change_summary(lambda summary: {**summary, "maps": {**summary.get("maps", {}), chip.name: found}})
     populations = {
         name: {"neurons": int(cores.size), "cores": len(set(cores.tolist()))} for name, cores in placement.cores.items()
     }

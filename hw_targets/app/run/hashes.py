@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -106,8 +106,9 @@ def new_result(folder: Path, path: Path, *, overwrite: bool = False) -> Iterator
     Raises:
         InvalidFile: as `new_file`.
     """
-    with new_file(path, overwrite=overwrite) as temporary:
+    with ExitStack() as until_it_is_in_place, new_file(path, overwrite=overwrite) as temporary:
         yield temporary
+        until_it_is_in_place.enter_context(_alone(folder))
         _record(folder, {path: temporary})
 
 
@@ -122,12 +123,28 @@ def new_results(folder: Path, paths: Sequence[Path], *, overwrite: bool = False)
     make_folder(folder_of_all)
     for path in paths:
         check_free(path, overwrite=overwrite)
-    with told(paths[0]), tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder_of_all) as name:
+    with (
+        ExitStack() as until_they_are_in_place,
+        told(paths[0]),
+        tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder_of_all) as name,
+    ):
         yield Path(name)
         with new_files(paths, overwrite=overwrite) as temporaries:
             for path, temporary in zip(paths, temporaries, strict=True):
                 os.replace(Path(name) / path.name, temporary)
+            until_they_are_in_place.enter_context(_alone(folder))
             _record(folder, dict(zip(paths, temporaries, strict=True)))
+
+
+def change_result(folder: Path, path: Path, change: Callable[[], bytes]) -> None:
+    """Put a result in place whose new content is made of the old one, while no other command writes any.
+
+    Raises:
+        InvalidFile: as `new_file`, and what `change` raises.
+    """
+    with _alone(folder), new_file(path, overwrite=True) as temporary:
+        temporary.write_bytes(change())
+        _record(folder, {path: temporary})
 
 
 def sha256(path: Path) -> str:
@@ -137,6 +154,24 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within it no other command records a result of this folder; it ends with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none of these
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # A network's file system may lend none of a folder; there two commands at once must be run in turn.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _record(folder: Path, made: dict[Path, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,23 @@ def test_killed_between_hash_and_file_both_are_known(runs: tuple[Path, Path]) ->
     path.write_bytes(b"another")
     with pytest.raises(InvalidFile, match=r"model\.net was made by another run"):
         RunFolder.open(runs[0])
+
+
+def test_two_commands_at_once_lose_nothing_of_each_other(runs: tuple[Path, Path]) -> None:
+    folder, count = RunFolder.open(runs[0]), 20
+
+    def command(name: str) -> None:
+        for k in range(count):
+            with folder.new_result(folder.path / f"{name}{k}.npz") as temporary:
+                temporary.write_text(f"{name}{k}")
+            folder.change_summary(
+                lambda summary: {**summary, name: [*summary.get(name, []), len(summary.get(name, []))]}
+            )
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(command, ("a", "b")))
+    assert {name: folder.summary()[name] for name in "ab"} == {name: list(range(count)) for name in "ab"}
+    known = hashes.recorded(folder.path)
+    assert known is not None
+    assert {f"{name}{k}.npz" for name in "ab" for k in range(count)} <= set(known)
+    RunFolder.open(folder.path)
