@@ -156,23 +156,31 @@ def frontier_tables(results: Path) -> str:
     """Accuracy against sparsity, method by method: of the full runs, or of the quick ones where there are none."""
     from examples.benchmarks.frontier import table  # needs SpikingJelly, which the other parts do not
 
-    return _frontier(results, table.markdown)
+    return _frontier(results, table.markdown, "frontier.jsonl", "frontier_quick.jsonl")
+
+
+def frontier_adamw(results: Path) -> str:
+    """The same with AdamW, from scratch and from trained networks."""
+    from examples.benchmarks.frontier import table
+
+    parts = {"From scratch:": "frontier_adamw.jsonl", "Trained networks, one epoch:": "frontier_finetune.jsonl"}
+    return "\n\n".join(f"{title}\n\n{_frontier(results, table.markdown, name)}" for title, name in parts.items())
 
 
 def frontier_overview(results: Path) -> str:
     """Every method's distance from the best, over all cells."""
     from examples.benchmarks.frontier import table
 
-    return _frontier(results, table.overview)
+    return _frontier(results, table.overview, "frontier.jsonl", "frontier_quick.jsonl")
 
 
-def _frontier(results: Path, build: Callable[[Any], str]) -> str:
+def _frontier(results: Path, build: Callable[[Any], str], *names: str) -> str:
+    """Of the first of these files that is there."""
     from examples.benchmarks.frontier import store
 
-    paths = [results / name for name in ("frontier.jsonl", "frontier_quick.jsonl")]
-    path = next((path for path in paths if path.is_file()), None)
+    path = next((results / name for name in names if (results / name).is_file()), None)
     if path is None:
-        raise ReadmeError(f"{paths[0]} and {paths[1].name} do not exist; run: make frontier")
+        raise ReadmeError(f"{results} lacks {' and '.join(names)}; run: make frontier")
     try:
         return build(store.read(path))
     except store.ResultsError as error:

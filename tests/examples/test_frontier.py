@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,17 @@ def test_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
             command.main(wrong)
 
 
+def test_every_size_has_its_file_and_its_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(set(command.FILES.values())) == len(TASKS)
+    for size, tasks in TASKS.items():
+        path = tmp_path / command.FILES[size]
+        for record in (_record(Unit("cell", size, model, "gmp", 0.9, 0)) for model in tasks):
+            append(path, record)
+        options = ["--size", size, "--out", str(path), "--methods", "gmp", "--sparsities", "90", "--seeds", "0"]
+        assert command.main(["run", *options]) == 0
+        assert f"{len(tasks)} cells, 0 to go" in capsys.readouterr().out
+
+
 def test_a_run_with_nothing_missing_starts_no_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "f.jsonl"
     for unit in _wanted(["gmp"], (0.9,), (0,)):
@@ -432,11 +444,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         "snn-mlp": Task("snn-mlp", "tiny", (8,), 128, hyper, time_steps=2),
         "sew": Task("sew", "tiny", (2, 4), 64, hyper, time_steps=2, stem_pool=True),
         "cnn": Task("cnn", "tiny", (2, 3, 8), 64, hyper),
+        "transformer": Task("transformer", "tiny", (8, 8), 64, replace(hyper, adamw=True)),
     }
     monkeypatch.setitem(TASKS, "tiny", tasks)
 
 
-@pytest.mark.parametrize("model", ["snn-mlp", "cnn"])
+@pytest.mark.parametrize("model", ["snn-mlp", "cnn", "transformer"])
 def test_a_cell_is_reproducible_and_complete(model: str, tiny: None) -> None:  # noqa: ARG001 - a fixture
     unit = Unit("cell", "tiny", model, "gmp", 0.9, 1)
     first, second = run_unit(unit), run_unit(unit)
@@ -449,6 +462,17 @@ def test_a_cell_is_reproducible_and_complete(model: str, tiny: None) -> None:  #
     assert first["sparsity"] == pytest.approx(0.9, abs=1e-3)
     assert 0 <= first["validation_accuracy"] <= 1
     assert run_unit(Unit("cell", "tiny", model, "gmp", 0.9, 2))["train_loss"] != first["train_loss"]
+
+
+def test_fine_tuning_begins_with_a_trained_network(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - a fixture
+    task, name = TASKS["tiny"]["transformer"], "transformer"
+    trained = run_unit(Unit("cell", "tiny", name, "dense", 0.0, 3))
+    resting = replace(task, hyper=replace(task.hyper, lr=0.0), start=task.hyper)
+    monkeypatch.setitem(TASKS["tiny"], name, resting)
+    record = run_unit(Unit("cell", "tiny", name, "dense", 0.0, 3))
+    assert record["validation_accuracy"] == trained["validation_accuracy"]
+    assert record["train_loss"] < trained["trace"]["loss"][0]
+    assert record["budget"] != trained["budget"]
 
 
 def test_a_calibration_run_sees_no_accuracy(tiny: None) -> None:  # noqa: ARG001 - a fixture

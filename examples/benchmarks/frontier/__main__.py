@@ -25,7 +25,9 @@ from examples.benchmarks.frontier.tasks import TASKS
 from neuroprune.training.data.base import DatasetNotFound
 
 TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
-FILES = {"quick": "frontier_quick.jsonl", "full": "frontier.jsonl"}
+FILES = {size: "frontier.jsonl" if size == "full" else f"frontier_{size}.jsonl" for size in TASKS}
+
+SIZES = "quick: SGD, two CPU cores; adamw and finetune: the same with AdamW, trained networks; full: SGD, a GPU"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, path: Path) -> None:
-    wanted = wanted_cells(options.size, options.models, options.methods, options.sparsities, options.seeds)
+    models = [name for name in TASKS[options.size] if name in (options.models or TASKS[options.size])]
+    wanted = wanted_cells(options.size, models, options.methods, options.sparsities, options.seeds)
     left = missing(wanted, store.read(path))
     print(f"{len(wanted)} cells, {len(left)} to go → {path}", flush=True)
     if left:
@@ -76,11 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    models = list(TASKS["quick"])
+    models = sorted({name for tasks in TASKS.values() for name in tasks})
     parser.add_argument("action", nargs="?", default="run", choices=("run", "table", "plot"))
-    parser.add_argument("--size", default="quick", choices=sorted(TASKS), help="quick: two CPU cores; full: a GPU")
+    parser.add_argument("--size", default="quick", choices=sorted(TASKS), help=SIZES)
     parser.add_argument("--jobs", type=_positive, default=1, help="runs at a time, one process and thread each")
-    parser.add_argument("--models", nargs="+", default=models, choices=models)
+    parser.add_argument("--models", nargs="+", choices=models, help="default: all of the size")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--sparsities", nargs="+", type=_sparsity, default=list(TARGETS), help="per cent, 0 … 100")
     parser.add_argument("--seeds", nargs="+", type=_seed, default=[0, 1, 2])

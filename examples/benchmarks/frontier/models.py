@@ -1,11 +1,13 @@
-"""A spiking multilayer perceptron, the smallest of the three networks that are compared."""
+"""Small networks that are compared: a spiking multilayer perceptron, a LeNet, a transformer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from neuroprune.frameworks.spikingjelly import functional, layer
 from neuroprune.frameworks.spikingjelly_equations import neuron
@@ -64,3 +66,44 @@ class LeNet(nn.Sequential):
             nn.ReLU(),
             nn.Linear(hidden, classes),
         )
+
+
+class PatchTransformer(nn.Module):
+    """A small vision transformer (Dosovitskiy et al., ICLR 2021): 16 patches of 7×7 pixels, pre-norm, mean of tokens.
+
+    Positions are sinusoids (Vaswani et al., 2017), which are no weights.
+
+    Args:
+        widths: features of a token, hidden features of its perceptrons; one more for every further layer.
+        heads: attention heads, which divide the features.
+        classes: outputs.
+    """
+
+    position: Tensor
+
+    def __init__(self, widths: Sequence[int] = (64, 128, 128), *, heads: int = 4, classes: int = 10) -> None:
+        super().__init__()
+        width, *hidden = widths
+        self.embed = nn.Linear(49, width)
+        self.layers = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(width, heads, one, dropout=0.0, batch_first=True, norm_first=True)
+                for one in hidden
+            )
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+        self.register_buffer("position", _sinusoids(16, width), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, 28, 28) → (N, classes)."""
+        patches = F.unfold(x, 7, stride=7).transpose(1, 2)  # (N, 16, 49)
+        tokens: Tensor = self.layers(self.embed(patches) + self.position)
+        return self.head(self.norm(tokens).mean(1))  # type: ignore[no-any-return]  # a module's call is Any
+
+
+def _sinusoids(tokens: int, width: int) -> Tensor:
+    """sin and cos of t·10000^(−2i/width): (tokens, width)."""
+    rates = 10000.0 ** (-torch.arange(0, width, 2) / width)
+    angles = torch.arange(tokens)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from examples.benchmarks.frontier.methods import METHODS, Handle, Method, Run
 from examples.benchmarks.frontier.methods.base import prunable, sparsity_of
@@ -60,6 +61,18 @@ def _data(task: Task, device: torch.device) -> Split[ImageSet]:
     return load(task, device)
 
 
+@lru_cache(maxsize=4)
+def _trained(task: Task, seed: int, device: torch.device) -> dict[str, Tensor]:
+    """The state of a task's network after its start, without pruning."""
+    assert task.start is not None
+    hyper, model, data = replace(task.start, seed=seed), task.build(seed).to(device), _data(task, device)
+    optimizer = hyper.optimizer(model)
+    scheduler = hyper.scheduler(optimizer, hyper.steps(task.images))
+    title = f"{task.model} before pruning"
+    train(model, data.train, optimizer, scheduler, hyper, predictor(model, task.time_steps), title=title)
+    return model.state_dict()
+
+
 def run_unit(unit: Unit) -> Record:
     """Train, and measure. The test set is seen once, by cells only, when everything is decided.
 
@@ -86,6 +99,8 @@ def run_unit(unit: Unit) -> Record:
 
 def _train_and_measure(unit: Unit, task: Task, data: Split[ImageSet], device: torch.device) -> Record:
     hyper, model = task.seeded(unit.seed), task.build(unit.seed).to(device)
+    if task.start is not None:
+        model.load_state_dict(_trained(task, unit.seed, device))
     optimizer, steps, predict = hyper.optimizer(model), hyper.steps(task.images), predictor(model, task.time_steps)
     scheduler = hyper.scheduler(optimizer, steps)
     parameters = prunable(optimizer)

@@ -112,7 +112,8 @@ class _RigL(Masked):
             before = self.masks[index]
             after = rewire(parameter, gradient, before, fraction)
             self.masks[index] = after
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                momentum.mul_(after & before)
+            for name in ("momentum_buffer", "exp_avg"):
+                momentum = self.optimizer.state[parameter].get(name)
+                if momentum is not None:
+                    momentum.mul_(after & before)
         self.apply()
