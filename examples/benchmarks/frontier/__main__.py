@@ -18,6 +18,7 @@ from examples.benchmarks.frontier import store
 from examples.benchmarks.frontier.methods import METHODS
 from examples.benchmarks.frontier.plan import missing, wanted_cells
 from examples.benchmarks.frontier.plot import plot
+from examples.benchmarks.frontier.ray_tasks import RayTasks
 from examples.benchmarks.frontier.store import ResultsError
 from examples.benchmarks.frontier.sweep import processes, sweep
 from examples.benchmarks.frontier.table import markdown
@@ -69,7 +70,8 @@ def _run(options: argparse.Namespace, path: Path) -> None:
     if left:
         # A polite kill ends the run as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with processes(min(options.jobs, len(left))) as pool:
+        jobs = min(options.jobs, len(left))
+        with RayTasks(jobs) if options.ray else processes(jobs) as pool:
             sweep(wanted, path, pool, options.jobs, say=lambda line: print(line, flush=True))
 
 
@@ -83,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("action", nargs="?", default="run", choices=("run", "table", "plot"))
     parser.add_argument("--size", default="quick", choices=sorted(TASKS), help=SIZES)
     parser.add_argument("--jobs", type=_positive, default=1, help="runs at a time, one process and thread each")
+    parser.add_argument(
+        "--ray", action="store_true", help="tasks of Ray, of the cluster that RAY_ADDRESS names, if any"
+    )
     parser.add_argument("--models", nargs="+", choices=models, help="default: all of the size")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--sparsities", nargs="+", type=_sparsity, default=list(TARGETS), help="per cent, 0 … 100")
