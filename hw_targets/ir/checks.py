@@ -73,7 +73,10 @@ def check_synapses(synapses: Synapses, populations: Mapping[str, Population]) ->
             f"synapses {synapses.name}: only spiking neurons can feed themselves, {source.name} is"
             f" {type(source.neuron).__name__}"
         )
-    if not np.isfinite(weight).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = weight.sum()
+    # What is not finite makes a sum that is not; the sum is the cheaper to look at.
+    if not np.isfinite(total) and not np.isfinite(weight).all():
         raise InvalidNetwork(
             f"synapses {synapses.name}: {int((~np.isfinite(weight)).sum())} of {weight.size} weights are NaN or"
             " infinite; check the training run before mapping it"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hw_targets.errors import UnsupportedModel, check_type
 from hw_targets.frontends.torch.layout import Layout
+from hw_targets.frontends.torch.projections import Sums
 from hw_targets.frontends.torch.tracer import Tracer
 from hw_targets.frontends.torch.watch import others, watch
 from hw_targets.ir.network import GradedInput, Network, Neuron, SpikeInput
@@ -94,13 +95,14 @@ def read(
             if seen > furthest:
                 best, furthest = error, seen
             continue
-        tracer.recording.check(network)
+        sums = Sums()
+        tracer.recording.check(network, sums)
         if watched:
             run = partial(watch, model, framework, tracer.layout, at_once=tracer.network.at_once)
             if calls > 1:
-                run(shown, network, calls, "the example").check(network)
+                run(shown, network, calls, "the example").check(network, sums)
             for other, name in others(shown):
-                run(other, network, calls, name).check(network)
+                run(other, network, calls, name).check(network, sums)
         return hard_reset(settled_bias(network)) if approximate else network
     raise best
 

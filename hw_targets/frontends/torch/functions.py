@@ -203,6 +203,8 @@ def _scaled(call: Call) -> Traced | None:
 
 
 def _times(mark: Traced, factor: Floats) -> Traced:
+    if (factor == 1.0).all():
+        return mark  # spikes stay spikes, and share what comes after with those that they are added to
     gain = factor.repeat(mark.signal.shape[0]) if len(factor) == 1 else factor
     return replace(mark, signal=signals.scale(mark.signal, gain))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -332,8 +333,9 @@ def pair(value: Any, filler: int) -> tuple[Any, Any]:
 
 
 def array(tensor: Any) -> Floats:
-    # numpy has no bfloat16.
-    return np.array(tensor.detach().cpu().double().numpy(), np.float64)
+    """Its values in float64, copied; torch converts them, since numpy has no bfloat16."""
+    copied: Floats = tensor.detach().to("cpu", torch.float64, copy=True).numpy()
+    return copied
 
 
 def optional(tensor: Any) -> Floats | None:

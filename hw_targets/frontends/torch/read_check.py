@@ -7,7 +7,7 @@ currents that the model's neurons got are compared with those that the network's
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from hw_targets.emulation.currents import bias_of, through
 from hw_targets.emulation.emulate import emulate
 from hw_targets.emulation.reals import RealNeurons
 from hw_targets.errors import UnsupportedModel
+from hw_targets.frontends.torch.projections import Group, Sums
 from hw_targets.ir.network import Network, Op, Population
 
 #: What reduced precision may put between two ways of computing one current, as a part of the layer's largest: TF32 on
@@ -56,13 +57,17 @@ class Recording:
                     " every step"
                 )
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network, sums: Sums | None = None) -> None:
         """Compare every current that was noted with the network's.
+
+        Args:
+            network: that was read.
+            sums: kept from one sample to another.
 
         Raises:
             UnsupportedModel: one differs; the message names the neurons.
         """
-        sent: dict[str, Tensor] = {}
+        sent, sums = dict[str, Tensor](), sums or Sums()
         for name in network.order:
             population = network[name]
             if population.is_input:
@@ -70,32 +75,62 @@ class Recording:
                 continue
             noted = None
             if name in self._sent:
-                values = torch.cat(self._sent[name]).double().cpu().reshape(-1, *population.shape)
+                values = _exact(_joined(self._sent[name])).reshape(-1, *population.shape)
                 noted = _spikes(name, values, max(1, population.neuron.most_sent))
-            drive = _drive(network, population, sent if noted is None else {**sent, name: noted})
-            current = drive + bias_of(population, drive)
-            if name in self._driven:
-                model = torch.cat(self._driven[name]).reshape(current.shape)
-                _compare(name, model, current, self._of)
+            if noted is None and name not in self._driven and population.lif is None:
+                continue  # a readout, which nothing was noted of
+            heard = sent if noted is None else {**sent, name: noted}
+            drive = self._checked_drive(network, population, heard, sums)
             if noted is not None:
                 sent[name] = noted
-                _compare_spikes(population, drive, noted, _tolerance(torch.cat(self._sent[name])), self._of)
+                _compare_spikes(population, drive, noted, _tolerance(self._sent[name][0]), self._of)
             elif (lif := population.lif) is not None:
                 # A product of spikes, which no module computes: its neurons forget in every step.
-                sent[name] = (current >= lif.v_threshold).double()
+                sent[name] = (drive + bias_of(population, drive) >= lif.v_threshold).to(drive)
         if network.in_integers:
             _compare_integers(network, sent, self._of)
+
+    def _checked_drive(
+        self, network: Network, population: Population, sent: Mapping[str, Tensor], sums: Sums
+    ) -> Tensor:
+        """What drives a population (T, *shape), without its bias: the network's, which is the model's where noted.
+
+        Raises:
+            UnsupportedModel: the model's is another.
+        """
+        model = None
+        if population.name in self._driven:
+            model = _exact(_joined(self._driven[population.name])).reshape(-1, *population.shape)
+            tolerance = _tolerance(self._driven[population.name][0])
+            if sums.agree(population, model, _groups(network, population.name, sent), tolerance):
+                return model - bias_of(population, model)
+        drive = _drive(network, population, sent)
+        if model is not None:
+            network_current = drive + bias_of(population, drive)
+            _compare(population.name, model.reshape(drive.shape), network_current, tolerance, self._of)
+        return drive
 
     def _shown(self, name: str) -> Tensor:
         """The input in every step that any population took."""
         steps = max(sum(len(part) for part in parts) for parts in self._sent.values())
-        values = torch.cat(self._sent[name]).double().cpu()
+        values = _exact(_joined(self._sent[name]))
         return values.expand(steps, *values.shape[1:])
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Values on the CPU, in a precision that holds them and their small sums."""
+    wide = values.dtype in (torch.float32, torch.float64)
+    return values.cpu() if wide else values.double().cpu()
+
+
 def _spikes(name: str, values: Tensor, most: int) -> Tensor:
-    odd = values[(values != values.round()) | (values < 0) | (values > most)]
-    if len(odd):
+    low, high = (float(v) for v in torch.aminmax(values))
+    if not (low >= 0 and high <= most and torch.equal(values, values.round())):
+        odd = values[(values != values.round()) | (values < 0) | (values > most)]
         raise UnsupportedModel(
             f"from_torch: {name} sends {float(odd[0]):.4g}, which is no spike; let its neurons send 0 and 1 (with"
             " SpikingJelly a surrogate function with spiking=True)"
@@ -103,15 +138,22 @@ def _spikes(name: str, values: Tensor, most: int) -> Tensor:
     return values
 
 
+def _groups(network: Network, name: str, sent: Mapping[str, Tensor]) -> Iterator[Group]:
+    """Ops that end in a population, and the spikes that are seen through each; its own are a step old."""
+    for op, sources in _seen_alike(network, name):
+        spikes = sum((sent[source] for source in sources[1:]), sent[sources[0]])
+        if sources == [name]:
+            spikes = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
+        yield op, spikes
+
+
 def _drive(network: Network, population: Population, sent: Mapping[str, Tensor]) -> Tensor:
-    """Σ op(spikes), (T, *shape); what a population sends itself comes a step later."""
+    """Σ op(spikes), (T, *shape)."""
     steps = len(next(iter(sent.values())))
     total = torch.zeros(steps, *population.shape, dtype=torch.float64)
-    for op, sources in _seen_alike(network, population.name):
-        spikes = sum((sent[name] for name in sources[1:]), sent[sources[0]])
-        if sources == [population.name]:
-            spikes = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
-        total += _through(op, spikes).reshape(total.shape)
+    for op, spikes in _groups(network, population.name, sent):
+        weight = torch.from_numpy(np.ascontiguousarray(op.weight, np.float64))
+        total += through(op, weight, spikes.double()).reshape(total.shape)
     return total
 
 
@@ -122,10 +164,6 @@ def _seen_alike(network: Network, name: str) -> list[tuple[Op, list[str]]]:
         key = id(s.op), s.is_recurrent, network[s.source].shape
         groups.setdefault(key, (s.op, []))[1].append(s.source)
     return list(groups.values())
-
-
-def _through(op: Op, spikes: Tensor) -> Tensor:
-    return through(op, torch.from_numpy(np.ascontiguousarray(op.weight, np.float64)), spikes)
 
 
 def _tolerance(model: Tensor) -> float:
@@ -143,6 +181,9 @@ def _compare_spikes(population: Population, drive: Tensor, sent: Tensor, toleran
     neurons = RealNeurons(population, neuron, drive)
     for step, (current, spikes) in enumerate(zip(drive, sent.reshape(drive.shape), strict=True)):
         v = neurons.charge(current)
+        if torch.equal(neurons.fired(v).to(spikes.dtype), spikes):
+            neurons.settle(v, spikes)
+            continue
         near = tolerance * max(float(v.abs().max()), abs(neuron.v_threshold))
         wrong = (neurons.fired(v - near) > spikes) | (neurons.fired(v + near) < spikes)
         if bool(wrong.any()):
@@ -175,9 +216,8 @@ def _compare_integers(network: Network, sent: Mapping[str, Tensor], of: str) -> 
             )
 
 
-def _compare(name: str, model: Tensor, network: Tensor, of: str) -> None:
-    tolerance = _tolerance(model)
-    off = (model.double().cpu() - network).abs().flatten(1).amax(1)
+def _compare(name: str, model: Tensor, network: Tensor, tolerance: float, of: str) -> None:
+    off = (model - network).abs().flatten(1).amax(1)
     largest = float(network.abs().max())
     wrong = torch.nonzero(off > tolerance * max(largest, 1e-6)).flatten()
     if not len(wrong):
