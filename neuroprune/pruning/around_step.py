@@ -83,6 +83,7 @@ class AroundStep:
         self._parameters = parameters
         self._beginning: Beginning | None = beginning
         self._inside = False
+        self._looking = False
         self._handles: list[Any] = []
 
     @property
@@ -143,6 +144,11 @@ class AroundStep:
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        if self._looking:
+            raise RuntimeError(
+                f"{type(self._schedule).__name__}: the measure calls the step() of the optimizer inside whose step it"
+                " is called itself; let it look at the model, and train nothing"
+            )
         if self._inside:
             return None  # a step inside a step (a subclass that calls super().step()), or a new try after an exception
         # The optimizer would evaluate it at θ.
@@ -234,6 +240,14 @@ class AroundStep:
             self._parameters.costs.advance()
         self._parameters.put_in_force(after, progress.step, before, renewed=looked)
 
+    def look(self, look: Callable[[], float]) -> float:
+        """What a measure says of the weights; meanwhile the optimizer takes no step."""
+        self._looking = True
+        try:
+            return look()
+        finally:
+            self._looking = False
+
     def _under(self, threshold: float, look: Callable[[], float]) -> float:
         """See `View.under`: in the middle of a step the parameters hold θ, and do so again afterwards."""
         progress = self.progress
@@ -241,7 +255,7 @@ class AroundStep:
         self._parameters.put_in_force([threshold] * len(before), progress.step + 1, before, renewed=True)
         self._leave()
         try:
-            return look()
+            return self.look(look)
         finally:
             for parameter, latent in self._parameters.held():
                 latent.enter(parameter)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from neuroprune._numbers import number_of
+
 #: What `prune_to` limits them to: ordinary ones differ by less, blown-up ones by up to 1/√ε of the normalization (316).
 MULTIPLE = 3.0
 
@@ -64,8 +66,8 @@ def check_multiple(multiple: float | None) -> None:
     Raises:
         ValueError: it is below 1, or not finite.
     """
-    if multiple is not None and not (math.isfinite(multiple) and multiple >= 1):
+    if multiple is not None and not 1 <= (number_of(multiple) or 0.0) < math.inf:
         raise ValueError(
             "SoftThresholdPruner: clip_pruned must be a finite number of at least 1, or None for no clipping, got"
-            f" {multiple}"
+            f" {multiple!r}"
         )

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from neuroprune._numbers import check_number, check_share, check_whole
+from neuroprune.synops.inputs import beside_checkpoints, trained_on
 from neuroprune.synops.loss import LAYERS
-from neuroprune.synops.spikes import is_analog
 
 
 class Costs(Protocol):
@@ -87,7 +88,7 @@ class SynapticCosts:
     (`torch.distributed`) they are summed, so that all of them prune alike.
 
     Args:
-        model: has the layers: `torch.nn.Linear`, `Conv1d`, `Conv2d` and what derives from them, as SpikingJelly's do,
+        model: has the layers: `torch.nn.Linear`, `Conv1d` to `Conv3d` and what derives from them, as SpikingJelly's do,
             with inputs (N, …) or (T, N, …). `uncosted` names other modules with weights, which cost the mean. So does
             a layer that reads the image, real values, and has no synaptic operations (see `count_synops`).
         every: optimizer steps from one measurement to the next.
@@ -100,11 +101,10 @@ class SynapticCosts:
     """
 
     def __init__(self, model: nn.Module, *, every: int = 10, momentum: float = 0.9, base: float = 0.1) -> None:
-        if every < 1 or not 0 <= momentum < 1 or not 0 < base <= 1:
-            raise ValueError(
-                "SynapticCosts: expected every >= 1, 0 <= momentum < 1 and 0 < base <= 1, got"
-                f" {every}, {momentum} and {base}"
-            )
+        check_whole(self, "every", every)
+        if check_number(self, "momentum", momentum) >= 1:
+            raise ValueError(f"SynapticCosts: momentum must lie in 0 … 1, 1 excluded, got {momentum}")
+        check_share(self, "base", base)
         self.every, self.momentum, self.base = every, momentum, base
         self._step = 0
         self._seen: dict[nn.Parameter, Tensor] = {}
@@ -115,7 +115,7 @@ class SynapticCosts:
         for name, module in model.named_modules():
             weight = module._parameters.get("weight")
             if isinstance(module, LAYERS) and weight is not None:
-                self._handles.append(module.register_forward_pre_hook(self._see))
+                self._handles.append(module.register_forward_pre_hook(self._see, with_kwargs=True))
                 found.add(weight)
             elif any(p.dim() >= 2 for p in module.parameters(recurse=False)):
                 uncosted.append(name)
@@ -175,15 +175,12 @@ class SynapticCosts:
             return {}
         return {p: self.base + (1 - self.base) * mean / average for p, mean in self._mean.items()}
 
-    def _see(self, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if not (self._is_due() and layer.training and torch.is_grad_enabled() and isinstance(arguments[0], Tensor)):
-            return
+    def _see(self, layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         weight = layer._parameters["weight"]
-        if weight is None:
+        if weight is None or not self._is_due() or (values := trained_on(layer, arguments, named)) is None:
             return
-        if is_analog(arguments[0]):
-            return
-        seen = operations(layer, arguments[0])
+        with beside_checkpoints():
+            seen = operations(layer, values)
         before = self._seen.get(weight)
         self._seen[weight] = seen if before is None else before + seen
 
@@ -192,7 +189,7 @@ def operations(layer: nn.Module, values: Tensor) -> Tensor:
     """Events that meet each weight of a layer, Σ [x ≠ 0] over samples, steps and positions.
 
     Args:
-        layer: an `nn.Linear`, `nn.Conv1d` or `nn.Conv2d`.
+        layer: an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`.
         values: its input, of any number of leading axes.
 
     Returns:
@@ -204,8 +201,8 @@ def operations(layer: nn.Module, values: Tensor) -> Tensor:
     events = (values.detach() != 0).float()
     if isinstance(layer, nn.Linear):
         return events.reshape(-1, events.shape[-1]).sum(0, keepdim=True)
-    if not isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-        raise TypeError(f"operations: expected Linear, Conv1d or Conv2d, got {type(layer).__name__}")
+    if not isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        raise TypeError(f"operations: expected Linear, Conv1d, Conv2d or Conv3d, got {type(layer).__name__}")
     events = events.reshape(-1, *events.shape[-(layer.weight.dim() - 1) :])
     # One output channel a group stands for all: what meets their weights is the same.
     shape = (layer.groups, *layer.weight.shape[1:])
@@ -216,7 +213,7 @@ def operations(layer: nn.Module, values: Tensor) -> Tensor:
     return found if layer.groups == 1 else found.repeat_interleave(len(layer.weight) // layer.groups, 0)
 
 
-def _convolved(layer: nn.Conv1d | nn.Conv2d, events: Tensor, weight: Tensor) -> Tensor:
+def _convolved(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, events: Tensor, weight: Tensor) -> Tensor:
     """What the layer computes with another weight and no bias, its padding included."""
     result: Tensor = layer._conv_forward(events, weight, None)
     return result

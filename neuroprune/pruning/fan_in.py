@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from neuroprune._numbers import check_share, check_whole
 from neuroprune.schedules import Schedule
 
 
@@ -39,10 +40,9 @@ class Cap:
     def __post_init__(self) -> None:
         if isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1:
             raise ValueError(f"Cap: limit must be a whole number of synapses >= 1, got {self.limit!r}")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"Cap: steps must be at least 1, got {self.steps}")
-        if not 0.0 < self.ramp <= 1.0:
-            raise ValueError(f"Cap: ramp must lie in 0 … 1, 0 excluded, got {self.ramp}")
+        if self.steps is not None:
+            check_whole(self, "steps", self.steps)
+        check_share(self, "ramp", self.ramp)
 
     def planned(self, schedule: Schedule) -> int:
         """Planned steps, its own or the schedule's.

@@ -25,6 +25,7 @@ from torch.optim import NAdam, Optimizer, RMSprop
 from torch.optim.adagrad import Adagrad
 from torch.optim.adam import Adam
 
+from neuroprune._numbers import check_number
 from neuroprune.pruning.fan_in import Caps
 from neuroprune.schedules import Learned, Schedule
 
@@ -53,8 +54,7 @@ class Preconditioner:
     damping: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.damping < float("inf"):
-            raise ValueError(f"Preconditioner: damping must be a finite number >= 0, got {self.damping}")
+        check_number(self, "damping", self.damping)
 
     def check(self, optimizer: Optimizer, schedule: Schedule, caps: Caps | None) -> None:
         """Refuse what has no metric, or no thresholds that could be scaled by one.

@@ -202,9 +202,13 @@ class SoftThresholdPruner:
 
         This ends the search of early pruning and of pruning at initialization; the latent copy is freed. Not so of
         weights that are rounded: it holds what they are before rounding, and what rounding made zero may come back.
+
+        Warns if the schedule's plan is not at its end, and the sparsity or the budget that was asked for not reached.
         """
         self._check_attached("freeze")
         self._around.settle()
+        if not self.frozen:
+            self._around.watch.stopped(self.step, self.sparsity(), frozen=True)
         for _, parameter, latent in self._parameters:
             if latent.mask is None:
                 latent.freeze(parameter)
@@ -216,12 +220,14 @@ class SoftThresholdPruner:
         Warns of layers that are all zero, and if the schedule's plan is not at its end.
         """
         self._around.end_interrupted()
-        if self._around.attached and self.step > 0:
-            self._around.watch.look(self._parameters.latents, self.step)
-            if not self.frozen:
-                self._around.watch.stopped(self.step, self.sparsity())
-            note_finished(self._optimizer)
-        self._detach()
+        try:
+            if self._around.attached and self.step > 0:
+                note_finished(self._optimizer)
+                self._around.watch.look(self._parameters.latents, self.step)
+                if not self.frozen:
+                    self._around.watch.stopped(self.step, self.sparsity())
+        finally:  # whatever a budget's measure does
+            self._detach()
 
     def _detach(self) -> None:
         self._around.detach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch.optim import Optimizer
 
 from neuroprune.pruning.clipping import MULTIPLE
@@ -119,7 +120,8 @@ def prune_to_budget(
 
     Args:
         budget: most that may be measured in the end, in the measure's own unit.
-        measure: returns it; called inside `optimizer.step()` while the model holds the weights that it would have.
+        measure: returns it; called inside `optimizer.step()` while the model holds the weights that it would have, and
+            once now, so that one that cannot measure is refused at once.
         optimizer: as for `prune_to`, and so is all else.
         steps: likewise.
         every: optimizer steps between two measurements, by default a fortieth of the run.
@@ -129,11 +131,18 @@ def prune_to_budget(
         costs: likewise.
 
     Raises:
-        TypeError, ValueError: as `SoftThresholdPruner` and `BudgetRamp`; in the first step that measures, where the
-            budget is out of reach.
+        TypeError, ValueError, RuntimeError: as `SoftThresholdPruner` and `BudgetRamp`; in the first step that measures,
+            where the budget is out of reach. What the measure raises.
     """
     schedule = BudgetRamp(budget, measure, steps, every=every)
-    return _hard(optimizer, schedule, fan_in, fan_out, caps, costs)
+    pruner = _hard(optimizer, schedule, fan_in, fan_out, caps, costs)
+    try:
+        with torch.no_grad():
+            pruner._around.look(lambda: schedule.measured("of the model as it is"))
+    except BaseException:
+        pruner._detach()
+        raise
+    return pruner
 
 
 def _hard(

@@ -45,15 +45,19 @@ class Watch:
                 stacklevel=2,
             )
 
-    def stopped(self, step: int, sparsity: float) -> None:
-        """Warn of a plan that was not carried out to its end."""
-        planned, target = self._schedule.planned_steps, self._schedule.target_sparsity
-        if planned is None or not 0 < step < planned:
+    @torch.no_grad()
+    def stopped(self, step: int, sparsity: float, *, frozen: bool = False) -> None:
+        """Warn of a plan that was not carried out to its end; one that is `frozen`, if it has not reached its aim."""
+        planned = self._schedule.planned_steps
+        if planned is None or not 0 <= step < planned:
             return
-        wanted = "" if target is None else f", {100 * target:.2f} % were asked for"
+        reached = self._schedule.reached(sparsity)
+        if frozen and not reached.missed:
+            return
+        wanted = f", {reached.asked}" if reached.asked else ""
         warnings.warn(
-            f"SoftThresholdPruner: {type(self._schedule).__name__} was planned for {planned} steps and stopped after"
-            f" {step}: {100 * sparsity:.2f} % of the prunable weights are zero{wanted}; train on to the end of the"
+            f"SoftThresholdPruner: {type(self._schedule).__name__} was planned for {planned} steps and"
+            f" {'frozen' if frozen else 'stopped'} after {step}: {reached.found}{wanted}; train on to the end of the"
             " plan, or plan for the steps the run takes",
             UserWarning,
             stacklevel=3,

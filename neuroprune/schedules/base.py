@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from neuroprune._numbers import check_number
+
 #: What a schedule remembers from one step to the next; the pruner keeps it, and saves it in its state_dict.
 Memory: TypeAlias = Mapping[str, float]
+#: A sparsity that is short by no more than this is reached: a tenth of a point.
+ENOUGH = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class View:
     quantile: Callable[[float], float]
     under: Callable[[float, Callable[[], float]], float]
     memory: Memory
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a run has reached and what was asked for, in words; `missed`: the one is not the other yet."""
+
+    found: str
+    asked: str
+    missed: bool
 
 
 class Schedule(ABC):
@@ -76,20 +88,18 @@ class Schedule(ABC):
     def check_plan(self, step: int, memory: Memory) -> None:  # noqa: B027 - without a plan nothing is checked
         """Raise ValueError if optimizer step number `step` is past the planned run; by default there is no plan."""
 
+    def reached(self, sparsity: float) -> Reached:
+        """How far the present weights, of which that fraction is zero, are from what was asked for."""
+        words = f"{100 * sparsity:.2f} % of the prunable weights are zero"
+        if self.target_sparsity is None:
+            return Reached(words, "", missed=False)
+        asked = f"{100 * self.target_sparsity:.2f} % were asked for"
+        return Reached(words, asked, missed=sparsity < self.target_sparsity - ENOUGH)
+
     def advance(self, view: View) -> tuple[list[float], Memory]:
         """Thresholds of all groups after a step, and what to remember."""
         pairs = zip(view.thresholds, view.rates, strict=True)
         return [self.next_threshold(d, view.step, lr) for d, lr in pairs], view.memory
-
-
-def check_number(schedule: object, name: str, value: float | None, low: float = 0.0) -> None:
-    """Refuse anything but a finite number of at least `low`.
-
-    Raises:
-        ValueError: it names the schedule, the argument and the value.
-    """
-    if value is None or not (math.isfinite(value) and value >= low):
-        raise ValueError(f"{type(schedule).__name__}: {name} must be a finite number >= {low:g}, got {value}")
 
 
 def check_one_of(schedule: Schedule, *names: str) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neuroprune.schedules.base import Memory, Schedule, View, check_number, progress
+from neuroprune._numbers import check_number, check_share, check_whole
+from neuroprune.schedules.base import Memory, Reached, Schedule, View, progress
 
 #: Share of the weights that is left when a budget is tried for its reach, and below which none is looked for.
 FEWEST = 1e-3
@@ -26,9 +27,10 @@ class BudgetRamp(Schedule):
     two that bracket the budget, with the weights as they are then, so that the run ends within it.
 
     `measure` is called inside `optimizer.step()`, without gradients, while the parameters hold the weights that a
-    threshold gives. It gets nothing and returns a number: whatever is to be reported of the network afterwards, for
-    example `synops_per_sample(model, images)`, or `hw_targets.on_chip(...)` for energy, time and cores of a chip. It
-    must leave the model in the mode it was in, and its neurons reset.
+    threshold gives, and once more where the pruner is frozen or finalized early. It gets nothing and returns a number:
+    whatever is to be reported of the network afterwards, for example `synops_per_sample(model, images)`, or
+    `hw_targets.on_chip(...)` for energy, time and cores of a chip. It must leave the model in the mode it was in, and
+    its neurons reset.
 
     A measure in whole numbers (cores) is met from below, as far as it goes. Over several processes all must measure the
     same.
@@ -44,6 +46,7 @@ class BudgetRamp(Schedule):
     Raises:
         ValueError: values outside their range; a run that goes on past T; a measure that is no number ≥ 0; a budget
             that even a thousandth of the weights exceeds, at the first look.
+        RuntimeError: a measure that calls `optimizer.step()`.
     """
 
     no_joining: ClassVar[str | None] = (
@@ -70,12 +73,11 @@ class BudgetRamp(Schedule):
             raise TypeError(
                 f"BudgetRamp: measure must be a function without arguments, got {type(self.measure).__name__}"
             )
-        check_number(self, "steps", self.steps, 1)
-        if not 0.0 < self.ramp <= 1.0:
-            raise ValueError(f"BudgetRamp: ramp must lie in 0 … 1, 0 excluded, got {self.ramp}")
+        check_whole(self, "steps", self.steps)
+        check_share(self, "ramp", self.ramp)
         check_number(self, "exponent", self.exponent, 1)
         if self.every is not None:
-            check_number(self, "every", self.every, 1)
+            check_whole(self, "every", self.every)
 
     def check_plan(self, step: int, memory: Memory) -> None:  # noqa: ARG002 - Schedule's signature
         """Refuse a run past T."""
@@ -89,6 +91,20 @@ class BudgetRamp(Schedule):
         """m(t) after that many optimizer steps; `first` is m₀."""
         left = 1.0 - min(1.0, taken / max(1, round(self.ramp * self.steps)))
         return float(self.budget + max(0.0, first - self.budget) * left**self.exponent)
+
+    def measured(self, where: str) -> float:
+        """What the measure says of the model as it is.
+
+        Raises:
+            ValueError: it is no finite number ≥ 0.
+        """
+        return check_number(self, f"what the measure gives {where}", self.measure())
+
+    def reached(self, sparsity: float) -> Reached:
+        """In the measure's unit."""
+        found = self.measured(f"with {sparsity:.2%} of the weights zero")
+        words = f"{super().reached(sparsity).found}, and {found:.6g} is measured"
+        return Reached(words, f"a budget of {self.budget:.6g} was asked for", missed=found > self.budget)
 
     def advance(self, view: View) -> tuple[list[float], Memory]:
         """The quantile that the last look found, in all groups, where a look is due."""
@@ -153,10 +169,5 @@ class BudgetRamp(Schedule):
         return fewest
 
     def _measured(self, view: View, kept: float) -> float:
-        found = float(view.under(view.quantile(1.0 - kept), self.measure))
-        if not math.isfinite(found) or found < 0:
-            raise ValueError(
-                f"BudgetRamp: the measure gave {found} at step {view.step}, with {kept:.4%} of the weights left; it"
-                " must be a finite number >= 0"
-            )
-        return found
+        where = f"at step {view.step}, with {kept:.4%} of the weights left,"
+        return view.under(view.quantile(1.0 - kept), lambda: self.measured(where))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from neuroprune.schedules.base import Memory, check_number, check_one_of, progress
+from neuroprune._numbers import check_whole, number_of
+from neuroprune.schedules.base import Memory, check_one_of, progress
 from neuroprune.schedules.rates import first_pruned, learning_rates
 from neuroprune.schedules.steering import Steered
 
@@ -40,10 +41,10 @@ class PGH(Steered):
 
     def __post_init__(self) -> None:
         check_one_of(self, "l1", "target_sparsity")
-        check_number(self, "steps", self.steps, 1)
-        if not 0.0 < self.beta < 1.0:
+        check_whole(self, "steps", self.steps)
+        if not 0.0 < (number_of(self.beta) or 0.0) < 1.0:
             raise ValueError(f"PGH: beta must lie between 0 and 1, both excluded, got {self.beta}")
-        if self.l1 is None and not (self.growth_sum is not None and 0 < self.growth_sum < math.inf):
+        if self.l1 is None and not 0 < (number_of(self.growth_sum) or 0.0) < math.inf:
             raise ValueError(
                 f"PGH: target_sparsity needs growth_sum > 0, the sum of β^(t/T)·η over all planned steps, got"
                 f" {self.growth_sum}; PGH.for_sparsity(target, scheduler, steps) computes it from an LR scheduler"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from neuroprune.schedules.base import Memory, check_number, check_one_of, progress
+from neuroprune._numbers import check_whole, number_of
+from neuroprune.schedules.base import Memory, check_one_of, progress
 from neuroprune.schedules.rates import first_pruned, learning_rates
 from neuroprune.schedules.steering import ClosedForm, Steered
 
@@ -44,7 +45,7 @@ class LATS(Steered):
 
     def __post_init__(self) -> None:
         check_one_of(self, "l1", "final_threshold", "target_sparsity")
-        if self.l1 is None and (self.lr_sum is None or not (math.isfinite(self.lr_sum) and self.lr_sum > 0)):
+        if self.l1 is None and not 0 < (number_of(self.lr_sum) or 0.0) < math.inf:
             given = "target_sparsity" if self.final_threshold is None else "final_threshold"
             maker = (
                 "for_sparsity(target, scheduler, steps)"
@@ -56,7 +57,7 @@ class LATS(Steered):
                 f" {self.lr_sum}; LATS.{maker} computes it from an LR scheduler"
             )
         if self.steps is not None:
-            check_number(self, "steps", self.steps, 1)
+            check_whole(self, "steps", self.steps)
 
     @property
     def coefficient(self) -> float:
@@ -174,8 +175,8 @@ class EpochLATS(Steered):
 
     def __post_init__(self) -> None:
         check_one_of(self, "final_threshold", "target_sparsity")
-        check_number(self, "epochs", self.epochs, 1)
-        check_number(self, "steps_per_epoch", self.steps_per_epoch, 1)
+        check_whole(self, "epochs", self.epochs)
+        check_whole(self, "steps_per_epoch", self.steps_per_epoch)
 
     def check_plan(self, step: int, memory: Memory) -> None:  # noqa: ARG002 - Schedule's signature
         """Refuse a run past E·B."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuroprune.schedules.base import Schedule, check_number
+from neuroprune._numbers import check_number
+from neuroprune.schedules.base import Schedule
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,7 @@ class STR(Learned):
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.s_init):
-            raise ValueError(f"STR: s_init must be a finite number, got {self.s_init}")
+        check_number(self, "s_init", self.s_init, -math.inf)
         check_number(self, "weight_decay", self.weight_decay)
         check_number(self, "momentum", self.momentum)
         if self.momentum >= 1:

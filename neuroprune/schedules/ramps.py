@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from neuroprune.schedules.base import Schedule, check_number
+from neuroprune._numbers import check_number
+from neuroprune.schedules.base import Schedule
 from neuroprune.schedules.steering import ClosedForm
 
 

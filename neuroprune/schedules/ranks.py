@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neuroprune.schedules.base import Memory, Schedule, View, check_number, progress
+from neuroprune._numbers import check_number, check_share, check_whole
+from neuroprune.schedules.base import Memory, Schedule, View, progress
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,11 @@ class SparsityRamp(Schedule):
                 "SparsityRamp: target_sparsity must lie in 0 … 1, 1 excluded (a fraction, not per cent), got"
                 f" {self.target_sparsity}"
             )
-        check_number(self, "steps", self.steps, 1)
-        if not 0.0 < self.ramp <= 1.0:
-            raise ValueError(f"SparsityRamp: ramp must lie in 0 … 1, 0 excluded, got {self.ramp}")
+        check_whole(self, "steps", self.steps)
+        check_share(self, "ramp", self.ramp)
         check_number(self, "exponent", self.exponent, 1)
         if self.every is not None:
-            check_number(self, "every", self.every, 1)
+            check_whole(self, "every", self.every)
 
     def sparsity(self, taken: int) -> float:
         """s after that many optimizer steps."""

@@ -7,6 +7,8 @@ import warnings
 
 import torch
 
+from neuroprune._numbers import check_whole
+
 
 def learning_rates(
     scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int, *, steps_per_update: int = 1
@@ -18,8 +20,8 @@ def learning_rates(
             (ReduceLROnPlateau), whose rates cannot be known ahead.
         TypeError: something else than a scheduler, such as a framework's wrapper of one.
     """
-    if steps < 1 or steps_per_update < 1:
-        raise ValueError(f"learning_rates: need steps >= 1 and steps_per_update >= 1, got {steps}, {steps_per_update}")
+    steps = check_whole("learning_rates", "steps", steps)
+    steps_per_update = check_whole("learning_rates", "steps_per_update", steps_per_update)
     if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
         raise TypeError(
             f"learning_rates: expected a scheduler of torch.optim.lr_scheduler, got {type(scheduler).__name__}; give"

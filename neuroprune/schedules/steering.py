@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from neuroprune.schedules.base import Memory, Schedule, View, check_number, check_one_of, progress
+from neuroprune._numbers import check_whole
+from neuroprune.schedules.base import Memory, Schedule, View, check_one_of, progress
 
 #: By how much of the whole growth a run may differ from its plan, as steps that a GradScaler skips make it do.
 STRAYED = 0.1
@@ -254,7 +255,7 @@ class ClosedForm(Steered):
 
     def __post_init__(self) -> None:
         check_one_of(self, "final_threshold", "target_sparsity")
-        check_number(self, "steps", self.steps, 1)
+        check_whole(self, "steps", self.steps)
 
     @abstractmethod
     def fraction(self, x: float) -> float:

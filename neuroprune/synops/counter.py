@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.hooks import RemovableHandle
 
+from neuroprune._numbers import check_whole
 from neuroprune.frameworks import framework_of
 from neuroprune.frameworks.samples import with_batch
 from neuroprune.synops.fan_out import Geometry
@@ -61,14 +62,10 @@ def count_synops(
         Counts summed over all samples and time steps; divide by the batch size for operations per sample.
 
     Raises:
-        ValueError: the model has no layer to count, a layer that runs has NaN weights, or both `forward` and
-            `time_steps` are given.
+        ValueError: the model has no layer to count, a layer that runs has NaN weights, `time_steps` is below 1, or
+            both it and `forward` are given.
     """
-    if forward is not None and time_steps != 1:
-        raise ValueError(
-            f"count_synops: time_steps is {time_steps}, but forward already says how the model runs; loop over the"
-            " steps there, or leave it out"
-        )
+    time_steps = check_steps("count_synops", forward, time_steps)
     with SynOpsCounter(model, analog_input=analog_input) as counter, torch.no_grad():
         counter.given(inputs)
         try:
@@ -83,6 +80,21 @@ def count_synops(
             counter.given(batch)
             _run(model, batch, forward, time_steps)
     return counter.result()
+
+
+def check_steps(call: str, forward: object, time_steps: int) -> int:
+    """`time_steps`, where they are a number of steps and `forward` does not say them.
+
+    Raises:
+        ValueError: they are not, or it does.
+    """
+    time_steps = check_whole(call, "time_steps", time_steps)
+    if forward is not None and time_steps != 1:
+        raise ValueError(
+            f"{call}: time_steps is {time_steps}, but forward already says how the model runs; loop over the"
+            " steps there, or leave it out"
+        )
+    return time_steps
 
 
 def _run(model: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], object] | None, time_steps: int) -> None:

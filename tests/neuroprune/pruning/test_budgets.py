@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,7 @@ from neuroprune import (
     SoftThresholdPruner,
     SynapticCosts,
     count_synops,
+    prune_to,
     prune_to_budget,
     synops_per_sample,
 )
@@ -142,14 +145,15 @@ def test_what_is_measured_are_weights_and_never_latent_values() -> None:
 
     def measure() -> float:
         assert not torch.is_grad_enabled()
-        seen.append([p.detach().clone() for p in pruner.parameters])
+        seen.append([p.detach().clone() for p in model.parameters() if p.dim() > 1])
         return nonzeros(model)
 
     pruner = prune_to_budget(100, measure, optimizer, steps=STEPS)
     train(model, optimizer)
     zeros = [sum(int((w == 0).sum()) for w in weights) for weights in seen]
-    assert zeros[0] == 680  # less than a thousandth is left when the reach is tried
-    assert zeros[1] == 0
+    assert zeros[0] == 0  # at once
+    assert zeros[1] == 680  # less than a thousandth is left when the reach is tried
+    assert zeros[2] == 0
     assert 0 < zeros[STEPS // 4] < 580
     assert all(a == 0 or a.abs() > 0 for weights in seen for w in weights for a in w.flatten())
     for weights, parameter in zip(seen[-1], pruner.parameters, strict=True):
@@ -253,13 +257,52 @@ class TestRefused:
         with pytest.raises(ValueError, match="out of reach at step 0"):
             train(model, optimizer)
 
-    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
-    def test_a_measure_that_is_no_number(self, value: float) -> None:
+    @pytest.mark.parametrize(
+        "value", [float("nan"), float("inf"), -1.0, None, "5", 1j, True, torch.tensor([1.0, 2.0])], ids=repr
+    )
+    def test_a_measure_that_is_no_number(self, value: Any) -> None:
+        """At once, and in the first step that looks, where a schedule is made by hand; the pruner is gone then."""
         model = mlp()
         optimizer = SGD(model.parameters(), 0.05)
-        prune_to_budget(50, lambda: value, optimizer, steps=STEPS, every=1)
-        with pytest.raises(ValueError, match="must be a finite number >= 0"):
+        said = r"BudgetRamp: what the measure gives .* must be a finite number >= 0, got "
+        with pytest.raises(ValueError, match=said) as refused:
+            prune_to_budget(50, lambda: value, optimizer, steps=STEPS)
+        assert "\n" not in str(refused.value)
+        SoftThresholdPruner(optimizer, BudgetRamp(50, lambda: value, STEPS, every=1))
+        with pytest.raises(ValueError, match=said + re.escape(str(value) if value != "5" else "'5'")):
             train(model, optimizer)
+
+    def test_a_measure_that_raises_is_refused_at_once_and_nothing_is_pruned(self) -> None:
+        model = mlp()
+        optimizer = SGD(model.parameters(), 0.05)
+        with pytest.raises(ZeroDivisionError):
+            prune_to_budget(50, lambda: 1 / 0, optimizer, steps=STEPS)
+        train(model, optimizer)
+        assert nonzeros(model) == 680
+
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_a_measure_that_trains(self, at_once: bool) -> None:
+        model = mlp()
+        optimizer = SGD(model.parameters(), 0.05)
+        before = copy.deepcopy(model.state_dict())
+
+        def measure() -> float:
+            with torch.enable_grad():
+                model(torch.ones(2, 12)).sum().backward()
+            optimizer.step()
+            return nonzeros(model)
+
+        def run() -> None:
+            if at_once:
+                prune_to_budget(50, measure, optimizer, steps=STEPS)
+            pruner = SoftThresholdPruner(optimizer, BudgetRamp(50, measure, STEPS, every=1))
+            train(model, optimizer)
+            pruner.finalize()
+
+        with pytest.raises(RuntimeError, match="the measure calls the step\\(\\) of the optimizer"):
+            run()
+        if at_once:
+            assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     @pytest.mark.parametrize(
         ("arguments", "error", "said"),
@@ -270,6 +313,12 @@ class TestRefused:
             ({"steps": 0}, ValueError, "steps"),
             ({"ramp": 0.0}, ValueError, "ramp"),
             ({"every": 0}, ValueError, "every"),
+            ({"budget": "100"}, ValueError, "budget must be a finite number >= 0, got '100'"),
+            ({"steps": "20"}, ValueError, "steps must be a whole number >= 1, got '20'"),
+            ({"steps": 2.5}, ValueError, r"steps must be a whole number >= 1, got 2\.5"),
+            ({"steps": True}, ValueError, "steps must be a whole number >= 1, got True"),
+            ({"every": 2.5}, ValueError, r"every must be a whole number >= 1, got 2\.5"),
+            ({"ramp": "half"}, ValueError, "ramp must lie in 0 … 1, 0 excluded, got 'half'"),
         ],
     )
     def test_values_outside_their_range(self, arguments: dict[str, Any], error: type[Exception], said: str) -> None:
@@ -316,5 +365,94 @@ def test_the_counter_as_a_measure_leaves_the_model_as_it_was() -> None:
     assert all(isinstance(m.v, float) for m in model.modules() if isinstance(m, neuron.BaseNode))
     functional.reset_net(model.eval())
     assert first == count_synops(model, x).total / 6
-    with pytest.raises(ValueError, match="samples must be at least 1"):
-        synops_per_sample(model, x, 0)
+
+
+@pytest.mark.parametrize("value", [0, float("nan"), None, "16", 2.5])
+@pytest.mark.parametrize("name", ["samples", "time_steps"])
+def test_the_counter_as_a_measure_refuses_at_once_what_is_no_number(name: str, value: Any) -> None:
+    arguments = {"samples": 16, name: value}
+    with pytest.raises(ValueError, match=rf"synops_per_sample: {name} must be a whole number >= 1, got {value!r}"):
+        synops_per_sample(mlp(), torch.ones(16, 12), **arguments)
+
+
+def test_a_network_without_synaptic_operations_has_no_budget_of_them() -> None:
+    model = mlp()
+    measure = synops_per_sample(model, torch.randn(16, 12), 16)
+    with pytest.raises(ValueError, match=r"no synaptic operations are counted.* 10880 mult.*prune_to\(sparsity\)"):
+        prune_to_budget(30, measure, SGD(model.parameters(), 0.05), steps=STEPS)
+
+
+class Recurrent(nn.Module):
+    """A layer whose operations the counter does not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(12, 10)
+        self.neuron = neuron.IFNode(step_mode="m")
+        self.gru = nn.GRU(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.gru(self.neuron(self.read(x)))[0]
+        return found
+
+
+def test_layers_that_are_not_counted_are_left_out_of_a_budget_only_where_somebody_says_so() -> None:
+    model, x = Recurrent(), (torch.rand(3, 8, 12) < 0.5).float()
+    with pytest.raises(ValueError, match=r"operations of gru are not counted.* uncounted=\('gru',\)"):
+        synops_per_sample(model, x, 8)()
+    assert synops_per_sample(model, x, 8, uncounted=("gru",))() == count_synops(model, x).total / 8 > 0
+
+
+def test_a_run_that_ends_early_says_what_is_measured_and_what_was_asked_for() -> None:
+    """At finalize() in any case; at freeze() where the budget is not kept yet."""
+    for frozen, taken in ((True, 0), (True, 4), (False, 4)):
+        model = mlp()
+        optimizer = SGD(model.parameters(), 0.05)
+        pruner = prune_to_budget(100, lambda model=model: nonzeros(model), optimizer, steps=STEPS)  # type: ignore[misc]
+        train(model, optimizer, 0, taken)
+        word = "frozen" if frozen else "stopped"
+        left = f"{nonzeros(model):g}"
+        assert nonzeros(model) > 100
+        said = f"planned for 24 steps and {word} after {taken}: .* {left} is measured, a budget of 100 was asked for"
+        with pytest.warns(UserWarning, match=said):
+            pruner.freeze() if frozen else pruner.finalize()
+
+
+@pytest.mark.parametrize("steps", [STEPS - 1, STEPS])
+def test_a_run_frozen_within_its_budget_says_nothing(steps: int) -> None:
+    model = mlp()
+    optimizer = SGD(model.parameters(), 0.05)
+    pruner = prune_to_budget(300, lambda: nonzeros(model), optimizer, steps=STEPS)
+    train(model, optimizer, 0, steps)
+    if nonzeros(model) > 300:  # before the last step the ramp only aims at it
+        pytest.fail(f"the case is none: {nonzeros(model)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pruner.freeze()
+
+
+def test_freezing_short_of_a_sparsity_says_so() -> None:
+    model = mlp()
+    optimizer = SGD(model.parameters(), 0.05)
+    pruner = prune_to(0.8, optimizer, steps=STEPS)
+    train(model, optimizer, 0, 6)
+    with pytest.warns(UserWarning, match=r"frozen after 6: \d\d\.\d\d % of .* are zero, 80\.00 % were asked for"):
+        pruner.freeze()
+
+
+def test_a_measure_that_fails_in_the_end_leaves_no_pruner_behind() -> None:
+    model, fails = mlp(), False
+    optimizer = SGD(model.parameters(), 0.05)
+
+    def measure() -> float:
+        if fails:
+            raise OSError("the images are gone")
+        return nonzeros(model)
+
+    pruner = prune_to_budget(100, measure, optimizer, steps=STEPS)
+    train(model, optimizer, 0, 4)
+    fails = True
+    with pytest.raises(OSError, match="images"):
+        pruner.finalize()
+    assert not pruner.attached
+    SoftThresholdPruner(optimizer, BudgetRamp(50, lambda: 1.0, STEPS))

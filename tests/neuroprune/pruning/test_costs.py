@@ -241,7 +241,7 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         SoftThresholdPruner(optimizer, STR(), costs=costs)
     with pytest.raises(ValueError, match="limit on synapses"):
         SoftThresholdPruner(optimizer, LATS(l1=0.1), costs=costs, fan_in=Cap(4, steps=5))
-    with pytest.raises(ValueError, match="every >= 1"):
+    with pytest.raises(ValueError, match="every must be a whole number >= 1, got 0"):
         SynapticCosts(net, every=0)
     with pytest.raises(ValueError, match="broadcast to it"):
         FixedCosts({next(net.parameters()): torch.ones(7)})

@@ -337,10 +337,10 @@ def test_ramp_ends_at_its_target_to_one_weight(target: float, steps: int) -> Non
     [
         ({"target_sparsity": 95.0, "steps": 10}, "target_sparsity must lie in 0 … 1.*got 95"),
         ({"target_sparsity": None, "steps": 10}, "target_sparsity must be a finite number >= 0, got None"),
-        ({"target_sparsity": 0.9}, "steps must be a finite number >= 1, got 0"),
+        ({"target_sparsity": 0.9}, "steps must be a whole number >= 1, got 0"),
         ({"target_sparsity": 0.9, "steps": 10, "ramp": 0.0}, "ramp must lie in 0 … 1, 0 excluded, got 0.0"),
         ({"target_sparsity": 0.9, "steps": 10, "exponent": 0.5}, "exponent must be a finite number >= 1, got 0.5"),
-        ({"target_sparsity": 0.9, "steps": 10, "every": 0}, "every must be a finite number >= 1, got 0"),
+        ({"target_sparsity": 0.9, "steps": 10, "every": 0}, "every must be a whole number >= 1, got 0"),
     ],
 )
 def test_ramps_that_cannot_be_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -189,7 +189,7 @@ def test_bad_arguments_are_refused_with_the_value(arguments: dict[str, Any], mes
 def test_bad_dry_run_is_refused_with_the_value(steps: int, every: int) -> None:
     _, optimizer = make_optimizer()
     scheduler = lrs.StepLR(optimizer, 1)
-    with pytest.raises(ValueError, match=f"got {steps}, {every}"):
+    with pytest.raises(ValueError, match=f"must be a whole number >= 1, got {min(steps, every)}"):
         learning_rates(scheduler, steps, steps_per_update=every)
 
 
