@@ -57,7 +57,7 @@ def on_chip(
         HardwareTargetError: at once, where the model cannot be put on the chip or its cost there is not published; the
             message says which.
     """
-    if cost not in _READ:
+    if not isinstance(cost, str) or cost not in _READ:
         raise HardwareTargetError(f"on_chip: cost must be one of {', '.join(get_args(Cost))}, got {cost!r}")
     found = chip if isinstance(chip, Chip) else load_chip(chip)
 

@@ -41,9 +41,10 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     """A built-in chip by name, or one described by a `.toml` file.
 
     Raises:
-        InvalidChip: an unknown name or missing file, text that is not TOML, or a schema error (the key is named).
+        InvalidChip: what is neither, an unknown name or missing file, text that is not TOML, or a schema error (the key
+            is named).
     """
-    given = os.fspath(name_or_path)
+    given = name_or_path if isinstance(name_or_path, str) else _path(name_or_path)
     try:
         if (name := FORMER_NAMES.get(given, given)) in (known := _files()):
             text = known[name].read_text(encoding="utf-8")
@@ -61,6 +62,16 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
         raise
     except ValueError as error:  # no TOML, no UTF-8, or a number of more digits than Python reads or names
         raise InvalidChip(f"chip file {given!r} is not TOML: {error}") from error
+
+
+def _path(given: object) -> str:
+    """Of a path object."""
+    if isinstance(given, os.PathLike) and isinstance(path := os.fspath(given), str):
+        return path
+    raise InvalidChip(
+        f"load_chip: got a {type(given).__name__}, expected a chip's name, such as 'loihi1', or the path of a chip file"
+        " that ends in .toml"
+    )
 
 
 def _files() -> dict[str, Traversable]:

@@ -66,5 +66,9 @@ def test_costs_that_nobody_published_are_refused_at_once() -> None:
         on_chip(network(), batch(0), "loihi2", "energy")
     with pytest.raises(HardwareTargetError, match="cost must be one of energy, time, cores"):
         on_chip(network(), batch(0), "loihi1", cast("Any", "price"))
+    with pytest.raises(HardwareTargetError, match=r"cost must be one of energy, time, cores.* got \['energy'\]"):
+        on_chip(network(), batch(0), "loihi1", cast("Any", ["energy"]))
+    with pytest.raises(HardwareTargetError, match="got a NoneType, expected a chip's name"):
+        on_chip(network(), batch(0), cast("Any", None), "cores")
     with pytest.raises(HardwareTargetError, match="no-such-chip"):
         on_chip(network(), batch(0), "no-such-chip", "cores")

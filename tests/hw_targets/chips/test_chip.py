@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,12 @@ def test_loads_a_path(tmp_path: Path) -> None:
 def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(InvalidChip, match=r"unknown chip 'loihi9': known are dynapse2, loihi1, .*, xylo-imu; .*\.toml"):
         load_chip("loihi9")
+
+
+@pytest.mark.parametrize("given", [None, 1, b"loihi1", ["loihi1"]])
+def test_what_is_no_name_and_no_path(given: Any) -> None:
+    with pytest.raises(InvalidChip, match=f"load_chip: got a {type(given).__name__}, expected a chip's name"):
+        load_chip(given)
 
 
 def test_missing_file(tmp_path: Path) -> None:
