@@ -13,14 +13,13 @@ from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints, fan_in
 from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement.cores.cost import Part, core_order
-from hw_targets.placement.cores.formats import total_bits
 from hw_targets.placement.layers import layer_parts
 from hw_targets.placement.limits import check_chip, check_neurons, check_system
 from hw_targets.placement.mesh.traffic import events_sent
 from hw_targets.placement.packing.balance import leaving_room
 from hw_targets.placement.packing.dissolving import dissolve
 from hw_targets.placement.packing.filling import can_fill, fill_all, fillers_of
-from hw_targets.placement.packing.packing import count_destinations, pack, spread
+from hw_targets.placement.packing.packing import pack, spread
 from hw_targets.placement.placement import Placement, assembled, placed_populations
 from hw_targets.placement.skips import as_held
 from hw_targets.placement.tiles.clusters import by_shared_sources, common_sources
@@ -79,19 +78,19 @@ def place(chip_network: ChipNetwork, chip: Chip, activity: Activity | None = Non
     if chip.kernel_words_per_core is not None:
         return assembled(chip_network, chip, layer_parts(chip_network, chip), events)
     held = as_held(chip_network, chip)
-    options = _packed(held, _all_cut(held, chip), chip)
+    options = _packed(held, *_all_cut(held, chip), chip)
     if _memory_keeps_fillers_out(held, options[0], chip):
         for part in SPARED:
             with suppress(DoesNotFit):
                 tight = replace(chip, synaptic_bits_per_core=int((1 - part) * (chip.synaptic_bits_per_core or 1)))
-                options += _packed(held, _all_cut(held, tight), chip)
+                options += _packed(held, *_all_cut(held, tight), chip)
     cores = min((dissolve(held, option, chip) for option in options), key=len)
     check_system(len(cores), chip)
     return assembled(chip_network, chip, cores, events)
 
 
-def _all_cut(network: ChipNetwork, chip: Chip) -> dict[str, list[Part]]:
-    """Parts of every population, each of which fits a core."""
+def _all_cut(network: ChipNetwork, chip: Chip) -> tuple[dict[str, list[Part]], dict[str, Ints]]:
+    """Parts of every population, each of which fits a core, and how many of them each neuron sends to."""
     sends = {p.name: np.zeros(p.size, dtype=np.int64) for p in network.populations}
     by_population: dict[str, list[Part]] = {}
     for population in reversed(placed_populations(network)):
@@ -100,7 +99,7 @@ def _all_cut(network: ChipNetwork, chip: Chip) -> dict[str, list[Part]]:
         for part in found:
             for reach in part.reach:
                 reach.add_to(sends[reach.source])
-    return by_population
+    return by_population, sends
 
 
 def _memory_keeps_fillers_out(network: ChipNetwork, cores: list[list[Part]], chip: Chip) -> bool:
@@ -115,33 +114,32 @@ def _memory_keeps_fillers_out(network: ChipNetwork, cores: list[list[Part]], chi
     if sum(int(np.count_nonzero(group.op.weight)) for group in network.synapses) > FEW_WEIGHTS:
         return False
     return any(
-        sum(total_bits(part.lists.bits, chip) or 0 for part in parts) > (1 - max(SPARED)) * limit
+        sum(part.synaptic_bits or 0 for part in parts) > (1 - max(SPARED)) * limit
         and sum(part.neurons.size for part in parts) < most / 2
         for parts in cores
     )
 
 
-def _packed(network: ChipNetwork, by_population: dict[str, list[Part]], chip: Chip) -> list[list[list[Part]]]:
+def _packed(
+    network: ChipNetwork, by_population: dict[str, list[Part]], sends: dict[str, Ints], chip: Chip
+) -> list[list[list[Part]]]:
     """Parts by core, one to three ways: the layers that read inputs cut again to fill the others' room, and as cut."""
-    sizes = {p.name: p.size for p in network.populations}
     names = [p.name for p in placed_populations(network)]
     fillers = fillers_of(network, {name for name in names if len(by_population[name]) > 1})
 
-    def of(chosen: list[str]) -> tuple[list[Part], dict[str, Ints]]:
-        parts = [part for name in chosen for part in by_population[name]]
-        return parts, count_destinations([[part] for part in parts], sizes)
-
+    every = [part for name in names for part in by_population[name]]
     if not fillers:
-        return [pack(*of(names), chip)]
-    others = of([name for name in names if name not in fillers])
-    rest = pack(*others, chip)
-    even = spread(others[0], len(rest), others[1], chip) if len(rest) <= EVEN else None
+        return [pack(every, sends, chip)]
+    # What fills room listens to inputs, or to what fills room as well: the others send to as many parts without it.
+    others = [part for part in every if part.population not in fillers]
+    rest = pack(others, sends, chip)
+    even = spread(others, len(rest), sends, chip) if len(rest) <= EVEN else None
     filled = [fill_all(network, fillers, start, chip) for start in (rest, even) if start is not None]
     options = [cores for cores in filled if cores is not None]
     apart = len(rest) + sum(len(by_population[name]) for name in fillers)
     if options and apart > LARGE and len(options[0]) < apart:
         return options
-    return [*options, pack(*of(names), chip)]
+    return [*options, pack(every, sends, chip)]
 
 
 def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) -> list[Part]:
@@ -205,7 +203,7 @@ def _cut_recurrent(network: ChipNetwork, name: str, sends: Ints, chip: Chip) -> 
             for reach in part.reach:
                 if reach.source == name:
                     reach.add_to(own)
-        if not any(part.usage(int((sends + own)[part.neurons].sum()), chip).exceeded(chip) for part in parts):
+        if not any(part.usage(int((sends + own)[part.neurons].sum())).exceeded(chip) for part in parts):
             return parts
         assumed = np.maximum(assumed, own)
     raise DoesNotFit(

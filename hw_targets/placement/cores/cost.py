@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ import numpy.typing as npt
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Edges, Ints, edges
 from hw_targets.ir.network import Array, ChipNetwork, Population, Synapses
-from hw_targets.placement.cores.formats import DELAY_SHIFT, Lists, distinct_lists, total_bits
+from hw_targets.placement.cores.formats import DELAY_SHIFT, Lists, distinct_lists, fits_slots, total_bits
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Counts: TypeAlias = npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -58,71 +61,82 @@ class CoreUsage:
         )
 
 
-class Reach(Protocol):
-    """Source neurons that some neurons of a core listen to."""
+class Reach(NamedTuple):
+    """Source neurons that some neurons of a core listen to: `begin` plus each of `offsets`, ascending flat indices.
 
-    @property
-    def source(self) -> str:
-        """Population the neurons belong to."""
+    Tiles that are translates of each other share their offsets.
+    """
 
-    def neurons(self) -> Ints:
-        """Their flat indices, ascending, without repeats."""
+    source: str
+    size: int
+    offsets: npt.NDArray[np.int32]
+    begin: int = 0
 
-    def add_to(self, counts: Ints) -> None:
-        """Add one to `counts` (flat, one value per neuron of the source) for each."""
+    def neurons(self) -> npt.NDArray[np.int32]:
+        """Flat indices among the `size` neurons of the source."""
+        return self.offsets + self.begin if self.begin else self.offsets
 
-
-class Sources:
-    """A `Reach` by plain indices."""
-
-    def __init__(self, source: str, neurons: Ints) -> None:
-        self.source = source
-        self._neurons = neurons.astype(np.int32)
-
-    def neurons(self) -> Ints:
-        """Flat indices."""
-        return self._neurons.astype(np.int64)
-
-    def add_to(self, counts: Ints) -> None:
-        """Count each once."""
-        counts[self._neurons] += 1
+    def add_to(self, counts: Counts) -> None:
+        """Add one to `counts` (flat, one value per neuron of the source) for each; flags are set."""
+        counts[self.neurons()] += True
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Neurons of a population that share a core, in `core_order`, and what they listen to; `synapses` are non-zero."""
+    """Neurons of a population that share a core, in `core_order`, and what they listen to; `synapses` are non-zero.
+
+    `synaptic_bits` is what its lists take on a core of their own (see `formats.total_bits`).
+    """
 
     population: str
     neurons: Ints
     input_axons: int
     synapses: int
+    synaptic_bits: int | None
     lists: Lists
     reach: tuple[Reach, ...]
 
-    def usage(self, output_axons: int, chip: Chip) -> CoreUsage:
+    def usage(self, output_axons: int) -> CoreUsage:
         """Usage of a core that holds this part alone; `output_axons` is what its neurons send to."""
         held = ((self.population, self.neurons.size),)
-        return CoreUsage(held, self.input_axons, output_axons, self.synapses, total_bits(self.lists.bits, chip))
+        return CoreUsage(held, self.input_axons, output_axons, self.synapses, self.synaptic_bits)
 
 
 def usage_of(parts: Sequence[Part], destinations: Mapping[str, Ints], chip: Chip) -> CoreUsage:
     """Exact usage of a core that holds parts of different populations: equal lists and common sources count once."""
     sends = sum(int(destinations[part.population][part.neurons].sum()) for part in parts)
     if len(parts) == 1:
-        return parts[0].usage(sends, chip)
-    _, first = np.unique(np.concatenate([part.lists.signature for part in parts]), return_index=True)
-    bits = np.concatenate([part.lists.bits for part in parts])[first]
+        return parts[0].usage(sends)
     held = tuple((part.population, part.neurons.size) for part in parts)
-    return CoreUsage(held, _joint_axons(parts), sends, sum(part.synapses for part in parts), total_bits(bits, chip))
+    return CoreUsage(held, _joint_axons(parts), sends, sum(part.synapses for part in parts), _joint_bits(parts, chip))
+
+
+def _joint_bits(parts: Sequence[Part], chip: Chip) -> int | None:
+    """Memory of several parts' lists, equal ones stored once: the sum of theirs where none are equal."""
+    alone = [part.synaptic_bits for part in parts if part.synaptic_bits is not None]
+    if len(alone) < len(parts):
+        return None
+    signature = np.concatenate([part.lists.signature for part in parts])
+    # Each part's signatures ascend, and a stable sort merges runs.
+    order = np.argsort(signature, kind="stable")
+    ordered = signature[order]
+    is_again = np.zeros(order.size, dtype=np.bool_)
+    is_again[1:] = ordered[1:] == ordered[:-1]
+    if fits_slots(parts[0].lists.bits, chip):
+        cheapest = np.concatenate([part.lists.cheapest for part in parts])
+        return sum(alone) - int(cheapest[order[is_again]].sum())
+    return total_bits(np.concatenate([part.lists.bits for part in parts])[order[~is_again]], chip)
 
 
 def _joint_axons(parts: Sequence[Part]) -> int:
-    """Distinct source neurons of several parts: neurons are listed only where parts have a source in common."""
+    """Distinct source neurons of several parts: neurons are marked only where parts have a source in common."""
     axons = sum(part.input_axons for part in parts)
     for reaches in by_source(parts).values():
         if len(reaches) > 1:
-            listed = [reach.neurons() for reach in reaches]
-            axons -= sum(neurons.size for neurons in listed) - int(np.unique(np.concatenate(listed)).size)
+            counts = np.zeros(reaches[0].size, np.int16)
+            for reach in reaches:
+                reach.add_to(counts)
+            axons -= int(counts.sum()) - int(np.count_nonzero(counts))
     return axons
 
 
@@ -135,10 +149,24 @@ def by_source(parts: Sequence[Part]) -> dict[str, list[Reach]]:
     return found
 
 
-def joint_neurons(reaches: Sequence[Reach]) -> Ints:
-    """Distinct source neurons that several parts listen to in one population, ascending."""
-    listed = [reach.neurons() for reach in reaches]
-    return listed[0] if len(listed) == 1 else np.unique(np.concatenate(listed))
+def add_once(reaches: Sequence[Reach], counts: Ints) -> None:
+    """Add one to `counts` for each neuron of one population that several parts listen to."""
+    if len(reaches) == 1:
+        reaches[0].add_to(counts)
+    else:
+        counts += _heard(reaches)
+
+
+def values_of(reaches: Sequence[Reach], values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """Entries of `values` for the neurons of one population that several parts listen to, each once."""
+    return values[reaches[0].neurons() if len(reaches) == 1 else _heard(reaches)]
+
+
+def _heard(reaches: Sequence[Reach]) -> npt.NDArray[np.bool_]:
+    flags = np.zeros(reaches[0].size, dtype=np.bool_)
+    for reach in reaches:
+        reach.add_to(flags)
+    return flags
 
 
 def core_order(population: Population) -> Ints:
@@ -179,11 +207,9 @@ class Window:
         self._position = position[order]
         self._content = _joined([content(g, e) for g, e in zip(groups, found, strict=True)])[order]
         self._list = axon[order] * max(1, len(found)) + which[order]
-        self._axon = axon[order]
-        first = np.full(sum(size for _, size in self._sources.values()), self.targets.size + 1, dtype=np.int64)
-        np.minimum.at(first, self._axon, self._position)
-        self._axon_position = first
-        self._axon_sorted = np.sort(first)
+        self._axon, first = np.unique(axon[order], return_index=True)
+        self._axon_position = np.minimum.reduceat(self._position, first) if first.size else first
+        self._axon_sorted = np.sort(self._axon_position)
 
     def most(self) -> int:
         """Leading targets that the chip's neurons and axons allow, whatever their synapses take; at least one."""
@@ -216,12 +242,13 @@ class Window:
     def part(self, neurons: int) -> Part:
         """The first `neurons` targets of this window as a part of a core."""
         usage, lists = self._costed(neurons)
+        heard = self._axon[self._axon_position < neurons]
         reach = tuple(
-            Sources(name, np.flatnonzero(self._axon_position[base : base + size] < neurons))
+            Reach(name, size, (heard[slice(*np.searchsorted(heard, (base, base + size)))] - base).astype(np.int32))
             for name, (base, size) in self._sources.items()
         )
         targets = self.targets[:neurons]
-        return Part(self._population, targets, usage.input_axons, usage.synapses, lists, reach)
+        return Part(self._population, targets, usage.input_axons, usage.synapses, usage.synaptic_bits, lists, reach)
 
 
 def content(group: Synapses, edge: Edges) -> Ints:

@@ -49,6 +49,12 @@ class Lists(NamedTuple):
     signature: Hashes
     bits: Ints
 
+    @property
+    def cheapest(self) -> Ints:
+        """Bits of each list in its cheapest format."""
+        found: Ints = self.bits.min(axis=1)
+        return found
+
 
 def chip_formats(chip: Chip) -> tuple[Format, ...]:
     """Formats the mapper writes: DENSE; SPARSE and RUNLENGTH with their narrowest, middle and widest field.
@@ -121,8 +127,9 @@ def list_bits(offset: Ints, start: Ints, length: Ints, delayed: npt.NDArray[np.b
             bits = stored * w + entries * (h + i)
         columns.append(bits)
     word = chip.word_bits or 1
-    whole: Ints = -(-(np.stack(columns, axis=1) + (chip.list_tail_bits or 0)) // word) * word
-    return whole
+    # Formats lie one after the other in memory, so that the cheapest of each list is found in long runs.
+    whole: Ints = -(-(np.stack(columns) + (chip.list_tail_bits or 0)) // word) * word
+    return whole.T
 
 
 def _runs(offset: Ints, distance: Ints, start: Ints, reach: int, entry: int, *, with_gaps: bool) -> tuple[Ints, Ints]:
@@ -154,13 +161,18 @@ def least_bits_per_synapse(chip: Chip) -> float:
     return min(costs, default=float(weight))
 
 
+def fits_slots(bits: Ints, chip: Chip) -> bool:
+    """Whether a core has slots for all formats, so that each list is in its cheapest whatever the others."""
+    return bits.shape[1] <= (chip.synapse_formats_per_core or bits.shape[1])
+
+
 def total_bits(bits: Ints, chip: Chip) -> int | None:
     """Bits of distinct lists, each in the cheapest format among the best choice that fills the core's format slots."""
     if chip.weight_bits is None:
         return None
-    slots = chip.synapse_formats_per_core or bits.shape[1]
-    if bits.shape[1] <= slots:
+    if fits_slots(bits, chip):
         return int(bits.min(axis=1).sum())
+    slots = chip.synapse_formats_per_core or 0
     return min(int(bits[:, list(chosen)].min(axis=1).sum()) for chosen in combinations(range(bits.shape[1]), slots))
 
 

@@ -141,23 +141,31 @@ def _improved(traffic: Floats, slots: Ints, swaps: int) -> Ints:
     """Slot of each core of a chip: the given order, improved by the best swap until none helps (or `swaps` were made).
 
     Swapping the slots of r and s changes Σ traffic·distance by Σ_k (t_rk − t_sk)(d_sk − d_rk), k ≠ r, s, which one
-    matrix product gives for all pairs. Free slots take part as cores without traffic.
+    matrix product m = t·d gives for all pairs. The swap itself adds (t_ir − t_is)(d_sj − d_rj) to m_ij, j ≠ r, s (all
+    of it exact in floats while messages are whole). Free slots take part as cores without traffic.
     """
     count, size = len(traffic), len(slots)
     t = np.zeros((size, size))
     t[:count, :count] = traffic
     used = np.arange(size, dtype=np.int64)
     distance = np.abs(slots[:, None] - slots[None]).sum(2).astype(np.float64)
+    d = distance.copy()
+    m = t @ d
     for _ in range(min(swaps, 2 * count)):
-        d = distance[np.ix_(used, used)]
-        m = t @ d
         own = np.diag(m)
-        change = m + m.T - own[:, None] - own[None] + 2 * t * d
+        change = m + m.T
+        change -= own[:, None]
+        change -= own
+        change += 2 * t * d
         best = int(np.argmin(change))
         if change.flat[best] >= -1e-9 * (1.0 + abs(float(own.sum()))):
             break
         r, s = divmod(best, size)
+        m += np.outer(t[:, r] - t[:, s], d[s] - d[r])
         used[[r, s]] = used[[s, r]]
+        d[[r, s]] = d[[s, r]]
+        d[:, [r, s]] = d[:, [s, r]]
+        m[:, [r, s]] = t @ d[:, [r, s]]
     return used[:count]
 
 

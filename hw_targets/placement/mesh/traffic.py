@@ -12,7 +12,7 @@ from hw_targets.errors import HardwareTargetError
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import Array, Graph, Population
-from hw_targets.placement.cores.cost import Part, by_source, joint_neurons
+from hw_targets.placement.cores.cost import Part, by_source, values_of
 from hw_targets.placement.mesh.mesh import Links
 
 
@@ -53,12 +53,12 @@ def core_links(
     """
     found: list[tuple[Ints, Ints, npt.NDArray[np.float64]]] = []
     for receiver, parts in enumerate(cores):
-        count = np.zeros(len(cores))
-        for name, reaches in by_source(parts).items():
-            if name in core_of:
-                neurons = joint_neurons(reaches)
-                weights = None if events is None else events[name][neurons]
-                count += np.bincount(core_of[name][neurons], weights, len(cores))
+        heard = {name: reaches for name, reaches in by_source(parts).items() if name in core_of}
+        senders = [np.zeros(0, np.int32), *(values_of(reaches, core_of[name]) for name, reaches in heard.items())]
+        weights = None
+        if events is not None:
+            weights = np.concatenate([np.zeros(0), *(values_of(r, events[name]) for name, r in heard.items())])
+        count = np.bincount(np.concatenate(senders), weights, len(cores)).astype(np.float64)
         count[receiver] = 0.0
         sender = np.flatnonzero(count)
         found.append((sender, np.full(sender.size, receiver, np.int64), count[sender]))

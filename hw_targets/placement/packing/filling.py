@@ -17,7 +17,6 @@ from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement.cores.cost import Part, usage_of
-from hw_targets.placement.cores.formats import total_bits
 from hw_targets.placement.packing.packing import count_destinations
 from hw_targets.placement.tiles.convolution import Convolution, Tile, is_convolution
 
@@ -194,4 +193,4 @@ class _Bands:
         if int(sent[0, 0] + sent[1, 1] - sent[0, 1] - sent[1, 0]) > room.output_axons:
             return False
         cost = self._convolution.cost(Tile((0, self._channels), rows, (left, right)))
-        return cost.input_axons <= room.input_axons and (total_bits(cost.lists.bits, self._chip) or 0) <= room.bits
+        return cost.input_axons <= room.input_axons and (cost.synaptic_bits or 0) <= room.bits

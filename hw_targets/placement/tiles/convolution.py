@@ -8,6 +8,7 @@ cost the same.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,8 @@ import numpy.typing as npt
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints
 from hw_targets.ir.network import ChipNetwork
-from hw_targets.placement.cores.cost import Part, core_order
-from hw_targets.placement.cores.formats import Lists, distinct_lists
+from hw_targets.placement.cores.cost import Part, Reach, core_order
+from hw_targets.placement.cores.formats import Lists, distinct_lists, total_bits
 from hw_targets.placement.tiles.axis import Axis, axis
 from hw_targets.placement.tiles.kernels import Group, first_alike
 
@@ -42,32 +43,9 @@ class TileCost(NamedTuple):
 
     input_axons: int
     synapses: int
+    synaptic_bits: int | None
     lists: Lists
     used: tuple[Mask, ...]
-
-
-class Block:
-    """A `Reach`: source neurons in a rectangle of rows and columns, those of used classes."""
-
-    def __init__(self, source: str, shape: tuple[int, int, int], used: Mask, row: Axis, column: Axis) -> None:
-        self.source, self._shape, self._used, self._row, self._column = source, shape, used, row, column
-
-    def _mask(self) -> Mask:
-        """(C, rows, columns) of the rectangle."""
-        row, column = self._row.row_classes, self._column.row_classes
-        mask = self._used[:, row[:, None], column[None, :]]
-        if not (self._row.is_whole and self._column.is_whole):
-            mask &= (row >= 0)[:, None] & (column >= 0)
-        return mask
-
-    def neurons(self) -> Ints:
-        """Flat indices."""
-        channel, row, column = np.nonzero(self._mask())
-        return (channel * self._shape[1] + row + self._row.begin) * self._shape[2] + column + self._column.begin
-
-    def add_to(self, counts: Ints) -> None:
-        """Count each once."""
-        counts.reshape(self._shape)[:, self._row.rows, self._column.rows] += self._mask()
 
 
 class Convolution:
@@ -87,8 +65,9 @@ class Convolution:
         self._chip = chip
         self._order = np.arange(network[population].size, dtype=np.int64).reshape(self.shape)
         self._costs: dict[tuple[object, ...], TileCost] = {}
+        self._offsets: dict[tuple[object, ...], list[npt.NDArray[np.int32]]] = {}
         self.axis = lru_cache(maxsize=None)(self._axis)
-        self.next_used = lru_cache(maxsize=64)(self._next_used)
+        self.next_used = lru_cache(maxsize=512)(self._next_used)
 
     def _axis(self, dimension: int, low: int, high: int) -> tuple[Axis, ...]:
         """Classes of every group along rows (0) or columns (1)."""
@@ -136,14 +115,18 @@ class Convolution:
 
     def part(self, tile: Tile) -> Part:
         """The tile as a part of a core."""
-        cost = self.cost(tile)
+        cost, rows, columns = self.cost(tile), self.axis(0, *tile.rows), self.axis(1, *tile.columns)
+        key = (id(cost), tuple(a.of_row for a in rows), tuple(a.of_row for a in columns))
+        if key not in self._offsets:
+            several = zip(self.groups, cost.used, rows, columns, strict=True)
+            self._offsets[key] = [_offsets(group.shape, used, row, column) for group, used, row, column in several]
         reach = tuple(
-            Block(group.source, group.shape, used, row, column)
-            for group, used, row, column in zip(
-                self.groups, cost.used, self.axis(0, *tile.rows), self.axis(1, *tile.columns), strict=True
-            )
+            Reach(group.source, prod(group.shape), offsets, row.begin * group.shape[2] + column.begin)
+            for group, offsets, row, column in zip(self.groups, self._offsets[key], rows, columns, strict=True)
         )
-        return Part(self.name, self.neurons(tile), cost.input_axons, cost.synapses, cost.lists, reach)
+        return Part(
+            self.name, self.neurons(tile), cost.input_axons, cost.synapses, cost.synaptic_bits, cost.lists, reach
+        )
 
     def _cost(self, tile: Tile, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> TileCost:
         neurons, base = int(np.prod(tile.extent)), 0
@@ -160,12 +143,24 @@ class Convolution:
             base += found.used.size
         if not lists:
             empty = np.zeros(0, np.int64)
-            return TileCost(0, 0, distinct_lists(empty, empty, empty, self._chip), ())
+            return self._counted(0, 0, distinct_lists(empty, empty, empty, self._chip), ())
         groups = [alike[first] for first in self.undelayed]
         axons, synapses = sum(one.axons for one in groups), sum(one.synapses for one in groups)
         start = np.flatnonzero(np.diff(np.concatenate(lists), prepend=-1))
         distinct = distinct_lists(np.concatenate(positions), np.concatenate(contents), start, self._chip)
-        return TileCost(axons, synapses, distinct, tuple(one.used for one in groups))
+        return self._counted(axons, synapses, distinct, tuple(one.used for one in groups))
+
+    def _counted(self, axons: int, synapses: int, lists: Lists, used: tuple[Mask, ...]) -> TileCost:
+        return TileCost(axons, synapses, total_bits(lists.bits, self._chip), lists, used)
+
+
+def _offsets(shape: tuple[int, int, int], used: Mask, row: Axis, column: Axis) -> npt.NDArray[np.int32]:
+    """Flat indices of the source neurons of used classes, ascending from the first row and column that are reached."""
+    rows, columns = row.row_classes, column.row_classes
+    mask = used.take(rows, axis=1).take(columns, axis=2)
+    mask &= (rows >= 0)[:, None] & (columns >= 0)
+    channel, i, j = np.nonzero(mask)
+    return ((channel * shape[1] + i) * shape[2] + j).astype(np.int32)
 
 
 class _Sorted(NamedTuple):
@@ -233,4 +228,4 @@ def as_tile(shape: tuple[int, ...], neurons: Ints) -> Tile | None:
     return tile if int(np.prod(tile.extent)) == neurons.size else None
 
 
-__all__ = ["Block", "Convolution", "Tile", "TileCost", "as_tile", "core_order", "is_convolution"]
+__all__ = ["Convolution", "Tile", "TileCost", "as_tile", "core_order", "is_convolution"]

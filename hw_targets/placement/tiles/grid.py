@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints
-from hw_targets.placement.cores.formats import total_bits
 from hw_targets.placement.tiles.axis import Axis
 from hw_targets.placement.tiles.convolution import Convolution, Tile
 from hw_targets.placement.tiles.kernels import Group
@@ -224,13 +223,26 @@ def _channels_that_fit(
         return most
     if conv.bits_at_most(Tile((begin, begin + most), row, column)) <= limit:
         return most
-    fits, fails, probe = 0, most + 1, min(most, guess) if guess else most
+
+    def used(count: int) -> int:
+        return conv.cost(Tile((begin, begin + count), row, column)).synaptic_bits or 0
+
+    return _largest(used, limit, most, min(most, guess) if guess else most)
+
+
+def _largest(used: Callable[[int], int], limit: int, most: int, guess: int) -> int:
+    """The largest count up to `most` that uses no more than `limit`, to within one in 48; 0 if none does.
+
+    `used` grows about evenly with the count, so that each use says about where the limit is.
+    """
+    fits, fails, probe = 0, most + 1, guess
     while fails - fits > 1 + fits // 48:
-        used = total_bits(conv.cost(Tile((begin, begin + probe), row, column)).lists.bits, chip)
-        if used is None or used <= limit:
-            fits = probe
-            probe = min(most, fits + max(1, fits // 12)) if fails == most + 1 else (fits + fails) // 2
+        taken = used(probe)
+        reached = probe * limit // max(1, taken)
+        if taken <= limit:
+            # The next one ends the search where it fails.
+            fits, reached = probe, min(most, max(reached, probe + 1 + probe // 48))
         else:
             fails = probe
-            probe = (fits + fails) // 2
+        probe = reached if fits < reached < fails else (fits + fails) // 2
     return fits

@@ -48,7 +48,8 @@ class Group:
         """(source channel, tap row, tap column): first target channel ≥ `channel` with a weight there, or its count."""
         first = np.full((self.shape[0], self.grids[0].kernel, self.grids[1].kernel), self.begins.size - 1, np.int64)
         later = slice(int(self.begins[channel]), None)
-        np.minimum.at(first.reshape(-1), self._place[later], self.out[later])
+        # Of what is assigned to one place the last stays, which is the lowest channel here.
+        first.reshape(-1)[self._place[later][::-1]] = self.out[later][::-1]
         return first
 
     def taps_up_to(self) -> Ints:

@@ -111,7 +111,7 @@ def test_tiles_cost_what_their_neurons_cost(data: st.DataObject) -> None:
     neurons = [n for n in pixel_order(target) if n in set(flat.tolist())]
     assert part.neurons.tolist() == neurons
     slow = count_core(network, [("a", neurons)], chip, 0)
-    assert tuple(vars(part.usage(0, chip)).values()) == tuple(slow)
+    assert tuple(vars(part.usage(0)).values()) == tuple(slow)
     assert convolution.bits_at_most(tile) >= (slow.synaptic_bits or 0)
     axons = _axons_from(convolution, tile.channels[0], (tile.rows, tile.columns), load_chip("loihi1"))
     assert sum(int(count[tile.channels[1]]) for count in axons) == slow.input_axons
