@@ -14,6 +14,9 @@ from hw_targets.app.cli.options import Call
 from hw_targets.app.cli.other_arguments import chips, deploy, report
 from hw_targets.app.cli.run_arguments import demo, emulate, export, fit, map_, synops, train, verify
 
+#: Typer's status where nobody reads what it says any more, as behind `| head`: which is no failure.
+NOBODY_READS = 1
+
 app = typer.Typer(help="Prune spiking networks, lay them on neuromorphic cores, export and verify them.")
 for _command in (demo, train, synops, fit, map_, export, emulate, verify, deploy, report, chips):
     app.command(name=_command.__name__.rstrip("_"))(_command)
@@ -29,6 +32,8 @@ def parse(arguments: Sequence[str]) -> Call:
         found = typer.main.get_command(app).main(list(arguments), prog_name="neuroprune", standalone_mode=False)
     except _refusals() as error:
         _refuse(error)
+    except SystemExit as end:  # of what typer says by itself, help and completion
+        raise SystemExit(0 if end.code == NOBODY_READS else end.code) from None
     if not callable(found):  # help or completion, which is all that was asked for
         raise SystemExit(found)
     call: Call = found

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from hw_targets.errors import InvalidFile
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Console:
     def say(self, text: str) -> None:
         """What is being done, or is to be known besides the result."""
         if not self.quiet:
-            print(text, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+            _print(text, sys.stderr if self.as_json else sys.stdout)
 
     def note(self, text: str) -> None:
         """Something that the result rests on."""
@@ -39,7 +42,7 @@ class Console:
 
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """What the command found: `values` as JSON, or `text`."""
-        print(json.dumps(values, default=_plain) if self.as_json else text, flush=True)
+        _print(json.dumps(values, default=_plain) if self.as_json else text, sys.stdout)
 
     def progress(self) -> AbstractContextManager[None]:
         """Within it, loops show how far they are, unless all is to be quiet."""
@@ -48,6 +51,30 @@ class Console:
         from neuroprune.training.progress import silent
 
         return silent()
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print it; where nobody reads any more, as behind `| head`, the command goes on and says no more.
+
+    Raises:
+        InvalidFile: it cannot be written, as on a disk that is full.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        _close(stream)
+    except OSError as error:
+        _close(stream)
+        raise InvalidFile(
+            f"what it says cannot be written: {error.strerror}; make room, or give it elsewhere"
+        ) from error
+
+
+def _close(stream: TextIO) -> None:
+    """What is said from now on, and what is left to be said, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _plain(value: object) -> object:
