@@ -58,20 +58,26 @@ def by_hand_on_all() -> Outcome:
     return by_hand(model=model, loss=lambda _, step: part_loss(spread, step))
 
 
+def trained_alike(net: nn.Module, optimizer: Any, scheduler: Any, backward: Callable[[int], object]) -> Verdict | None:
+    """Takes all steps; a verdict where processes do not hold the same after one of them."""
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        backward(step)
+        optimizer.step()
+        scheduler.step()
+        if not alike(net):
+            return Verdict("wrong", f"processes differ after step {step}")
+    return None
+
+
 def ddp() -> Verdict:
     """DistributedDataParallel; all processes hold the same after every step."""
     model = network()
     spread = DistributedDataParallel(model)
     optimizer, scheduler = adamw(model)
     pruner = lats(optimizer)
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        torch.autograd.backward(part_loss(spread, step))
-        optimizer.step()
-        scheduler.step()
-        if not alike(model):
-            return Verdict("wrong", f"processes differ after step {step}")
-    return compare(outcome(model, optimizer, pruner), by_hand_on_all())
+    parted = trained_alike(model, optimizer, scheduler, lambda step: torch.autograd.backward(part_loss(spread, step)))
+    return parted or compare(outcome(model, optimizer, pruner), by_hand_on_all())
 
 
 def zero(views: bool) -> Verdict:
@@ -85,13 +91,9 @@ def zero(views: bool) -> Verdict:
         return refused(optimizer)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     pruner = lats(optimizer)
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        torch.autograd.backward(part_loss(spread, step))
-        optimizer.step()
-        scheduler.step()
-        if not alike(model):
-            return Verdict("wrong", f"processes differ after step {step}")
+    parted = trained_alike(model, optimizer, scheduler, lambda step: torch.autograd.backward(part_loss(spread, step)))
+    if parted is not None:
+        return parted
     optimizer.consolidate_state_dict(to=0)
     wanted = by_hand_on_all()
     if dist.get_rank() == 0:
@@ -106,14 +108,8 @@ def accelerate_ddp() -> Verdict:
     net = network()
     model, optimizer, scheduler = made.prepare(net, *adamw(net))
     pruner = lats(optimizer.optimizer)
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        made.backward(part_loss(model, step))
-        optimizer.step()
-        scheduler.step()
-        if not alike(net):
-            return Verdict("wrong", f"processes differ after step {step}")
-    return compare(outcome(net, optimizer, pruner), by_hand_on_all())
+    parted = trained_alike(net, optimizer, scheduler, lambda step: made.backward(part_loss(model, step)))
+    return parted or compare(outcome(net, optimizer, pruner), by_hand_on_all())
 
 
 def fsdp1(original: bool) -> Verdict:
