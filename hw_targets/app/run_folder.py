@@ -7,6 +7,7 @@ summary.json, model.net, model.nir, placement.npz, report.html, and hashes.json,
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -159,7 +160,8 @@ def _what_is_missing(path: Path) -> str:
     """Why a path is no run folder; where a run on its way there was interrupted, how to go on with it."""
     try:
         missing = next(name for name in hashes.SOURCES if not (path / name).is_file())
-        if unfinished_path(path).is_dir():
+        real = Path(os.path.realpath(path))  # "." has no name, and what is beside it does
+        if real.name and unfinished_path(real).is_dir():
             return f"the run that becomes it was interrupted (go on with `neuroprune train --resume --out {path}`)"
         return f"it lacks {missing}"
     except (OSError, ValueError, StopIteration) as error:

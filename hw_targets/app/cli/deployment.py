@@ -90,7 +90,7 @@ def map_(path: Path, chip_name: str, images: int, out: Path | None, *, overwrite
     out = out or folder.path / "placement.npz"
     check_free(out, overwrite=overwrite)
     data = chip_data(folder.recipe)
-    real, network = _networks(folder, data, chip_name, console)
+    real, network = _networks(folder, data, chip, console)
     mapped = map_network(network, (chip,), first_samples(data.test, images))
     placement, cost = mapped.placements[chip.name], mapped.estimates[chip.name]
     with folder.new_result(out, overwrite=overwrite) as temporary:
@@ -137,7 +137,8 @@ def export(
     in_real_numbers = kind == "nir" and kind not in exporters
     for_format = None if in_real_numbers else "netx" if kind == "sanafe" else kind
     if for_format is not None and for_format not in exporters:
-        raise InvalidChip(f"export: {chip.name} is not written as {kind}; take {', '.join({**exporters, 'nir': None})}")
+        known = {**exporters, **({"sanafe": None} if "netx" in exporters else {}), "nir": None}
+        raise InvalidChip(f"export: {chip.name} is not written as {kind}; take {', '.join(known)}")
     name = {"netx": "model.net", "sanafe": "sanafe"}.get(kind, f"model.{kind}")
     parts = [f"/{part}" for part in FILES] if kind == "sanafe" else [""]  # SANA-FE's is a folder
     folder = open_run(path, console, making=[name + part for part in parts])
@@ -146,7 +147,7 @@ def export(
         if kind != "sanafe" or os.path.isdir(out):
             check_free(f"{out}{part}", overwrite=overwrite)
     data = chip_data(folder.recipe)
-    network, chip_network = _networks(folder, data, chip_name, console, for_format)
+    network, chip_network = _networks(folder, data, chip, console, for_format)
     if kind == "sanafe":
         with folder.new_results([Path(f"{out}{part}") for part in parts], overwrite=overwrite) as temporary:
             _export_sanafe(data.test, chip_network, chip, temporary)
@@ -170,27 +171,29 @@ def _export_sanafe(data: DataSet, network: ChipNetwork, chip: Chip, out: Path) -
 def emulate_(path: Path, chip_name: str, console: Console) -> None:
     """Test accuracy of the model and of its integers."""
     folder = open_run(path, console)
+    chip = load_chip(chip_name)
     split = chip_data(folder.recipe)
-    data, (_, network) = split.test, _networks(folder, split, chip_name, console)
+    data, (_, network) = split.test, _networks(folder, split, chip, console)
     with console.progress():
         exact = emulated_accuracy(network, data, title="chip")
         model = folder.load_model()
         real = accuracy(model, data, predictor(model, folder.recipe.time_steps, data))
     console.result(
-        {"chip": chip_name, "images": len(data), "model_accuracy": real, "chip_accuracy": exact},
-        f"accuracy on {len(data)} test images: model {percent(real)}, in {chip_name} integers {percent(exact)}",
+        {"chip": chip.name, "images": len(data), "model_accuracy": real, "chip_accuracy": exact},
+        f"accuracy on {len(data)} test images: model {percent(real)}, in {chip.name} integers {percent(exact)}",
     )
 
 
 def verify(path: Path, chip_name: str, images: int, console: Console) -> None:
     """The verdict of the chip's judge."""
     if is_netx(path):
-        verify_file(path, images, console)
+        verify_file(path, chip_name, images, console)
         return
     folder = open_run(path, console)
-    target = load_chip(chip_name).supported("verify")
+    chip = load_chip(chip_name)
+    target = chip.supported("verify")
     data = chip_data(folder.recipe)
-    _, network = _networks(folder, data, chip_name, console, next(iter(target.exporters)))
+    _, network = _networks(folder, data, chip, console, next(iter(target.exporters)))
     shown = lava_images(data.test, images)
     with console.progress(), progress_bar(None, "verifying") as bar:
         verdict = target.verify(network, shown, bar.update)
@@ -198,17 +201,16 @@ def verify(path: Path, chip_name: str, images: int, console: Console) -> None:
 
 
 def _networks(
-    folder: RunFolder, data: Split[DataSet], chip: str, console: Console, for_format: str | None = None
+    folder: RunFolder, data: Split[DataSet], chip: Chip, console: Console, for_format: str | None = None
 ) -> tuple[Network, ChipNetwork]:
     """A run's network, and its integers: those that an earlier command found, or new ones, which are kept."""
-    recipe, kind = folder.recipe, load_chip(chip)
-    network = read_network(folder.load_model(), data.test, recipe.time_steps)
-    seen, scales = calibration_images(data), folder.scales(kind.name)
-    tied = integers.tie(network, kind, seen.numpy(), scales, for_format)
-    path = integers.path_of(folder.path, kind.name, for_format)
+    network = read_network(folder.load_model(), data.test, folder.recipe.time_steps)
+    seen, scales = calibration_images(data), folder.scales(chip.name)
+    tied = integers.tie(network, chip, seen.numpy(), scales, for_format)
+    path = integers.path_of(folder.path, chip.name, for_format)
     if (known := integers.kept(folder.path, path, tied)) is not None:
         return network, known
-    found = to_chip(network, kind, seen, scales, for_format=for_format)
+    found = to_chip(network, chip, seen, scales, for_format=for_format)
     try:
         integers.keep(folder.path, path, found, tied)
     except InvalidFile as error:  # the command itself may need no place

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from hw_targets.app.cli.console import Console
 from hw_targets.app.cli.tables import quantity, table
+from hw_targets.chips.chip import Chip
+from hw_targets.errors import InvalidChip
 from hw_targets.ir.connectivity import fan_in
 from hw_targets.ir.network import ChipNetwork
 from hw_targets.placement import place
@@ -30,7 +32,8 @@ def is_netx(path: Path) -> bool:
 
 def map_file(path: Path, chip_name: str, out: Path | None, *, overwrite: bool, console: Console) -> None:
     """Lay the file's network on a chip's cores."""
-    network, chip = read_netx(path), load_chip(chip_name)
+    chip = _chip("map", path, chip_name)
+    network = read_netx(path)
     placement = place(network, chip)
     out = out or path.with_suffix(".placement.npz")
     placement.save(out, overwrite=overwrite)
@@ -49,8 +52,9 @@ def map_file(path: Path, chip_name: str, out: Path | None, *, overwrite: bool, c
     console.notes((*placement.assumptions, *placement.not_enforced))
 
 
-def verify_file(path: Path, samples: int, console: Console) -> None:
+def verify_file(path: Path, chip_name: str, samples: int, console: Console) -> None:
     """Compare every chip step with Lava on random inputs, half of them active."""
+    _chip("verify", path, chip_name)
     network = read_netx(path)
     if network.steps_assumed:
         network = replace(network, time_steps=STEPS, steps_assumed=False)
@@ -62,6 +66,22 @@ def verify_file(path: Path, samples: int, console: Console) -> None:
         f"{result.differences} differences from Lava in {result.compared} spikes of all layers,"
         f" {result.samples} random samples of {network.time_steps} steps; {result.readout_differences} in the readout",
     )
+
+
+def _chip(call: str, path: Path, name: str) -> Chip:
+    """A chip that takes netx files.
+
+    Raises:
+        InvalidChip: it takes others, or none.
+    """
+    chip = load_chip(name)
+    formats = chip.supported(call).exporters
+    if "netx" not in formats:
+        raise InvalidChip(
+            f"{call}: {path} is a netx file, whose integers are Loihi's, and {chip.name} takes {', '.join(formats)};"
+            " name one of Loihi's family with --chip, or give the run folder that the file was made from"
+        )
+    return chip
 
 
 def random_frames(network: ChipNetwork, samples: int, seed: int = 0) -> npt.NDArray[np.int64]:

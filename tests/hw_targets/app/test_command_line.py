@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,65 @@ def test_parsing_runs_nothing(run: Path) -> None:
     call = parse(["report", str(run), "--overwrite"])
     assert digests(run) == before
     assert callable(call)
+
+
+def test_a_chip_of_ones_own_is_called_what_its_file_calls_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "my.toml"
+    own.write_bytes(resources.files("hw_targets.targets.loihi").joinpath("facts", "loihi1.toml").read_bytes())
+    for command in (["fit", str(run)], ["map", str(run), "--overwrite"], ["emulate", str(run)]):
+        capsys.readouterr()
+        assert main([*command, "--chip", str(own), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["chip"] == "loihi1"
+    assert main(["emulate", str(run), "--chip", str(own)]) == 0
+    assert "in loihi1 integers" in capsys.readouterr().out
+
+
+def test_a_netx_file_is_for_chips_that_take_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--overwrite"]) == 0
+    for command in ("map", "verify"):
+        for chip, said in (("speck", "speck takes npz, nir; name one of"), ("loihi9", "unknown chip 'loihi9'")):
+            capsys.readouterr()
+            assert main([command, str(run / "model.net"), "--chip", chip]) == 2
+            assert said in capsys.readouterr().err
+    assert main(["export", str(run), "--format", "json", "--overwrite"]) == 2
+    assert "take netx, sanafe, nir" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_name_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for path in (".", "/"):
+        assert main(["map", path]) == 2
+        assert "is no run folder: it lacks recipe.toml" in capsys.readouterr().err
+    (tmp_path / "run.unfinished").mkdir()
+    assert main(["map", "."]) == 2
+    assert "the run that becomes it was interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["map", "--help"], ["chips"], ["chips", "--json"]])
+def test_a_reader_that_has_seen_enough_ends_nothing(arguments: list[str]) -> None:
+    """`neuroprune chips | true`: whoever reads is gone before a word is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "neuroprune", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_what_cannot_be_written_is_an_error() -> None:
+    command = [sys.executable, "-m", "neuroprune", "chips"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("neuroprune: error: what it says cannot be written: No space left")
+    assert done.stderr.count("\n") == 1
 
 
 def test_quiet_keeps_the_result(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
