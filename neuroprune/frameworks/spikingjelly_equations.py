@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from neuroprune._require import require
 from neuroprune.frameworks.base import NeuronEquation, UnsupportedNeuron
+from neuroprune.frameworks.surrogates import is_step
 
 neuron = require("spikingjelly.activation_based.neuron", "spikingjelly")
 
@@ -98,10 +98,7 @@ def _check_surrogate(node: Any, kind: str) -> None:
     surrogate = node.surrogate_function
     if not getattr(surrogate, "spiking", True) or type(node) in (neuron.OTTTLIFNode, neuron.SLTTLIFNode):
         return
-    x = torch.tensor([-2.0, -1e-6, 0.0, 1e-6, 1.0, 2.0])
-    with torch.no_grad():
-        sent = surrogate(x)
-    if not torch.equal(sent.float(), (x >= 0).float()):
+    if not is_step(surrogate, at_zero=1.0):
         raise UnsupportedNeuron(
             f"({kind}) has the surrogate function {type(surrogate).__name__}, which going forward is not the step 0 or"
             " 1; use surrogate.ATan or surrogate.Sigmoid"
