@@ -50,7 +50,8 @@ def _tried(alike: _Alike, at_zero: float) -> bool:
 def _try(surrogate: Callable[[Tensor], Tensor], at_zero: float) -> bool:
     x = torch.tensor(_TRIED)
     with torch.no_grad():
-        return torch.equal(surrogate(x).float(), torch.heaviside(x.float(), torch.tensor(at_zero)))
+        step = torch.where(x == 0, at_zero, (x > 0).to(x.dtype))
+        return torch.equal(surrogate(x).to(x.dtype), step)
 
 
 def _identity(surrogate: Any) -> Hashable | None:

@@ -118,7 +118,7 @@ def build(source: str, seed: int) -> nn.Module:
     names: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "snn": snn, "layer": layer, "neuron": neuron}
     names |= {"functional": functional, "step": _step}
     exec(compile(source, "program", "exec"), names)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     model: nn.Module = names["Model"]()
     for m in model.modules():
         if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)):

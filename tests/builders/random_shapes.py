@@ -31,7 +31,7 @@ class Sum(nn.Module):
 def random_model(seed: int) -> tuple[nn.Sequential, Shape]:
     """A model in evaluation mode, and the shape of one sample of its input."""
     rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     kind = rng.random()
     entry: Shape = tuple(int(n) for n in rng.integers((1, 4, 4), (4, 8, 8)))
     if kind > 0.75:

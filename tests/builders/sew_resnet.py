@@ -17,7 +17,7 @@ CLASSES, T = 10, 3
 
 def sew(depth: int, mode: str = "m", *, seed: int = 0) -> nn.Module:
     """A SEW ResNet as SpikingJelly builds it, its batch-norms with statistics of their own; in double precision."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     build = getattr(sew_resnet, f"sew_resnet{depth}")
     model: nn.Module = build(cnf="ADD", spiking_neuron=neuron.IFNode, num_classes=CLASSES)
     with torch.no_grad():

@@ -33,6 +33,25 @@ _MEANS = {"mean", "avg_pool2d", "_adaptive_avg_pool2d"}
 _SHAPES = {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones"} | {
     *("new_full", "new_empty", "zeros", "empty", "ones", "full"),
 }
+_RULES = {
+    "cat": "_cat",
+    "stack": "_cat",
+    "copy": "_copy",
+    "mul": "_scaled",
+    "div": "_scaled",
+    "add": "_added",
+    "sub": "_subtracted",
+    "rsub": "_subtracted",
+    "pow": "_powered",
+    "sqrt": "_powered",
+    "where": "_chosen",
+    "masked_fill": "_filled",
+    "sum": "_sum",
+    "mean": "_sum",
+    "avg_pool2d": "_avg",
+    "_adaptive_avg_pool2d": "_adaptive",
+    "max_pool2d_with_indices": "_largest",
+}
 
 
 class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
@@ -53,22 +72,24 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given, name = kwargs or {}, func.overloadpacket.__name__
-        among = list(_tensors((args, given)))
+        among = _tensors((args, given))
+        read = {_memory(x) for x in among}
+        is_data = not read.isdisjoint(self._data)
         product = self._product(name, args)
-        counts = self._counts_after(name, func, args, given)
+        counts = self._counts_after(name, func, args, given, read) if is_data else None
         result = func(*args, **given)
-        results = list(_tensors(result))
+        results = _tensors(result)
         self._alive.append((args, given, result))
         if product is not None:
             self._count(*product)
-        if name not in _SHAPES and any(self._is_data(x) for x in among):
+        if name not in _SHAPES and is_data:
             self._data.update(_memory(x) for x in results)
-        elif any(_memory(x) in self._weights for x in among):
+        elif not read.isdisjoint(self._weights):
             self._weights.update(_memory(x) for x in results)
         for x, c in zip(results, [*_tensors(counts), *[None] * len(results)], strict=False):
             if c is not None or (name[-1] == "_" and _memory(x) in self._shadows):
                 self._note(x, c)
-            if c is not None and (name in _MEANS or any(_memory(y) in self._pooled for y in among)):
+            if c is not None and (name in _MEANS or not read.isdisjoint(self._pooled)):
                 self._pooled.add(_memory(x))
         return result
 
@@ -92,38 +113,18 @@ class DispatchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         """Numbers of spikes, NaN where a value is none."""
         return self._shadow(x) if self._is_tracked(x) else _by_value(x)
 
-    def _counts_after(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    def _counts_after(
+        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], read: set[int]
+    ) -> Tensor | None:
         """Numbers of spikes of a result in memory of its own; None where its values are to tell."""
-        tensors = list(_tensors(args))
-        if not any(self._is_data(x) for x in tensors):
-            return None
-        tracked = any(self._is_tracked(x) for x in tensors)
+        tracked = not read.isdisjoint(self._shadows)
         plain = name.removesuffix("_")
         if tracked and name in _COPIES:
             counts: Tensor = self._spikes(args[0]).clone()
             return counts if name in ("_to_copy", "clone") else func(counts, *args[1:], **kwargs)
-        rules: dict[str, Callable[..., Tensor | None]] = {
-            "cat": self._cat,
-            "stack": self._cat,
-            "copy": self._copy,
-            "mul": self._scaled,
-            "div": self._scaled,
-            "add": self._added,
-            "sub": self._subtracted,
-            "rsub": self._subtracted,
-            "pow": self._powered,
-            "sqrt": self._powered,
-            "where": self._chosen,
-            "masked_fill": self._filled,
-            "sum": self._sum,
-            "mean": self._sum,
-            "avg_pool2d": self._avg,
-            "_adaptive_avg_pool2d": self._adaptive,
-            "max_pool2d_with_indices": self._largest,
-        }
-        if plain not in rules or (plain in ("cat", "stack", "copy", "add", "sum") and not tracked):
+        if plain not in _RULES or (plain in ("cat", "stack", "copy", "add", "sum") and not tracked):
             return None
-        found = rules[plain](func, *args, **kwargs)
+        found: Tensor | None = getattr(self, _RULES[plain])(func, *args, **kwargs)
         return None if found is None or bool(found.isnan().any()) else found
 
     def _cat(self, func: Any, parts: list[Tensor], *args: Any) -> Tensor:
@@ -269,11 +270,15 @@ def _memory(x: Tensor) -> int:
     return x.untyped_storage().data_ptr()
 
 
-def _tensors(values: Any) -> Any:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from _tensors(value)
-    elif isinstance(values, dict):
-        yield from _tensors(list(values.values()))
+def _tensors(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    left = [values]
+    while left:
+        value = left.pop()
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            left.extend(reversed(value))
+        elif isinstance(value, dict):
+            left.extend(reversed(list(value.values())))
+    return found

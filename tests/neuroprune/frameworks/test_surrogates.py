@@ -53,3 +53,15 @@ def test_what_happens_at_zero_is_part_of_the_question() -> None:
 def test_numbers_that_are_equal_but_of_other_kinds_are_not_taken_for_each_other() -> None:
     kinds = [surrogates._identity(of_snntorch.fast_sigmoid(slope=slope)) for slope in (1, 1.0, True, 2.0)]
     assert len(set(kinds)) == len(kinds)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_precision_of_fresh_tensors_does_not_matter(dtype: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert is_step(lambda x: (x >= 0).float(), at_zero=1.0)
+        assert is_step(lambda x: (x > 0).double(), at_zero=0.0)
+        assert not is_step(lambda x: (x > -1.5).float(), at_zero=1.0)
+    finally:
+        torch.set_default_dtype(before)
