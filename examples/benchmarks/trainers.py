@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from examples.benchmarks.common import Goal, Report, Result, one_thread, summarize
-from examples.benchmarks.trainer_cases import loops, sharded
+from examples.benchmarks.trainer_cases import fsdp2, loops, sharded
 from examples.benchmarks.trainer_cases.reference import Verdict
 
 PACKAGES = ("torch", "lightning", "accelerate", "transformers", "schedulefree")
@@ -61,7 +61,7 @@ SHARDED: Mapping[str, tuple[str, str, str]] = {
     "zero, bucket views": ("ZeroRedundancyOptimizer, bucket views", "torch", "refused"),
     "fsdp1": ("FSDP1", "torch", "refused"),
     "fsdp1, use_orig_params": ("FSDP1, use_orig_params", "torch", "refused"),
-    "fsdp2": ("FSDP2 (fully_shard)", "torch", "refused"),
+    **{key: (name, "torch", wanted) for key, (name, wanted, _) in fsdp2.CASES.items()},
     "fsdp2 after the pruner": ("FSDP2, the pruner attached before", "torch", "refused"),
     "tensor parallel": ("tensor parallel (DTensor)", "torch", "refused"),
     "flattened": ("one row of all weights, as DeepSpeed's ZeRO", "torch", "refused"),

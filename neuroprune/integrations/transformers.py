@@ -71,11 +71,12 @@ class PruningCallback(callbacks.TrainerCallback):  # type: ignore[misc,name-defi
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Trainer's signature
         """Write the pruner's state beside what Trainer has just saved, on the process that saves; all or nothing."""
+        saved = self.pruner.state_dict()  # asked of every process: of shards each has a part
         if not args.should_save:
             return
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE
         temporary = path.with_suffix(".part")
-        torch.save(self.pruner.state_dict(), temporary)
+        torch.save(saved, temporary)
         os.replace(temporary, path)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import attach, check_gradients, check_rates, detach
-from neuroprune.pruning.clipping import clip_pruned_
+from neuroprune.pruning.clipping import clip_all_
 from neuroprune.pruning.closure import Arguments, evaluated
 from neuroprune.pruning.learning import learn, take_true_gradients
 from neuroprune.pruning.parameters import PrunedParameters
@@ -156,7 +156,7 @@ class AroundStep:
         progress = self.progress
         check_rates(optimizer, progress.step)
         if getattr(optimizer, "found_inf", None) is None:
-            check_gradients(optimizer, progress.step)
+            check_gradients(optimizer, progress.step, self._parameters.shards)
         if not progress.frozen:
             self._schedule.check_plan(progress.step, progress.memory)
         if self._beginning is not None and not progress.frozen:
@@ -184,15 +184,13 @@ class AroundStep:
             self._leave()
         self.begin()
         if self.watch.is_due(self.progress.step):
-            self.watch.look(self._parameters.latents, self.progress.step)
+            self.watch.look(self._parameters.latents, self.progress.step, self._parameters.shards)
 
     def _clip(self) -> None:
         """Gradients of rows, while the parameters hold the weights they were taken at."""
         if self.clip_pruned is None or self.progress.frozen:
             return
-        for _, parameter, _ in self._parameters:
-            if parameter.grad is not None:
-                clip_pruned_(parameter.grad, parameter, self.clip_pruned)
+        clip_all_([parameter for _, parameter, _ in self._parameters], self.clip_pruned, self._parameters.shards)
 
     def _leave(self, *, unchanged: bool = False) -> None:
         for parameter, latent in self._parameters.held():

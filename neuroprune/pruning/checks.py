@@ -18,6 +18,7 @@ from neuroprune.pruning.fan_in import Caps
 from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.rounding import Grid
+from neuroprune.pruning.shards import WHOLE, Shards, local
 from neuroprune.pruning.wrappers import check_exchange, is_wrapper
 from neuroprune.schedules import Learned, Schedule
 
@@ -76,18 +77,28 @@ def is_prunable(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.dim() >= 2 and parameter.is_floating_point()
 
 
-def check_kind(parameter: Tensor) -> None:
-    """Refuse tensors that are only a handle of others, such as FSDP2's, whose storage cannot be exchanged.
+def check_sharded(shards: Shards, schedule: Schedule, costs: object, rounding: Mapping[nn.Parameter, Grid]) -> None:
+    """Refuse what is not done for parameters in shards.
 
     Raises:
-        ValueError: it is one.
+        ValueError: costs, grids, or a schedule that runs the model.
     """
-    if hasattr(parameter, "__tensor_flatten__"):  # a tensor that wraps others
+    if not shards.sharded:
+        return
+    reason = None
+    if schedule.no_shards is not None:
+        reason = f"{type(schedule).__name__}: {schedule.no_shards}"
+    elif costs is not None:
+        reason = (
+            "costs are known by the parameter that the model computes with, which is another one than the optimizer's"
+            " shard of it; leave costs out"
+        )
+    elif rounding:
+        reason = "grids are given for whole parameters; round on one process, after the training"
+    if reason is not None:
         raise ValueError(
-            f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} is a {type(parameter).__name__}"
-            " (FSDP2's fully_shard and tensor parallelism make DTensors), a handle of tensors elsewhere: the"
-            " optimizer's updates of a latent value would never reach the model; train with DistributedDataParallel, or"
-            " leave it out with a group that says prune=False"
+            f"SoftThresholdPruner: the parameters are DTensors, in shards (FSDP2's fully_shard), and {reason}, or train"
+            " with DistributedDataParallel"
         )
 
 
@@ -247,8 +258,10 @@ def check_rates(optimizer: Optimizer, step: int) -> None:
             )
 
 
-def check_gradients(optimizer: Optimizer, step: int) -> None:
+def check_gradients(optimizer: Optimizer, step: int, shards: Shards = WHOLE) -> None:
     """Refuse gradients with NaN or infinity, before they reach a weight or the optimizer's state.
+
+    Over shards one number is sent, so that all processes refuse what any of them must.
 
     Raises:
         FloatingPointError: there is one; it names the parameter.
@@ -263,17 +276,19 @@ def check_gradients(optimizer: Optimizer, step: int) -> None:
     for _, gradient in gradients:
         by_device.setdefault(gradient.device, []).append(_values(gradient).sum())
     # One sum per gradient and one answer per device; only an infinite sum, which may be mere overflow, is looked into.
-    if all(bool(torch.stack([s.float() for s in sums]).isfinite().all()) for sums in by_device.values()):
+    fine = all(bool(torch.stack([s.float() for s in sums]).isfinite().all()) for sums in by_device.values())
+    if not shards.any(not fine):
         return
-    for index, gradient in gradients:
-        bad = int((~_values(gradient).isfinite()).sum())
+    counts = shards.sums([int((~_values(gradient).isfinite()).sum()) for _, gradient in gradients])
+    for (index, gradient), bad in zip(gradients, counts, strict=True):
         if bad:
+            size = gradient.numel() if shards.sharded else _values(gradient).numel()
             raise FloatingPointError(
-                f"SoftThresholdPruner: {bad} of {_values(gradient).numel()} gradient values are NaN or infinite, in a"
+                f"SoftThresholdPruner: {min(bad, size)} of {size} gradient values are NaN or infinite, in a"
                 f" parameter of shape {tuple(gradient.shape)} of group {index} at step {step}; the step was not taken,"
                 " nothing was changed; lower the learning rate, or scale the loss with torch.amp.GradScaler"
             )
 
 
 def _values(gradient: Tensor) -> Tensor:
-    return gradient.detach().coalesce().values() if gradient.is_sparse else gradient.detach()
+    return gradient.detach().coalesce().values() if gradient.is_sparse else local(gradient).detach()

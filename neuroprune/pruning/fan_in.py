@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neuroprune._numbers import check_share, check_whole
+from neuroprune.pruning.shards import WHOLE, Shards
 from neuroprune.schedules import Schedule
 
 
@@ -129,29 +130,36 @@ def limits_of(fan_in: Cap | None, fan_out: Cap | None, caps: Caps | ChipLimits |
     return Caps(Cap(min(into)) if into else None, None if out is None else Cap(out))
 
 
-def column_thresholds(theta: Tensor, threshold: Tensor | float, allowed: int) -> Tensor | float:
+def column_thresholds(
+    theta: Tensor, threshold: Tensor | float, allowed: int, parameter: Tensor | None = None, shards: Shards = WHOLE
+) -> Tensor | float:
     """The smallest thresholds ≥ d that leave at most `allowed` weights of each column of θ (second axis: sources).
 
     Args:
         theta: (out, in, …).
         threshold: d, one for all or tensors that broadcast to θ, such as rows' of their own.
         allowed: weights above their threshold.
+        parameter: the one in shards whose rows here θ are; the magnitudes of all its rows are gathered.
+        shards: its shards.
 
     Returns:
-        What broadcasts to θ, or d itself if no column has more.
+        What broadcasts to θ, or d itself if no column has more; of a parameter in shards it has the rows of θ.
     """
     magnitude = theta.detach().abs()
-    alive = (magnitude * (magnitude > threshold)).transpose(0, 1).flatten(1)
+    here = magnitude * (magnitude > threshold)
+    alive = (here if parameter is None else shards.whole(here, parameter)).transpose(0, 1).flatten(1)
     over = torch.count_nonzero(alive, dim=1) > allowed
     if not bool(over.any()):
         return threshold
     columns = alive.new_zeros(len(alive))
     columns[over] = torch.kthvalue(alive[over], alive.shape[1] - allowed, dim=1).values
     columns = columns.view(1, -1, *(1,) * (theta.dim() - 2))
+    if shards.sharded:
+        columns = columns.expand(len(theta), *columns.shape[1:])
     return torch.maximum(columns, torch.as_tensor(threshold).to(columns))
 
 
-def row_thresholds(theta: Tensor, threshold: float, allowed: int) -> Tensor | float:
+def row_thresholds(theta: Tensor, threshold: float, allowed: int, shards: Shards = WHOLE) -> Tensor | float:
     """The smallest thresholds ≥ d that leave at most `allowed` weights of each row of θ (first axis: neurons).
 
     Returns:
@@ -159,7 +167,7 @@ def row_thresholds(theta: Tensor, threshold: float, allowed: int) -> Tensor | fl
     """
     magnitude = theta.detach().abs().flatten(1)
     over = torch.count_nonzero(magnitude > threshold, dim=1) > allowed
-    if not bool(over.any()):
+    if not shards.any(bool(over.any())):
         return threshold
     rows = magnitude.new_full((theta.shape[0],), threshold)
     rows[over] = torch.kthvalue(magnitude[over], magnitude.shape[1] - allowed, dim=1).values

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.rounding import Grid
+from neuroprune.pruning.shards import local
 from neuroprune.schedules.learned import LearnedThreshold
 
 
@@ -22,20 +23,23 @@ class Latent:
     pruned for now. Once frozen there is no θ any more: the optimizer works on
     w, and the mask zeroes what was pruned. With a `grid` the weights are rounded to it, w = Q(S_d(θ)), and θ stays also
     when frozen, w = Q(mask·θ). S_d stands for the `proximal` map here.
+
+    Of a parameter in shards all of this is the shard that is here (`local`): it is what an optimizer's step moves, and
+    what FSDP2 sends to other processes lies in the storage that is swapped.
     """
 
     __slots__ = ("_seen", "_weight", "away", "grid", "learned", "mask", "proximal", "slope", "theta", "threshold")
 
     def __init__(self, parameter: nn.Parameter, proximal: ProximalMap, grid: Grid | None = None) -> None:
         self.proximal = proximal
-        self.theta = parameter.detach().clone()
+        self.theta = local(parameter).detach().clone()
         self.threshold: float | Tensor = 0.0
         self.learned: LearnedThreshold | None = None
         self.slope = 0.0
         self.away = False
         self.mask: Tensor | None = None
         self.grid = None if grid is None else grid.to(self.theta)
-        self._weight = parameter.detach()
+        self._weight = local(parameter).detach()
         self._see(parameter)
 
     @property
@@ -48,13 +52,14 @@ class Latent:
         if not self.holds_theta:
             return
         self.adopt_if_written(parameter)
-        self._weight = parameter.detach()
-        parameter.data = self.theta
+        part = local(parameter)
+        self._weight = part.detach()
+        part.data = self.theta
 
     def leave(self, parameter: nn.Parameter, *, unchanged: bool = False) -> None:
         """Put w = S_d(θ) back into the parameter, in the storage it had; w as it was if the step was skipped."""
         if self.holds_theta:
-            parameter.data = self._weight
+            local(parameter).data = self._weight
         if unchanged:
             self._see(parameter)
         else:
@@ -65,13 +70,14 @@ class Latent:
 
         Four more, in place, where the weights are rounded to a grid.
         """
+        part = local(parameter)
         if self.mask is None:
-            self._apply(self.theta, parameter)
+            self._apply(self.theta, part)
         elif self.grid is None:
-            self.mask = self.mask.to(parameter.device)
-            parameter.mul_(self.mask)
+            self.mask = self.mask.to(part.device)
+            part.mul_(self.mask)
         else:
-            self._apply(self.theta.mul_(self.mask), parameter)
+            self._apply(self.theta.mul_(self.mask), part)
         self._see(parameter)
 
     def freeze(self, parameter: nn.Parameter) -> None:
@@ -79,18 +85,19 @@ class Latent:
 
         What is zero only because it was rounded to zero may still come back.
         """
+        part = local(parameter).detach()
         if self.grid is None:
-            self.mask = parameter.detach() != 0
-            self.theta = parameter.detach().new_empty(0)
+            self.mask = part != 0
+            self.theta = part.new_empty(0)
         else:
-            self.proximal.write(self.theta, self.threshold, parameter)
-            self.theta.copy_(parameter)
+            self.proximal.write(self.theta, self.threshold, part)
+            self.theta.copy_(part)
             self.mask = self.theta != 0
             self.write(parameter)
 
     def saved(self, parameter: nn.Parameter) -> Tensor:
         """What restores this value: θ, or w where it is no more."""
-        return self.theta if self.holds_theta else parameter.detach()
+        return self.theta if self.holds_theta else local(parameter).detach()
 
     def restore(
         self,
@@ -101,23 +108,25 @@ class Latent:
         grid: Grid | None = None,
     ) -> None:
         """Take over what `saved` gave, and write the weights it implies."""
-        self.mask = None if mask is None else mask.to(parameter.device, torch.bool, copy=True)
-        self.grid = None if grid is None else grid.to(parameter.detach())
+        part = local(parameter).detach()
+        self.mask = None if mask is None else mask.to(part.device, torch.bool, copy=True)
+        self.grid = None if grid is None else grid.to(part)
         if self.holds_theta:
-            self.theta = saved.to(parameter.device, parameter.dtype, copy=True)
+            self.theta = saved.to(part.device, part.dtype, copy=True)
         else:
-            self.theta = parameter.detach().new_empty(0)
-            parameter.copy_(saved)
+            self.theta = part.new_empty(0)
+            part.copy_(saved)
         if isinstance(threshold, Tensor):
-            threshold = threshold.to(parameter.device, parameter.dtype, copy=True)
+            threshold = threshold.to(part.device, part.dtype, copy=True)
         self.threshold = threshold
         self.write(parameter)
 
     def gives(self, parameter: nn.Parameter) -> bool:
         """Whether θ, under the threshold in force, gives the weights the parameter holds."""
-        if self.theta.shape != parameter.shape or self.theta.dtype != parameter.dtype:
+        part = local(parameter).detach()
+        if self.theta.shape != part.shape or self.theta.dtype != part.dtype:
             return False
-        return torch.equal(self._apply(self.theta, torch.empty_like(self.theta)), parameter.detach())
+        return torch.equal(self._apply(self.theta, torch.empty_like(self.theta)), part)
 
     def adopt_if_written(self, parameter: nn.Parameter) -> None:
         """Adopt the parameter's weights if someone else wrote them."""
@@ -131,7 +140,7 @@ class Latent:
         """
         if not self.holds_theta:
             return
-        weight = parameter.detach()
+        weight = local(parameter).detach()
         if self.theta.shape != weight.shape:
             raise RuntimeError(
                 f"SoftThresholdPruner: a parameter changed its shape from {tuple(self.theta.shape)} to"
@@ -162,4 +171,5 @@ class Latent:
 
 def _look(parameter: nn.Parameter) -> tuple[object, ...]:
     """What changes when a parameter is written to, moved, cast or given another tensor's data."""
-    return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.shape, parameter.stride()
+    part = local(parameter)  # of one in shards both count writes: its own by name, and those to the storage here
+    return parameter._version, part._version, part.data_ptr(), part.dtype, part.shape, part.stride()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from neuroprune.pruning.parameters import PrunedParameters
+from neuroprune.pruning.shards import local
 from neuroprune.schedules import Learned, Schedule
 
 
@@ -18,9 +20,14 @@ def take_true_gradients(parameters: PrunedParameters, optimizer: Optimizer) -> N
     for _, parameter, latent in parameters:
         if parameter.grad is None or latent.learned is None or latent.mask is not None:
             continue
-        slope = float(
-            latent.proximal.take_true_gradient(parameter.grad, parameter.detach(), latent.theta, latent.threshold)
-        )
+        here = (local(parameter.grad), local(parameter).detach(), latent.theta)
+        # Over shards the sum over all of them is that of the whole tensors, bit for bit.
+        gradient, weight, theta = (parameters.shards.whole(part, parameter) for part in here)
+        d = latent.threshold
+        everywhere = parameters.shards.whole(d, parameter) if isinstance(d, Tensor) else d
+        slope = float(latent.proximal.take_true_gradient(gradient, weight, theta, everywhere))
+        if parameters.shards.sharded:
+            latent.proximal.take_true_gradient(*here, d)
         latent.slope = slope if scale is None else slope / float(scale)
 
 

@@ -27,6 +27,7 @@ from torch.optim.adam import Adam
 
 from neuroprune._numbers import check_number
 from neuroprune.pruning.fan_in import Caps
+from neuroprune.pruning.shards import WHOLE, Shards, local
 from neuroprune.schedules import Learned, Schedule
 
 State: TypeAlias = dict[str, Any]
@@ -80,10 +81,13 @@ class Preconditioner:
                 " cannot be raised for a limit on synapses; use SparsityRamp, or leave precondition out"
             )
 
-    def h(self, optimizer: Optimizer, group: int, parameter: nn.Parameter) -> Tensor:
-        """h + δ·mean(h), of the parameter's shape; a new tensor."""
+    def h(self, optimizer: Optimizer, group: int, parameter: nn.Parameter, shards: Shards = WHOLE) -> Tensor:
+        """h + δ·mean(h), of the parameter's shape or that of its rows here; a new tensor.
+
+        Over shards the mean is taken of all of h, gathered, so that it is the same number as for a whole parameter.
+        """
         h = metric(optimizer, parameter, optimizer.param_groups[group])
-        return h if self.damping == 0 else h.add_(h.mean(), alpha=self.damping)
+        return h if self.damping == 0 else h.add_(shards.whole(h, parameter).mean(), alpha=self.damping)
 
 
 def has_stepped(optimizer: Optimizer, parameter: nn.Parameter) -> bool:
@@ -94,7 +98,7 @@ def has_stepped(optimizer: Optimizer, parameter: nn.Parameter) -> bool:
 
 
 def metric(optimizer: Optimizer, parameter: nn.Parameter, group: State) -> Tensor:
-    """h > 0, what the optimizer divided its last step of a parameter by, of the parameter's shape; a new tensor.
+    """h > 0, what the optimizer divided its last step of a parameter by, for what is here of it; a new tensor.
 
     √(v/(1 − β₂ᵗ)) + ε of Adam and AdamW (the largest v so far with `amsgrad`) and of NAdam (Kingma & Ba, ICLR 2015);
     √v + ε of RMSprop, v less the squared mean gradient where it is `centered`; √Σg² + ε of Adagrad (Duchi et al., JMLR
@@ -104,14 +108,17 @@ def metric(optimizer: Optimizer, parameter: nn.Parameter, group: State) -> Tenso
     """
     state: State = optimizer.state.get(parameter, {})
     if not has_stepped(optimizer, parameter):
-        h = torch.zeros_like(parameter)
+        h = torch.zeros_like(local(parameter))
     elif isinstance(optimizer, (Adam, NAdam)):
         correction = 1.0 - group["betas"][1] ** torch.as_tensor(state["step"], dtype=torch.float64)
-        v: Tensor = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
+        v = local(state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"])
         h = v.sqrt().div_(correction**0.5)
     elif isinstance(optimizer, RMSprop):
-        v = state["square_avg"]
-        h = (torch.addcmul(v, state["grad_avg"], state["grad_avg"], value=-1) if group["centered"] else v).sqrt()
+        v = local(state["square_avg"])
+        if group["centered"]:
+            mean = local(state["grad_avg"])
+            v = torch.addcmul(v, mean, mean, value=-1)
+        h = v.sqrt()
     else:
-        h = state["sum"].sqrt()
-    return h.add_(group["eps"]).to(parameter).clamp_min_(torch.finfo(parameter.dtype).tiny)
+        h = local(state["sum"]).sqrt()
+    return h.add_(group["eps"]).to(local(parameter)).clamp_min_(torch.finfo(parameter.dtype).tiny)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuroprune.pruning.checks import check_flat, check_kind, claim, is_prunable
+from neuroprune.pruning.checks import check_flat, claim, is_prunable
 from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap, Caps
 from neuroprune.pruning.latent import Latent
@@ -20,6 +20,7 @@ from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.owners import check_owners
 from neuroprune.pruning.rounding import Grid
+from neuroprune.pruning.shards import WHOLE, Shards, local, shards_of
 from neuroprune.pruning.thresholds import Pruned, Thresholds
 from neuroprune.schedules import Learned, Schedule
 
@@ -40,6 +41,7 @@ class PrunedParameters:
             alone: their threshold is 0.
         precondition: how thresholds are scaled by the optimizer's metric.
         costs: of the weights, by which thresholds are scaled, too.
+        shards: of the parameters.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class PrunedParameters:
         rounding: Mapping[nn.Parameter, Grid],
         precondition: Preconditioner | None = None,
         costs: Costs | None = None,
+        shards: Shards = WHOLE,
     ) -> None:
         self.latents: dict[nn.Parameter, Latent] = {}
         self.rounded: dict[nn.Parameter, Latent] = {}
@@ -63,7 +66,8 @@ class PrunedParameters:
         self._caps = caps
         self.precondition = precondition
         self.costs = costs
-        self._thresholds = Thresholds(optimizer, schedule, proximal, caps, precondition, costs)
+        self.shards = shards
+        self._thresholds = Thresholds(optimizer, schedule, proximal, caps, precondition, costs, shards)
         self._options: dict[nn.Parameter, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
@@ -126,7 +130,7 @@ class PrunedParameters:
                 if grid is None and not pruned:
                     continue
                 self._max_sparsity(index, parameter)
-                check_kind(parameter)
+                self.shards.check(parameter)
                 claim(parameter, self._owner)
                 if pruned and step > 0:
                     self._check_joining(index, parameter, thresholds[index], step, old_groups)
@@ -157,7 +161,7 @@ class PrunedParameters:
         for index, parameter, latent in self.known():
             if not self._is_on(self._optimizer.param_groups[index], parameter):
                 latent.away = True
-            elif latent.away and latent.mask is None and latent.learned is None and not latent.gives(parameter):
+            elif latent.away and latent.mask is None and latent.learned is None and self._differs(parameter, latent):
                 self._check_gap(parameter, latent.threshold, step)
                 back.append((index, parameter, latent))
             else:
@@ -175,7 +179,7 @@ class PrunedParameters:
         latent.adopt(parameter)
         self._thresholds.start(self._pruned(index, parameter, latent), threshold)
         if latent.threshold != threshold:
-            latent.theta = parameter.detach().clone()
+            latent.theta = local(parameter).detach().clone()
             latent.adopt(parameter)
 
     def _check_joining(self, index: int, parameter: nn.Parameter, threshold: float, step: int, old_groups: int) -> None:
@@ -186,7 +190,7 @@ class PrunedParameters:
         """
         reason = self._schedule.no_joining
         limit = self._fan_out(index, parameter)
-        if isinstance(self._thresholds.limited(parameter, limit, parameter.detach(), 0.0, step), Tensor):
+        if isinstance(self._thresholds.limited(parameter, limit, local(parameter).detach(), 0.0, step), Tensor):
             reason = "a limit on fan-in or fan-out would cut it"
         if reason is not None:
             raise ValueError(
@@ -198,7 +202,8 @@ class PrunedParameters:
             self._check_gap(parameter, threshold, step)
 
     def _check_gap(self, parameter: nn.Parameter, threshold: float | Tensor, step: int) -> None:
-        lost = int(torch.count_nonzero(~self.proximal.reaches(parameter.detach(), threshold)))
+        reached = self.proximal.reaches(local(parameter).detach(), threshold)
+        lost = self.shards.sum(int(torch.count_nonzero(~reached)))
         if lost:
             raise ValueError(
                 f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} requires gradients again at step"
@@ -247,7 +252,7 @@ class PrunedParameters:
             for index, parameter, latent in self
             if latent.mask is None
         ]
-        return distance(layers, sparsity)
+        return distance(layers, sparsity, self.shards)
 
     def quantile(self, sparsity: float, step: int) -> float:
         """See `View.quantile`; `step` is the optimizer step before which the threshold will be in force."""
@@ -256,12 +261,15 @@ class PrunedParameters:
             for index, parameter, latent in self
             if latent.mask is None
         ]
-        return max(0.0, distance(layers, sparsity)) if layers else 0.0
+        return max(0.0, distance(layers, sparsity, self.shards)) if layers else 0.0
 
     def mean_learned(self, index: int) -> float | None:
         """Mean of the learned thresholds of a group, weighted by the parameters' sizes; None without any."""
         found = [(p.numel(), latent.learned.threshold) for i, p, latent in self if i == index and latent.learned]
         return sum(n * d for n, d in found) / sum(n for n, _ in found) if found else None
+
+    def _differs(self, parameter: nn.Parameter, latent: Latent) -> bool:
+        return self.shards.any(not latent.gives(parameter))
 
     def _pruned(self, index: int, parameter: nn.Parameter, latent: Latent) -> Pruned:
         return Pruned(index, parameter, latent, self._max_sparsity(index, parameter), self._fan_out(index, parameter))
@@ -295,3 +303,16 @@ class PrunedParameters:
                 f" {cap}"
             )
         return float(cap)
+
+
+def first_shards(optimizer: Optimizer) -> Shards:
+    """The shards of the first parameter that is to be pruned; all others must have the same.
+
+    Raises:
+        ValueError: it is in shards of a kind that cannot be pruned.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if is_prunable(parameter) and group.get("prune", True):
+                return shards_of(parameter)
+    return WHOLE

@@ -16,6 +16,7 @@ from neuroprune.pruning.checks import (
     check_costs,
     check_precondition,
     check_rounding,
+    check_sharded,
     is_attached,
     nothing_to_prune,
     release,
@@ -25,7 +26,7 @@ from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap, Caps, ChipLimits, limits_of
 from neuroprune.pruning.maps import ProximalMap, SoftThreshold
 from neuroprune.pruning.metric import Preconditioner
-from neuroprune.pruning.parameters import PrunedParameters
+from neuroprune.pruning.parameters import PrunedParameters, first_shards
 from neuroprune.pruning.resume import Beginning, note_finished
 from neuroprune.pruning.rounding import Grid
 from neuroprune.pruning.state import check_state, restore_latents, saved_latents
@@ -116,9 +117,11 @@ class SoftThresholdPruner:
         self._optimizer = optimizer
         self._schedule = schedule
         check_wrappers(optimizer)
-        beginning = Beginning(optimizer)
+        shards = first_shards(optimizer)
+        check_sharded(shards, schedule, costs, rounding or {})
+        beginning = Beginning(optimizer, shards)
         self._parameters = PrunedParameters(
-            optimizer, self, schedule, proximal, limits, dict(rounding or {}), precondition, costs
+            optimizer, self, schedule, proximal, limits, dict(rounding or {}), precondition, costs, shards
         )
         self._around = AroundStep(optimizer, schedule, self._parameters, beginning, clip_pruned)
         try:
@@ -180,10 +183,10 @@ class SoftThresholdPruner:
         return tuple(parameter for _, parameter, _ in self._parameters)
 
     def sparsity(self) -> float:
-        """Fraction of the prunable weights that are zero, in [0, 1]."""
+        """Fraction of the prunable weights that are zero, in [0, 1]; of those in shards every process must ask."""
         self._around.end_interrupted()
         parameters = list(self._parameters.latents)
-        zeros = sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
+        zeros = sum(self._parameters.shards.zeros(parameters))
         return zeros / max(1, sum(p.numel() for p in parameters))
 
     @property
@@ -223,7 +226,7 @@ class SoftThresholdPruner:
         try:
             if self._around.attached and self.step > 0:
                 note_finished(self._optimizer)
-                self._around.watch.look(self._parameters.latents, self.step)
+                self._around.watch.look(self._parameters.latents, self.step, self._parameters.shards)
                 if not self.frozen:
                     self._around.watch.stopped(self.step, self.sparsity())
         finally:  # whatever a budget's measure does
@@ -293,6 +296,9 @@ class SoftThresholdPruner:
         what scales thresholds, `costs` holds what is remembered of those.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
+
+        Of parameters in shards (FSDP2) every process must ask, and gets whole tensors, in memory of its own: one of
+        them saves it, all load it, on as many processes as then, on others, or on one without shards.
         """
         self._check_attached("state_dict")
         self._around.settle()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from weakref import WeakSet
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import is_prunable
+from neuroprune.pruning.shards import Shards
 from neuroprune.pruning.wrappers import check_wrappers
 
 #: Optimizers whose pruner was finalized in this process: what it left are zeros that are meant.
@@ -27,16 +27,17 @@ def note_finished(optimizer: Optimizer) -> None:
 class Beginning:
     """What an optimizer and its weights looked like before the pruner was attached, until its first step."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, shards: Shards) -> None:
+        self._shards = shards
         parameters = [p for group in optimizer.param_groups for p in group["params"] if is_prunable(p)]
-        self._zeros, self._size = _zeros(parameters), sum(p.numel() for p in parameters)
+        self._zeros, self._size = sum(shards.zeros(parameters)), sum(p.numel() for p in parameters)
         self._zeros_after = 0
         self._steps_behind = _has_state(optimizer, parameters) and optimizer not in _finished
         self._loaded = False
 
     def attached(self, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         """The pruner is attached, and may have pruned already."""
-        self._zeros_after = _zeros(parameters)
+        self._zeros_after = sum(self._shards.zeros(parameters))
         self._handle = optimizer.register_load_state_dict_post_hook(self._note_loaded)
 
     def check(self, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
@@ -48,7 +49,7 @@ class Beginning:
         """
         check_wrappers(optimizer)
         parameters = list(parameters)
-        new = _zeros(parameters) - self._zeros_after
+        new = sum(self._shards.zeros(parameters)) - self._zeros_after
         if self._loaded and _has_state(optimizer, parameters):
             found = "the optimizer's state was loaded and has steps behind it"
             other = "if it was dense until now, attach the pruner after optimizer.load_state_dict(...)"
@@ -73,11 +74,6 @@ class Beginning:
 
     def _note_loaded(self, _optimizer: Optimizer) -> None:
         self._loaded = True
-
-
-@torch.no_grad()
-def _zeros(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(p.numel() - int(torch.count_nonzero(p)) for p in parameters)
 
 
 def _has_state(optimizer: Optimizer, parameters: list[nn.Parameter]) -> bool:

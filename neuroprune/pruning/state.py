@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules import LearnedThreshold
@@ -12,14 +14,22 @@ _KEYS = frozenset({"step", "thresholds", "l1", "memory", "latents", "masks", "ap
 
 
 def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
-    """Latent values, masks, grids, thresholds in force, what learned ones come from, by parameter index; references."""
+    """Latent values, masks, grids, thresholds in force, what learned ones come from, by parameter index; references.
+
+    What is in shards is gathered: every process gets all of it, in its own memory.
+    """
+    shards = parameters.shards
+
+    def whole(value: Any, index: int) -> Any:
+        return shards.whole(value, by_index[index]) if isinstance(value, Tensor) else value
+
     position = parameters.positions()
     latents = {position[p]: latent for p, latent in parameters.everything().items()}
     by_index = {position[p]: p for p in parameters.everything()}
     return {
-        "latents": {index: latent.saved(by_index[index]) for index, latent in latents.items()},
-        "masks": {index: latent.mask for index, latent in latents.items() if latent.mask is not None},
-        "applied": {index: latent.threshold for index, latent in latents.items()},
+        "latents": {index: whole(latent.saved(by_index[index]), index) for index, latent in latents.items()},
+        "masks": {index: whole(latent.mask, index) for index, latent in latents.items() if latent.mask is not None},
+        "applied": {index: whole(latent.threshold, index) for index, latent in latents.items()},
         "learned": {index: (ls.s, ls.velocity) for index, latent in latents.items() if (ls := latent.learned)},
         "proximal": repr(parameters.proximal),
         "precondition": repr(parameters.precondition),
@@ -29,14 +39,18 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
 
 
 def restore_latents(state: dict[str, Any], parameters: PrunedParameters) -> None:
-    """Take over what `saved_latents` gave, and write the weights it implies."""
-    position = parameters.positions()
+    """Take over what `saved_latents` gave, of which shards take their rows, and write the weights it implies."""
+    position, shards = parameters.positions(), parameters.shards
+
+    def here(value: Any) -> Any:
+        return shards.part(value) if isinstance(value, Tensor) else value
+
     if parameters.costs is not None:
         parameters.costs.restore(state["costs"], position)
     for parameter, latent in parameters.everything().items():
-        here = position[parameter]
-        grid = _at(state.get("grids", {}), here)
-        saved, mask, applied, learned = (_at(state[key], here) for key in ("latents", "masks", "applied", "learned"))
+        index = position[parameter]
+        grid, learned = _at(state.get("grids", {}), index), _at(state["learned"], index)
+        saved, mask, applied = (here(_at(state[key], index)) for key in ("latents", "masks", "applied"))
         latent.learned = None if learned is None else LearnedThreshold(*learned)
         latent.restore(parameter, saved, mask, applied, None if grid is None else Grid(**grid))
 

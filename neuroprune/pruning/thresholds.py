@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import Layer, capped_threshold, most_growth
 from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.metric import Preconditioner, has_stepped
+from neuroprune.pruning.shards import WHOLE, Shards
 from neuroprune.schedules import Schedule
 
 
@@ -37,6 +39,7 @@ class Thresholds:
         caps: limits on the synapses per neuron.
         precondition: how thresholds are scaled by the optimizer's metric.
         costs: of the weights, by which thresholds are scaled, too.
+        shards: of the parameters; what is said of θ here is of the rows of it that are here.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Thresholds:
         caps: Caps | None,
         precondition: Preconditioner | None,
         costs: Costs | None,
+        shards: Shards = WHOLE,
     ) -> None:
         self._optimizer = optimizer
         self._schedule = schedule
@@ -55,6 +59,7 @@ class Thresholds:
         self._planned = 0 if caps is None else caps.steps(schedule)
         self._precondition = precondition
         self._costs = costs
+        self._shards = shards
 
     @property
     def scaled(self) -> bool:
@@ -124,18 +129,19 @@ class Thresholds:
             return threshold
         found: float | Tensor = threshold
         if limits.fan_in is not None:
-            fan_in = parameter[0].numel()
+            fan_in = math.prod(parameter.shape[1:])
             allowed = limits.fan_in.allowed(fan_in, step, self._planned)
-            found = row_thresholds(theta, threshold, allowed) if allowed < fan_in else threshold
+            found = row_thresholds(theta, threshold, allowed, self._shards) if allowed < fan_in else threshold
         if fan_out is not None:
-            weights = parameter[:, 0].numel()
+            weights = parameter.shape[0] * math.prod(parameter.shape[2:])
             allowed = fan_out.allowed(weights, step, self._planned)
-            found = column_thresholds(theta, found, allowed) if allowed < weights else found
+            if allowed < weights:
+                found = column_thresholds(theta, found, allowed, parameter, self._shards)
         return found
 
     def _capped(self, pruned: Pruned, theta: Tensor, threshold: float, step: int) -> float | Tensor:
         cap = pruned.max_sparsity
-        threshold = threshold if cap == 1 else capped_threshold(theta, threshold, cap)
+        threshold = threshold if cap == 1 else capped_threshold(theta, threshold, cap, self._shards)
         return self.limited(pruned.parameter, pruned.fan_out, theta, threshold, step)
 
     def _grow(self, pruned: Pruned, growth: float) -> None:
@@ -146,15 +152,16 @@ class Thresholds:
         if not isinstance(latent.threshold, Tensor):
             latent.threshold = torch.full_like(scale, latent.threshold)
         if pruned.max_sparsity < 1:
-            growth = min(growth, most_growth(scale * latent.theta, scale * latent.threshold, pruned.max_sparsity))
+            most = most_growth(scale * latent.theta, scale * latent.threshold, pruned.max_sparsity, self._shards)
+            growth = min(growth, most)
         latent.threshold.add_(scale.reciprocal_().mul_(growth)).clamp_min_(0.0)
 
     def _scale(self, pruned: Pruned) -> Tensor:
         """(h/c)ᑫ, a new tensor."""
         if self._precondition is None:
-            h = torch.ones_like(pruned.parameter)
+            h = torch.ones_like(pruned.latent.theta)
         else:
-            h = self._precondition.h(self._optimizer, pruned.group, pruned.parameter)
+            h = self._precondition.h(self._optimizer, pruned.group, pruned.parameter, self._shards)
         if self._costs is not None:
             h.div_(self._costs.of(pruned.parameter))
         return self._proximal.scale_(h)

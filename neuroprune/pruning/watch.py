@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from neuroprune.pruning.shards import WHOLE, Shards
 from neuroprune.schedules import Schedule
 
 #: Optimizer steps between two looks; the last planned step and `finalize()` look, too.
@@ -26,10 +27,11 @@ class Watch:
         return step % EVERY == 0 or step == self._schedule.planned_steps
 
     @torch.no_grad()
-    def look(self, parameters: Iterable[nn.Parameter], step: int) -> None:
+    def look(self, parameters: Iterable[nn.Parameter], step: int, shards: Shards = WHOLE) -> None:
         """Warn of parameters that are all zero, each once."""
-        for index, parameter in enumerate(parameters):
-            if index in self._empty or parameter.numel() == 0 or bool(parameter.any()):
+        parameters = list(parameters)
+        for index, (parameter, zeros) in enumerate(zip(parameters, shards.zeros(parameters), strict=True)):
+            if index in self._empty or zeros < parameter.numel() or zeros == 0:
                 continue
             self._empty.add(index)
             other = (

@@ -62,6 +62,9 @@ class Schedule(ABC):
     #: Why a pruner with this schedule cannot be copied; None where it can.
     no_copying: ClassVar[str | None] = None
 
+    #: Why it cannot prune parameters in shards (FSDP2); None where it can.
+    no_shards: ClassVar[str | None] = None
+
     #: The sparsity this schedule steers to, None if it steers to none.
     target_sparsity: float | None = None
 

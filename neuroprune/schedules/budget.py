@@ -56,6 +56,10 @@ class BudgetRamp(Schedule):
         "its measure looks at the model it was made for, and would steer the copy by that; copy model and optimizer"
         " without the pruner, make a pruner for the copy with a measure of its own, and give it this one's state_dict()"
     )
+    no_shards: ClassVar[str | None] = (
+        "its measure runs the model inside the optimizer's step, when FSDP2 may still compute with the weights it"
+        " gathered before; prune to a sparsity (SparsityRamp, prune_to)"
+    )
     ranked: ClassVar[bool] = True
 
     budget: float

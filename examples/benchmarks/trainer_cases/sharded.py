@@ -24,6 +24,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_modul
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
+from examples.benchmarks.trainer_cases import fsdp2
 from examples.benchmarks.trainer_cases.loops import refused
 from examples.benchmarks.trainer_cases.reference import (
     STEPS,
@@ -118,13 +119,6 @@ def fsdp1(original: bool) -> Verdict:
     return refused(adamw(model)[0])
 
 
-def fsdp2() -> Verdict:
-    """`fully_shard`: the parameters are DTensors."""
-    model = network()
-    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
-    return refused(adamw(model)[0])
-
-
 def tensor_parallel() -> Verdict:
     """A layer split over its outputs: DTensors again."""
     model = network()
@@ -163,7 +157,7 @@ CASES: Mapping[str, Callable[[], Verdict]] = {
     "zero, bucket views": lambda: zero(views=True),
     "fsdp1": lambda: fsdp1(original=False),
     "fsdp1, use_orig_params": lambda: fsdp1(original=True),
-    "fsdp2": fsdp2,
+    **{name: run for name, (_, _, run) in fsdp2.CASES.items()},
     "fsdp2 after the pruner": sharded_since,
     "tensor parallel": tensor_parallel,
     "flattened": flattened,

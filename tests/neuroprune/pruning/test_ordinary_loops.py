@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -254,28 +252,6 @@ def test_optimizers_that_swap_weights_and_bucket_views_are_refused() -> None:
     views.parameters_as_bucket_view = True  # type: ignore[attr-defined] # ZeroRedundancyOptimizer's
     with pytest.raises(TypeError, match="views of its buckets"):
         SoftThresholdPruner(views, LATS(l1=0.1))
-
-
-SHARDED = """
-import os, torch, torch.distributed as dist
-from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-import neuroprune
-dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-net = nn.Linear(6, 4)
-fully_shard(net, mesh=init_device_mesh("cpu", (1,)))
-try:
-    neuroprune.prune_to(0.5, torch.optim.SGD(net.parameters(), 0.1), steps=10)
-except ValueError as error:
-    print(error)
-os._exit(0)
-"""
-
-
-def test_sharded_parameters_are_refused_by_name() -> None:
-    found = subprocess.run([sys.executable, "-W", "ignore", "-c", SHARDED], capture_output=True, text=True, check=False)
-    assert "is a DTensor (FSDP2's fully_shard" in found.stdout, found.stderr
 
 
 def test_a_wrapped_scheduler_is_refused_with_what_to_give() -> None:
