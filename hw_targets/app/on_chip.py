@@ -22,7 +22,7 @@ Cost = Literal["energy", "time", "cores", "synaptic events"]
 _READ: Mapping[Cost, Callable[[Placement, Estimate], float | None]] = {
     "energy": lambda _, estimated: estimated.energy,
     "time": lambda _, estimated: estimated.time,
-    "cores": lambda placement, _: float(len(placement.cores)),
+    "cores": lambda placement, _: float(placement.core_count),
     "synaptic events": lambda _, estimated: estimated.per_sample["synaptic_events"],
 }
 
