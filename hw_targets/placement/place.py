@@ -22,7 +22,7 @@ from hw_targets.placement.packing.filling import can_fill, fill_all, fillers_of
 from hw_targets.placement.packing.packing import pack, spread
 from hw_targets.placement.placement import Placement, assembled, placed_populations
 from hw_targets.placement.skips import as_held
-from hw_targets.placement.tiles.clusters import by_shared_sources, common_sources
+from hw_targets.placement.tiles.clusters import by_shared_sources, channels_by_shared_sources, common_sources
 from hw_targets.placement.tiles.convolution import Convolution, is_convolution
 from hw_targets.placement.tiles.grid import Pressure, best_tiles
 from hw_targets.placement.tiles.tiling import sequential
@@ -149,7 +149,7 @@ def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) ->
     synapses = sum(int(fan_in(group, network).sum()) for group in network.incoming(name))
     options: list[list[Part]] = []
     if is_convolution(network, name):
-        convolution = Convolution(network, name, chip)
+        convolution = Convolution(network, name, chip, channels_by_shared_sources(network, name, sends[name], chip))
         pressure = _pressure(network, name, sends, chip)
         if tiles := best_tiles(convolution, sends[name], chip, pressure):
             options.append([convolution.part(tile) for tile in tiles])

@@ -51,8 +51,10 @@ class TileCost(NamedTuple):
 class Convolution:
     """A population all of whose synapses are convolutions, prepared for the cost of any tile."""
 
-    def __init__(self, network: ChipNetwork, population: str, chip: Chip) -> None:
+    def __init__(self, network: ChipNetwork, population: str, chip: Chip, channels: Ints | None = None) -> None:
+        """`channels` are all channels in the order that tiles count them in; cores number neurons as ever."""
         self.name, self.shape = population, network[population].shape
+        self._channels = np.arange(self.shape[0], dtype=np.int64) if channels is None else channels
         incoming = network.incoming(population)
         self.first_alike = first_alike(incoming, network)
         self.kernels = sorted(set(self.first_alike))
@@ -61,7 +63,9 @@ class Convolution:
         self.groups: list[Group] = []
         for synapses, first in zip(incoming, self.first_alike, strict=True):
             is_new = first == len(self.groups)
-            self.groups.append(Group(synapses, network) if is_new else self.groups[first].read_from(synapses.source))
+            self.groups.append(
+                Group(synapses, network, channels) if is_new else self.groups[first].read_from(synapses.source)
+            )
         self._chip = chip
         self._order = np.arange(network[population].size, dtype=np.int64).reshape(self.shape)
         self._costs: dict[tuple[object, ...], TileCost] = {}
@@ -110,8 +114,13 @@ class Convolution:
 
     def neurons(self, tile: Tile) -> Ints:
         """Flat indices in `core_order`."""
-        block = self._order[tuple(slice(*bounds) for bounds in tile)]
+        channels = np.sort(self._channels[slice(*tile.channels)])
+        block = self._order[:, slice(*tile.rows), slice(*tile.columns)][channels]
         return np.moveaxis(block, 0, -1).reshape(-1)
+
+    def planes(self, values: Ints) -> Ints:
+        """One value per neuron as (C, H, W), channels in the order that tiles count them in."""
+        return values.reshape(self.shape)[self._channels]
 
     def part(self, tile: Tile) -> Part:
         """The tile as a part of a core."""
@@ -129,13 +138,15 @@ class Convolution:
         )
 
     def _cost(self, tile: Tile, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> TileCost:
-        neurons, base = int(np.prod(tile.extent)), 0
+        base = 0
+        # A core numbers its channels by index, whatever the order in which tiles count them.
+        rank = np.argsort(np.argsort(self._channels[slice(*tile.channels)]))
         alike: dict[int, _Sorted] = {}
         lists, positions, contents = [], [], []
         for k in self.kernels:
             first = self.undelayed[k]
             if first not in alike:
-                alike[first] = _sorted(self.groups[first], tile, rows[first], columns[first], neurons)
+                alike[first] = _sorted(self.groups[first], tile, rows[first], columns[first], rank)
             found = alike[first]
             lists.append(found.which + base)
             positions.append(found.position)
@@ -174,19 +185,22 @@ class _Sorted(NamedTuple):
     synapses: int
 
 
-def _sorted(group: Group, tile: Tile, row: Axis, column: Axis, neurons: int) -> _Sorted:
-    which, position, weight = _representatives(group, tile, row, column)
+def _sorted(group: Group, tile: Tile, row: Axis, column: Axis, rank: Ints) -> _Sorted:
+    which, position, weight = _representatives(group, tile, row, column, rank)
     shape = (group.shape[0], len(row.classes), len(column.classes))
     length = np.bincount(which, minlength=int(np.prod(shape))).reshape(shape)
     each = row.row_counts[:, None] * column.row_counts
-    order = np.argsort(which * neurons + position)
+    order = np.argsort(which * prod(tile.extent) + position)
     used = length > 0
     counts = int((used * each).sum()), int((length * each).sum())
     return _Sorted(which[order], position[order], weight[order], used, *counts)
 
 
-def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple[Ints, Ints, Ints]:
-    """(list, position on the core, weight) of the synapses of one source neuron per channel and class."""
+def _representatives(group: Group, tile: Tile, row: Axis, column: Axis, rank: Ints) -> tuple[Ints, Ints, Ints]:
+    """(list, position on the core, weight) of the synapses of one source neuron per channel and class.
+
+    `rank` is where each of the tile's channels comes on the core.
+    """
     low, high = tile.channels
     entries = slice(int(group.begins[low]), int(group.begins[high]))
     tap_row, tap_column = group.tap_row[entries], group.tap_column[entries]
@@ -198,7 +212,7 @@ def _representatives(group: Group, tile: Tile, row: Axis, column: Axis) -> tuple
     i, j = tap_row[entry], tap_column[entry]
     a, b = np.divmod(within, times_column[j])
     channels, _, width = tile.extent
-    out = group.out[entries][entry] - low
+    out = rank[group.out[entries][entry] - low]
     position = (at_row[i, a] * width + at_column[j, b]) * channels + out
     which = (group.channel[entries][entry] * len(row.classes) + class_row[i, a]) * len(column.classes)
     return which + class_column[j, b], position, group.weight[entries][entry]

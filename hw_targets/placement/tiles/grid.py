@@ -157,7 +157,7 @@ def _exact(
     """
     channels, height, width = conv.shape
     kinds: dict[tuple[object, ...], list[tuple[tuple[int, int], tuple[int, int]]]] = {}
-    planes = sends.reshape(conv.shape)
+    planes = conv.planes(sends)
     for row in bounds(height, rows):
         for column in bounds(width, columns):
             keys = [a.key for a in (*conv.axis(0, *row), *conv.axis(1, *column))]

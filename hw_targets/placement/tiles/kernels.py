@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,11 +15,14 @@ from hw_targets.placement.tiles.axis import Grid
 
 
 class Group:
-    """Non-zero kernel entries of one group of synapses, sorted by target channel."""
+    """Non-zero kernel entries of one group of synapses, sorted by target channel, those in a given order if any."""
 
-    def __init__(self, synapses: Synapses, network: ChipNetwork) -> None:
+    def __init__(self, synapses: Synapses, network: ChipNetwork, order: Ints | None = None) -> None:
         op = synapses.op
         assert isinstance(op, Conv2d)
+        if order is not None:
+            assert op.groups == 1
+            op = replace(op, weight=op.weight[order])
         self.source = synapses.source
         self.is_grouped = op.groups > 1
         channels, height, width = network[synapses.source].shape

@@ -16,6 +16,7 @@ from hw_targets.placement import place
 from hw_targets.placement.cores.cost import Part, core_order
 from hw_targets.placement.packing import balance
 from hw_targets.placement.packing.balance import KEPT_INPUT, KEPT_OUTPUT, leaving_room
+from hw_targets.placement.tiles import clusters
 from hw_targets.placement.tiles.tiling import sequential
 from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.target import LOIHI
@@ -85,6 +86,7 @@ def test_cores_hold_every_limit(seed: int, heard: int, size: int) -> None:
     chip = replace(CHIP, input_axons_per_core=heard + 1, output_axons_per_core=40)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(balance, "MANY_PARTS", 4)
+        patch.setattr(clusters, "MANY_CORES", 1)
         placement = place(network, chip)
     slow = recount(network, chip, {name: cores.tolist() for name, cores in placement.cores.items()})
     assert [tuple(vars(core).values()) for core in placement.usage] == [tuple(core) for core in slow]

@@ -105,9 +105,11 @@ def test_tiles_cost_what_their_neurons_cost(data: st.DataObject) -> None:
     bounds = [sorted(draw(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))) for n in target]
     tile = Tile(*((low, high + 1) for low, high in bounds))
     chip = draw(st.just(load_chip("loihi1")) | chips())
-    convolution = Convolution(network, "a", chip)
+    is_sorted = groups == 1 and draw(st.booleans())
+    order = rng.permutation(target[0]) if is_sorted else np.arange(target[0])
+    convolution = Convolution(network, "a", chip, order if is_sorted else None)
     part = convolution.part(tile)
-    flat = np.arange(int(np.prod(target))).reshape(target)[tuple(slice(*b) for b in tile)].reshape(-1)
+    flat = np.arange(int(np.prod(target))).reshape(target)[order][tuple(slice(*b) for b in tile)].reshape(-1)
     neurons = [n for n in pixel_order(target) if n in set(flat.tolist())]
     assert part.neurons.tolist() == neurons
     slow = count_core(network, [("a", neurons)], chip, 0)

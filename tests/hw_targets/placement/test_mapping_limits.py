@@ -16,6 +16,7 @@ from hw_targets.ir.network import LIF, ChipNetwork, Conv2d, Dense, Network, Popu
 from hw_targets.placement import place
 from hw_targets.placement.fit import check_fit, cores_needed
 from hw_targets.placement.layers import matched_cores
+from hw_targets.placement.tiles import clusters
 from hw_targets.quantization.quantize import quantize
 from hw_targets.targets.loihi.neuron import CubaLIF
 from hw_targets.targets.loihi.target import LOIHI
@@ -182,6 +183,23 @@ def test_neurons_with_common_sources_share_cores() -> None:
     )
     assert placement.core_count == placement.lower_bound == 8
     assert all(len(set(group[placement.cores["h"] == core])) == 1 for core in range(8))
+
+
+def test_channels_with_common_sources_share_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as a convolution of two pixels, each of which takes a core for every group of channels."""
+    rng = np.random.default_rng(0)
+    group, source_group = rng.permutation(np.arange(64) % 8), rng.permutation(np.arange(320) % 8)
+    weight = np.where(group[:, None] == source_group, rng.integers(1, 99, (64, 320)), 0).astype(np.int32)
+    populations = (Population("in", (320, 1, 2), SpikeInput()), Population("h", (64, 1, 2), CubaLIF(4)))
+    network = ChipNetwork(populations, (Synapses("in", "h", Conv2d(weight[:, :, None, None])),))
+    chip = Chip("narrow", target=LOIHI, cores_per_chip=8, neurons_per_core=64, input_axons_per_core=40)
+    assert place(network, chip).core_count > 16  # a small layer's channels stay in order
+    monkeypatch.setattr(clusters, "MANY_CORES", 16)
+    placement = place(network, chip)
+    assert placement.core_count == placement.lower_bound == 16
+    for core in range(16):
+        held = np.flatnonzero(placement.cores["h"] == core)
+        assert len(set(group[held // 2])) == len(set(held % 2)) == 1
 
 
 def test_populations_share_a_core() -> None:
