@@ -111,8 +111,8 @@ def check_flat(parameter: Tensor) -> None:
     if getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False):
         raise ValueError(
             "SoftThresholdPruner: the optimizer holds parameters of FSDP1 (FullyShardedDataParallel), in which weights"
-            " and biases of many layers lie in one row, cut where a process ends; train with DistributedDataParallel,"
-            " or leave them out with a group that says prune=False"
+            " and biases of many layers lie in one row, cut where a process ends; train with FSDP2 (fully_shard) or"
+            " DistributedDataParallel, or leave them out with a group that says prune=False"
         )
 
 
@@ -121,7 +121,7 @@ def nothing_to_prune(optimizer: Optimizer) -> str:
     trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     flat = (
         "; all of them have one dimension here: where weights of many layers lie in one row, as in DeepSpeed's ZeRO,"
-        " nothing tells them from biases: train with DistributedDataParallel"
+        " nothing tells them from biases: train with FSDP2 (fully_shard) or DistributedDataParallel"
     )
     return (
         "SoftThresholdPruner: no prunable parameter among the optimizer's: prunable are floating-point parameters of"

@@ -58,6 +58,9 @@ class SoftThresholdPruner:
     counter or its storage and adopted: θ moves to the nearest latent value that gives them. A write that hides from
     both, `param.data.copy_(...)`, must be followed by `pruner.adopt_weights()`.
 
+    Parameters in shards (FSDP2's `fully_shard`, called before) are pruned as whole ones, bit for bit: every process
+    works on its rows and takes the same decisions as all others; `sparsity()`, `state_dict()` and `finalize()` ask all.
+
     With `rounding`, the weights it names are rounded to a chip's integers, w = Q(S_d(θ)), and what else it names, such
     as biases, is rounded alone: quantization-aware training by the same hook, still straight-through. Usually a pruned
     network is fine-tuned so, its zeros frozen; the grids come from `hw_targets.prepare_qat`:
