@@ -188,10 +188,16 @@ def check_costs(costs: object, schedule: Schedule, caps: Caps | None) -> None:
     """Refuse costs that do not fit the schedule and the limits on synapses.
 
     Raises:
+        TypeError: no costs.
         ValueError: they do not fit.
     """
     if costs is None:
         return
+    if not all(callable(getattr(costs, name, None)) for name in ("of", "advance", "saved", "restore")):
+        raise TypeError(
+            f"SoftThresholdPruner: expected costs=SynapticCosts(model) or others of that kind, got"
+            f" {type(costs).__name__}"
+        )
     if isinstance(schedule, Learned) or schedule.initial_threshold > 0:
         raise ValueError(
             f"SoftThresholdPruner: {type(schedule).__name__} has thresholds before the first step, when nothing is"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroprune._numbers import check_number, check_share, check_whole
-from neuroprune.synops.inputs import beside_checkpoints, trained_on
+from neuroprune.synops.inputs import beside_checkpoints, check_model, trained_on
 from neuroprune.synops.loss import LAYERS
 
 
@@ -97,10 +97,12 @@ class SynapticCosts:
             what a chip's memory takes; without any, a weight whose source never fires would be free.
 
     Raises:
+        TypeError: the model is no module.
         ValueError: values outside their range.
     """
 
     def __init__(self, model: nn.Module, *, every: int = 10, momentum: float = 0.9, base: float = 0.1) -> None:
+        check_model("SynapticCosts", model)
         check_whole(self, "every", every)
         if check_number(self, "momentum", momentum) >= 1:
             raise ValueError(f"SynapticCosts: momentum must lie in 0 … 1, 1 excluded, got {momentum}")

@@ -131,6 +131,7 @@ class PrunedParameters:
                     continue
                 self._max_sparsity(index, parameter)
                 self.shards.check(parameter)
+                self._fan_out(index, parameter)
                 claim(parameter, self._owner)
                 if pruned and step > 0:
                     self._check_joining(index, parameter, thresholds[index], step, old_groups)
@@ -279,19 +280,31 @@ class PrunedParameters:
         return group.get(key, self._options[parameter].get(key, default))
 
     def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
-        return parameter.requires_grad and bool(self._option(group, parameter, "prune", True))
+        option = self._option(group, parameter, "prune", True)
+        if option not in (True, False):
+            raise ValueError(
+                f"SoftThresholdPruner: prune of a parameter group must be True or False, got {option!r}; leave it out"
+                " for True"
+            )
+        return parameter.requires_grad and bool(option)
 
     def _fan_out(self, index: int, parameter: nn.Parameter) -> Cap | None:
         """The limit on what a neuron sends through a parameter: its group's own, none where that says False."""
-        if self._caps is None or self._caps.fan_out is None:
-            return None
-        own = self._option(self._optimizer.param_groups[index], parameter, "fan_out", self._caps.fan_out)
-        if own is False:
+        common = None if self._caps is None else self._caps.fan_out
+        own = self._option(self._optimizer.param_groups[index], parameter, "fan_out", common)
+        if own is False or (own is None and common is None):
             return None
         if not isinstance(own, Cap):
             raise ValueError(
                 f"SoftThresholdPruner: fan_out of parameter group {index} must be Cap(limit), or False for no limit,"
                 f" got {own!r}"
+            )
+        if common is None:
+            if self._rounding:  # what was pruned within it before is only rounded
+                return None
+            raise ValueError(
+                f"SoftThresholdPruner: parameter group {index} says fan_out={own!r}, but the pruner has no fan_out that"
+                " it would be in place of; give the pruner one, too, and fan_out=False to the groups that have none"
             )
         return own
 

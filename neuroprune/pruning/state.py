@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from neuroprune._numbers import check_number, check_whole
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules import LearnedThreshold
@@ -62,10 +64,13 @@ def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int
         ValueError: the state lacks keys, or belongs to another model, optimizer or schedule.
     """
     where = "SoftThresholdPruner.load_state_dict"
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{where}: expected what SoftThresholdPruner.state_dict() gives, got a {type(state).__name__}")
     if missing := _KEYS - set(state):
         raise ValueError(
             f"{where}: the state lacks {sorted(missing)}; was it saved by SoftThresholdPruner.state_dict()?"
         )
+    _check_values(where, state)
     if len(state["thresholds"]) != groups or len(state["l1"]) != groups:
         raise ValueError(f"{where}: the state has {len(state['thresholds'])} parameter groups, the optimizer {groups}")
     proximal = state.get("proximal", "SoftThreshold()")  # states from before there were others
@@ -107,6 +112,22 @@ def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int
             f"{where}: the state has {len(state.get('grids', {}))} rounded parameters, here are {len(grids)}; give the"
             " pruner the same rounding=...; nothing was changed"
         )
+
+
+def _check_values(where: str, state: Mapping[str, Any]) -> None:
+    """Refuse what is not of the kind that `state_dict` gives, as in a file that was edited or damaged."""
+    for key in ("thresholds", "l1"):
+        if not isinstance(state[key], (list, tuple)):
+            raise ValueError(f"{where}: the state's {key} is a {type(state[key]).__name__}, not a list by group")
+    for key in ("memory", "latents", "masks", "applied", "learned"):
+        if not isinstance(state[key], Mapping):
+            raise ValueError(f"{where}: the state's {key} is a {type(state[key]).__name__}, not a dict")
+    check_whole(where, "the state's step", state["step"], 0)
+    for value in state["thresholds"]:
+        check_number(where, "a threshold of the state", value)
+    for index, latent in state["latents"].items():
+        if not isinstance(latent, Tensor):
+            raise ValueError(f"{where}: latent value {index} of the state is a {type(latent).__name__}, not a tensor")
 
 
 def _at(by_index: dict[Any, Any], index: int) -> Any:

@@ -24,6 +24,7 @@ from neuroprune._numbers import check_whole
 from neuroprune.frameworks import framework_of
 from neuroprune.frameworks.samples import with_batch
 from neuroprune.synops.fan_out import Geometry
+from neuroprune.synops.inputs import check_model
 from neuroprune.synops.known import Data, Weight
 from neuroprune.synops.names import LAYERS
 from neuroprune.synops.products import Pair
@@ -119,11 +120,13 @@ class SynOpsCounter:
     ≥ 0, all of them, and real otherwise. Element-wise sums and products with constants cross no synapse.
 
     Raises:
+        TypeError: the model is no module.
         ValueError: the model has no layer to count.
     """
 
     def __init__(self, model: nn.Module, *, analog_input: bool = False) -> None:
         """`analog_input`: what the model is given is real, even where it happens to be 0 and 1."""
+        check_model("SynOpsCounter", model)
         self._model, self._analog_input = model, analog_input
         self._all_names = {module: name or type(module).__name__ for name, module in model.named_modules()}
         self._names = {module: name for module, name in self._all_names.items() if isinstance(module, _SYNAPSES)}

@@ -12,6 +12,16 @@ from torch import Tensor, nn
 from neuroprune.synops.spikes import is_analog
 
 
+def check_model(call: str, model: object) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{call}: expected a torch module, got {type(model).__name__}")
+
+
 def trained_on(layer: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor | None:
     """What a layer reads that counts: the input of a pass in training mode with gradients, unless it is an image.
 

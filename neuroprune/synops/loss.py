@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroprune._numbers import check_whole
-from neuroprune.synops.inputs import beside_checkpoints, trained_on
+from neuroprune.synops.inputs import beside_checkpoints, check_model, trained_on
 
 #: Layers whose synaptic operations are counted.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -41,11 +41,13 @@ class SynOpsLoss:
         every: passes of a layer for which its fan-out is kept; it is that of the weights that are zero then.
 
     Raises:
+        TypeError: the model is no module.
         ValueError: `every` below 1, or a model without such layers.
         RuntimeError: in `backward()`, where a layer runs under activation checkpointing with `use_reentrant=True`.
     """
 
     def __init__(self, model: nn.Module, *, every: int = 10) -> None:
+        check_model("SynOpsLoss", model)
         self.every = check_whole(self, "every", every)
         layers, uncounted = list[nn.Module](), list[str]()
         for name, module in model.named_modules():

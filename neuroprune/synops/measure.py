@@ -10,6 +10,7 @@ from torch import nn
 from neuroprune._numbers import check_whole
 from neuroprune.frameworks import framework_of
 from neuroprune.synops.counter import check_steps, count_synops
+from neuroprune.synops.inputs import check_model
 from neuroprune.synops.result import SynOps
 
 
@@ -37,9 +38,11 @@ def synops_per_sample(
         uncounted: names of what the measure may leave out, of those that `count_synops` gives as `uncounted`.
 
     Raises:
+        TypeError: the model is no module.
         ValueError: `samples` below 1, or what `count_synops` refuses of the arguments; when it measures, as that, and
             where no layer reads spikes, or one is not counted that `uncounted` does not name.
     """
+    check_model("synops_per_sample", model)
     framework = framework_of(model)
     samples = check_whole("synops_per_sample", "samples", samples)
     time_steps = check_steps("synops_per_sample", forward, time_steps)

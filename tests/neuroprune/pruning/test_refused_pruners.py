@@ -9,9 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import SGD, Optimizer
 
-from neuroprune import LATS, STR, ConstantThreshold, Schedule, SoftThresholdPruner
+from neuroprune import (
+    LATS,
+    STR,
+    Cap,
+    ConstantThreshold,
+    Schedule,
+    SoftThresholdPruner,
+    SynapticCosts,
+    SynOpsLoss,
+    synops_per_sample,
+)
+from neuroprune.synops import SynOpsCounter
 from tests.builders.run import Groups, Net, SmallRun, same, weights
 
 RULES: dict[str, Schedule] = {
@@ -151,3 +163,60 @@ def test_something_else_for_a_state_is_refused(state: dict[str, Any]) -> None:
     run = SmallRun(momentum, RULES["LATS"])
     with pytest.raises(ValueError, match=r"was it saved by SoftThresholdPruner\.state_dict"):
         run.pruner.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("step", "x", "the state's step must be a whole number >= 0, got 'x'"),
+        ("step", -1, "the state's step must be a whole number >= 0, got -1"),
+        ("thresholds", [float("nan")], "a threshold of the state must be a finite number >= 0, got nan"),
+        ("thresholds", None, "the state's thresholds is a NoneType, not a list by group"),
+        ("memory", None, "the state's memory is a NoneType, not a dict"),
+        ("masks", [1], "the state's masks is a list, not a dict"),
+        ("latents", {0: None, 1: None}, "latent value 0 of the state is a NoneType, not a tensor"),
+    ],
+)
+def test_a_damaged_state_is_refused_and_nothing_changes(key: str, value: Any, says: str) -> None:
+    net = Net()
+    pruner = SoftThresholdPruner(SGD(net.parameters(), lr=0.1), LATS(l1=0.1))
+    before, state = weights(net), copy.deepcopy(pruner.state_dict())
+    with pytest.raises(ValueError, match=says):
+        pruner.load_state_dict({**state, key: value})
+    assert same(weights(net), before)
+    assert pruner.step == 0
+    pruner.load_state_dict(state)
+
+
+# ------------------------------------------------------------------------------------------ arguments that are none
+
+
+@pytest.mark.parametrize("given", [3, "x", True, Cap(3)])
+def test_what_is_no_cost_is_refused_before_the_first_step(given: Any) -> None:
+    optimizer = SGD(Net().parameters(), lr=0.1)
+    with pytest.raises(TypeError, match=f"expected costs=SynapticCosts.* got {type(given).__name__}"):
+        SoftThresholdPruner(optimizer, LATS(l1=0.1), costs=given)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prune": "no"}, "prune of a parameter group must be True or False, got 'no'"),
+        ({"prune": None}, "prune of a parameter group must be True or False, got None"),
+        ({"fan_out": 3}, r"fan_out of parameter group 0 must be Cap\(limit\), or False for no limit, got 3"),
+        ({"fan_out": Cap(3)}, r"group 0 says fan_out=Cap\(limit=3.* but the pruner has no fan_out"),
+    ],
+)
+def test_a_groups_options_are_never_ignored(options: dict[str, Any], says: str) -> None:
+    optimizer = SGD([{"params": list(Net().parameters()), **options}], lr=0.1)
+    with pytest.raises(ValueError, match=says):
+        SoftThresholdPruner(optimizer, LATS(l1=0.1))
+    if options == {"fan_out": Cap(3)}:  # as it is advised
+        SoftThresholdPruner(optimizer, LATS(l1=0.1), fan_out=Cap(2, steps=9))
+
+
+@pytest.mark.parametrize("call", [SynOpsCounter, SynOpsLoss, SynapticCosts, lambda m: synops_per_sample(m, None, 1)])
+@pytest.mark.parametrize("given", [None, "model", nn.Linear])
+def test_what_is_no_module_is_refused(call: Any, given: Any) -> None:
+    with pytest.raises(TypeError, match=f"expected a torch module, got {type(given).__name__}"):
+        call(given)
