@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from neuroprune import _numbers
+
 
 class HardwareTargetError(ValueError):
     """Base of every error this package raises about a user's model, chip or file."""
@@ -39,3 +44,26 @@ def check_type(call: str, value: object, expected: type, hint: str) -> None:
     """
     if not isinstance(value, expected):
         raise InvalidNetwork(f"{call}: got a {type(value).__name__}, expected a {expected.__name__}: {hint}")
+
+
+def check_whole(call: str, name: str, value: object) -> int:
+    """An argument that is a number of things, at least 1.
+
+    Raises:
+        InvalidNetwork: it is none; the message names the argument and the value.
+    """
+    try:
+        return _numbers.check_whole(call, name, value)
+    except ValueError as error:
+        raise InvalidNetwork(str(error)) from None
+
+
+def check_path(value: object) -> Path:
+    """The path of a file or a folder.
+
+    Raises:
+        InvalidFile: it is no path, and no text.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    raise InvalidFile(f"a path was expected, got a {type(value).__name__}; give the name of a file or a folder as text")

@@ -20,7 +20,7 @@ from hw_targets.app.stages import calibration_images, first_samples, layer_rows,
 from hw_targets.app.summary import fan_ins, hardware, rasters
 from hw_targets.app.versions import commit, versions
 from hw_targets.chips.chip import Chip
-from hw_targets.errors import InvalidFile, InvalidNetwork
+from hw_targets.errors import InvalidFile, InvalidNetwork, check_path, check_type, check_whole
 from hw_targets.estimation import Estimate
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.network import ChipNetwork, Network
@@ -97,13 +97,21 @@ def deploy(
         announce: called with the name of each part as it begins.
 
     Raises:
-        HardwareTargetError: no such chip, a folder that is in the way, or data that the model does not take.
+        HardwareTargetError: no such chip, an argument that is something else, a folder that is in the way, or data that
+            the model does not take.
         DatasetNotFound: data that is absent or not as it must be.
     """
     found = chip if isinstance(chip, Chip) else load_chip(chip)
+    for each in (model, *(() if dense is None else (dense,))):
+        check_type("deploy", each, nn.Module, "a trained model")
+    samples, tested, compared = (
+        check_whole("deploy", key, value)
+        for key, value in (("samples", samples), ("tested", tested), ("compared", compared))
+    )
+    time_steps = None if time_steps is None else check_whole("deploy", "time_steps", time_steps)
     split, calibrates = as_split(data)
     models = ({} if dense is None else {"dense": dense.eval()}) | {"pruned": model.eval()}
-    begun = None if out is None else _begun(Path(out), overwrite=overwrite)
+    begun = None if out is None else _begun(check_path(out), overwrite=overwrite)
     folder = None if begun is None else RunFolder(begun.path, overwrite=True)
     run = _Run(found, split, calibrates, time_steps, samples, tested, announce, several=dense is not None)
     try:

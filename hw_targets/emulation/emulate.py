@@ -63,6 +63,10 @@ def emulate(
         InvalidNetwork: inputs of another shape or range, a network with several inputs or outputs, or, in netx timing,
             one whose synapses skip layers.
     """
+    if not isinstance(network, (ChipNetwork, Network)):
+        raise InvalidNetwork(
+            f"emulate: got a {type(network).__name__}, expected a ChipNetwork, what quantize gives, or a Network"
+        )
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise InvalidNetwork(
             f"emulate: needs one input and one output population, got {[p.name for p in network.inputs]} and"

@@ -29,7 +29,7 @@ def as_spikes(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any],
     """
     entry, second = network.inputs[0], network.inputs[0].neuron.time_second
     # torch has no tensors that step backwards through memory.
-    values = inputs.detach() if isinstance(inputs, Tensor) else torch.as_tensor(np.ascontiguousarray(inputs))
+    values = inputs.detach() if isinstance(inputs, Tensor) else torch.as_tensor(_numbers(inputs))
     spikes = _whole_numbers(entry, values)
     shape = tuple(values.shape)
     for form in _forms(entry.shape):
@@ -49,6 +49,21 @@ def as_spikes(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any],
         f"emulate: inputs of shape {shape} do not fit {entry.name} {entry.shape}; expected (N, *shape), shown in every"
         f" step, or {_layout(entry, '*shape')} with T = {network.time_steps}{last}"
     )
+
+
+def _numbers(inputs: Any) -> npt.NDArray[Any]:
+    """What is no tensor, as an array.
+
+    Raises:
+        InvalidNetwork: it holds something else than numbers.
+    """
+    values = np.ascontiguousarray(inputs)
+    if values.dtype.kind not in "biuf":
+        raise InvalidNetwork(
+            f"emulate: got a {type(inputs).__name__} of {values.dtype} as inputs, expected a tensor or an array of"
+            " numbers"
+        )
+    return values
 
 
 def with_steps(network: ChipNetwork | Network, inputs: Tensor | npt.NDArray[Any]) -> ChipNetwork | Network:

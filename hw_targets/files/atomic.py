@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from hw_targets.errors import InvalidFile
+from hw_targets.errors import InvalidFile, check_path
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -34,7 +34,7 @@ def check_free(path: AnyPath, *, overwrite: bool = False) -> Path:
         InvalidFile: `path` exists and `overwrite` is False; is a folder, a device, a pipe or a link to nothing; has a
             name that is too long; or its folder does not exist or cannot be written to.
     """
-    target = Path(path)
+    target = check_path(path)
     kind = _kind(target)
     if kind == "folder":
         raise InvalidFile(f"{target} is a folder; give the name of a file")

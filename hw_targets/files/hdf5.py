@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hw_targets.errors import InvalidFile
+from hw_targets.errors import InvalidFile, check_path
 from hw_targets.files.heap_text import HeapTexts
 
 Integers = npt.NDArray[np.int64]
@@ -71,7 +70,7 @@ def open_safely(
     """
     import h5py
 
-    where = str(Path(path))
+    where = str(check_path(path))
     try:
         about = os.stat(path)
     except (OSError, ValueError) as error:

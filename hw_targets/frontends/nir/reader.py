@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_targets.errors import InvalidNetwork, UnsupportedModel
+from hw_targets.errors import InvalidNetwork, UnsupportedModel, check_whole
 from hw_targets.frontends import signals
 from hw_targets.frontends.nir.file import read_tree
 from hw_targets.frontends.nir.neurons import Dynamics, Solver, Step, dynamics, says_reset
@@ -92,8 +92,7 @@ def from_nir(
     steps = tree.metadata.get("time_steps") if time_steps is None else time_steps
     if steps is None:
         raise InvalidNetwork("from_nir: the graph does not say how many steps a sample lasts; pass time_steps")
-    if isinstance(steps, bool) or steps != int(steps) or steps < 1:
-        raise InvalidNetwork(f"from_nir: time_steps is {steps!r}, expected a whole number of at least 1")
+    steps = check_whole("from_nir", "time_steps", steps)
     found = tree.metadata.get("dt") if dt is None else dt
     length = float(DEFAULT_DT if found is None else found)
     if not (isfinite(length) and length > 0) or solver not in ("euler", "exponential"):

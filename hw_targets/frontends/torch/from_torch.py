@@ -14,7 +14,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hw_targets.errors import UnsupportedModel, check_type
+from hw_targets.errors import UnsupportedModel, check_type, check_whole
 from hw_targets.frontends.torch.layout import Layout
 from hw_targets.frontends.torch.projections import Sums
 from hw_targets.frontends.torch.tracer import Tracer
@@ -67,8 +67,7 @@ def read(
     _check_single(example_input)
     check_type("from_torch", example_input, Tensor, "a tensor of what the model takes")
     model = _unwrapped(model)
-    if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
-        raise UnsupportedModel(f"from_torch: time_steps is {time_steps!r}, expected a whole number of at least 1")
+    time_steps = None if time_steps is None else check_whole("from_torch", "time_steps", time_steps)
     framework = framework_of(model)
     if framework is None:
         raise UnsupportedModel(

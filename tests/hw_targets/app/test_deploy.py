@@ -176,6 +176,14 @@ def test_one_set_alone_calibrates_nothing_and_the_page_says_so(
         ),
         ({"data": (torch.zeros(30, 1, 8, 8), torch.arange(30)), "time_steps": T}, "but the data has 30 classes"),
         ({"chip": "loihi9", "time_steps": T}, "unknown chip"),
+        ({"chip": None, "time_steps": T}, "load_chip: got a NoneType"),
+        ({"samples": 0, "time_steps": T}, "deploy: samples must be a whole number >= 1, got 0"),
+        ({"samples": -1, "time_steps": T}, "deploy: samples must be a whole number >= 1, got -1"),
+        ({"tested": "3", "time_steps": T}, "deploy: tested must be a whole number >= 1, got '3'"),
+        ({"compared": None, "time_steps": T}, "deploy: compared must be a whole number >= 1, got None"),
+        ({"time_steps": 2.5}, r"deploy: time_steps must be a whole number >= 1, got 2\.5"),
+        ({"dense": "x", "time_steps": T}, "deploy: got a str, expected a Module"),
+        ({"out": 1, "time_steps": T}, "a path was expected, got a int"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_done(

@@ -200,3 +200,20 @@ def test_one_sample_without_its_batch_goes_everywhere(name: str) -> None:
     functional.reset_net(model)
     with pytest.raises(RuntimeError, match=r"mat1|channels|size"):
         count_synops(model, x[..., :-1, :3])
+
+
+@pytest.mark.parametrize("steps", [0, True, "3", 2.5])
+def test_steps_that_are_no_number_are_refused_and_those_of_numpy_are_taken(steps: Any) -> None:
+    model = small(4, mode="s")
+    with pytest.raises(InvalidNetwork, match=f"from_torch: time_steps must be a whole number >= 1, got {steps!r}"):
+        from_torch(model, spikes(2, 4), time_steps=steps)
+    assert from_torch(model, spikes(2, 4), time_steps=np.int64(3)).time_steps == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [None, "spikes", [object()]])
+def test_what_is_no_network_or_holds_no_numbers_is_refused(given: Any) -> None:
+    network = from_torch(small(4), spikes(T, 2, 4))
+    with pytest.raises(InvalidNetwork, match=f"got a {type(given).__name__} of .* as inputs, expected a tensor"):
+        emulate(network, given)
+    with pytest.raises(InvalidNetwork, match=f"got a {type(given).__name__}, expected a ChipNetwork"):
+        emulate(given, spikes(T, 2, 4))

@@ -7,11 +7,13 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hw_targets.errors import InvalidFile
 from hw_targets.files.atomic import check_free, new_file, new_files, write_new
+from hw_targets.targets.loihi.netx.reader import read_netx
 from tests.builders.media import fill, largest_file, make_read_only, tmpfs
 
 OLD, NEW = b"somebody's work", b"new" * 10_000
@@ -61,6 +63,13 @@ def test_what_is_no_file_is_never_replaced(
     after = os.lstat(path)
     assert (after.st_mode, after.st_ino, after.st_mtime_ns) == (before.st_mode, before.st_ino, before.st_mtime_ns)
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("given", [None, 1, b"x", ["x"]])
+def test_what_is_no_path_is_refused(given: Any) -> None:
+    for call in (check_free, read_netx):
+        with pytest.raises(InvalidFile, match=f"a path was expected, got a {type(given).__name__}"):
+            call(given)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
