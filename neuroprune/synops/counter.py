@@ -141,7 +141,7 @@ class SynOpsCounter:
         self._watch = Watch(neurons, frozenset(self._names), quiet, self._count, self._count_layer)
         self._tallies = Tallies(self._watch.known, self._names.values())
         self._handles: list[RemovableHandle] = []
-        self._refresh()
+        self._owners: dict[int, str] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -169,7 +169,6 @@ class SynOpsCounter:
 
     def __enter__(self) -> SynOpsCounter:
         self._start()
-        self._refresh()
         self._handles.append(self._model.register_forward_pre_hook(self._begin, with_kwargs=True))
         self._handles += self._watch.hooks(self._model)
         self._watch.__enter__()  # type: ignore[no-untyped-call]  # torch's
@@ -188,13 +187,14 @@ class SynOpsCounter:
         self._watch.known.forget()
         self._watch.inside.clear()
         self._tallies.forget()
+        self._owners.clear()  # somebody may replace parameters between passes; found again where they are asked for
 
     def _begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._watch.given((args, kwargs), analog=self._analog_input)
 
     def _refresh(self) -> None:
-        """Which parameters there are, and whose; somebody may replace them between passes."""
-        self._owners: dict[int, str] = {id(p): "" for p in self._model.parameters()}
+        """Which parameters there are, and whose."""
+        self._owners = {id(p): "" for p in self._model.parameters()}
         self._owners |= {id(p): name for module, name in self._names.items() for p in module.parameters()}
 
     def _uncounted(self) -> tuple[str, ...]:

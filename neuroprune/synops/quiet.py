@@ -33,13 +33,17 @@ class Quiet:
         plain = [m for m in modules if _is_plain(m, framework)]
         self.products = frozenset(m for m in plain if _multiplies_once(m))
         self.norms = frozenset(m for m in plain if isinstance(m, _NORMS))
+        self._all = self.neurons | self.products | self.norms
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether a module is one of them."""
+        return module in self._all
 
     def holds(self, module: nn.Module, args: tuple[Any, ...]) -> bool:
-        """Whether a module, called with these arguments, does what it is known for and nothing else."""
+        """Whether one of them, called with these arguments, does what it is known for and nothing else."""
         if module in self.neurons:
             return True
-        known = module in self.products or module in self.norms
-        if not known or len(args) != 1 or not isinstance(args[0], Tensor):
+        if len(args) != 1 or not isinstance(args[0], Tensor):
             return False
         # Somebody may have changed it since.
         changed = module._forward_pre_hooks or module._forward_hooks or "forward" in module.__dict__

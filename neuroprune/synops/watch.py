@@ -122,17 +122,19 @@ class Watch(TorchFunctionMode):
             return
         self.inside.append((module, self._products))
         self._sending += module in self._neurons
-        if not self._quiet.holds(module, args):
+        if not self._quiet.knows(module):
             return
+        # What is asked of tensors from here on needs no watching either.
         guard = torch._C.DisableTorchFunction()
         guard.__enter__()
         self._still = module, guard
-        if module not in self._quiet.products:
-            return
-        self._products += 1
         try:
-            # Before the layer runs: its input was just written, and is still in the cache.
-            self._layer(module, args[0])
+            if not self._quiet.holds(module, args):
+                self._wake()
+            elif module in self._quiet.products:
+                self._products += 1
+                # Before the layer runs: its input was just written, and is still in the cache.
+                self._layer(module, args[0])
         except BaseException:
             self._wake()
             raise
@@ -144,16 +146,17 @@ class Watch(TorchFunctionMode):
             self._still = None
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if module not in self._own or (self._still is not None and self._still[0] is not module):
+        still = self._still
+        if still is not None:
+            if still[0] is module:
+                try:
+                    self._left(module, args, output, quiet=True)
+                finally:
+                    self._wake()
             return
-        if self._still is None and _is_unwatched():
-            return
-        quiet = self._still is not None
-        try:
+        if module in self._own and not _is_unwatched():
             with torch._C.DisableTorchFunction():
-                self._left(module, args, output, quiet=quiet)
-        finally:
-            self._wake()
+                self._left(module, args, output, quiet=False)
 
     def _left(self, module: nn.Module, args: Any, output: Any, *, quiet: bool) -> None:
         while self.inside:
