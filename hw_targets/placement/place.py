@@ -146,17 +146,18 @@ def _cut(network: ChipNetwork, name: str, sends: dict[str, Ints], chip: Chip) ->
     """Parts of a population; `sends` counts the cores its neurons send to in populations that are cut already."""
     if any(group.is_recurrent for group in network.incoming(name)):
         return _cut_recurrent(network, name, sends[name], chip)
-    synapses = sum(int(fan_in(group, network).sum()) for group in network.incoming(name))
     options: list[list[Part]] = []
     if is_convolution(network, name):
         convolution = Convolution(network, name, chip, channels_by_shared_sources(network, name, sends[name], chip))
         pressure = _pressure(network, name, sends, chip)
-        if tiles := best_tiles(convolution, sends[name], chip, pressure):
-            options.append([convolution.part(tile) for tile in tiles])
-            spared = leaving_room(network, name, options[0], sends, chip)
-            if spared is not None and (tiles := best_tiles(convolution, sends[name], spared, pressure)):
-                options = [[convolution.part(tile) for tile in tiles]]
-    if not options or (synapses <= SMALL and len(options[0]) <= FEW):
+        if found := best_tiles(convolution, sends[name], chip, pressure):
+            spared = leaving_room(network, name, len(found[0]), found[1], sends, chip)
+            again = None if spared is None else best_tiles(convolution, sends[name], spared, pressure)
+            options.append([convolution.part(tile) for tile in (again or found)[0]])
+    if options and len(options[0]) > FEW:
+        return options[0]
+    synapses = sum(int(fan_in(group, network).sum()) for group in network.incoming(name))
+    if not options or synapses <= SMALL:
         options.append(sequential(network, name, core_order(network[name]), sends[name], chip))
     if _worth_sorting(network, name, synapses, options[0], chip):
         order = by_shared_sources(network, name, chip)

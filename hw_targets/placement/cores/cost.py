@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -191,6 +192,8 @@ class Window:
         self.targets = np.asarray(targets, dtype=np.int64)
         self._population, self._chip = population, chip
         self._output_axons = np.concatenate(([0], np.cumsum(output_axons[self.targets])))
+        #: Of the number of targets asked about last, which is most often the one that becomes a part.
+        self._costed = lru_cache(maxsize=1)(self._cost)
         groups = network.incoming(population)
         self._sources = _numbered([group.source for group in groups], network)
         self._sort(groups, [edges(group, network, self.targets) for group in groups])
@@ -226,7 +229,7 @@ class Window:
         """Exact usage of a core that holds the first `neurons` targets of this window."""
         return self._costed(neurons)[0]
 
-    def _costed(self, neurons: int) -> tuple[CoreUsage, Lists]:
+    def _cost(self, neurons: int) -> tuple[CoreUsage, Lists]:
         kept = self._position < neurons
         start = np.flatnonzero(np.diff(self._list[kept], prepend=-1))
         lists = distinct_lists(self._position[kept], self._content[kept], start, self._chip)

@@ -138,6 +138,11 @@ def _runs(offset: Ints, distance: Ints, start: Ints, reach: int, entry: int, *, 
     Runs are cut into entries of `entry` synapses; with `with_gaps` the positions between synapses count as well.
     """
     begins = distance > reach
+    if not begins.any():
+        held = (
+            offset[np.append(start[1:], offset.size) - 1] + 1 if with_gaps else np.diff(np.append(start, offset.size))
+        )
+        return -(-held // entry), held
     begins[start] = True
     first = np.flatnonzero(begins)
     stop = np.append(first[1:], offset.size)

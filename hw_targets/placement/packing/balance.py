@@ -6,7 +6,7 @@ cores are full of output axons while their input axons are free. Two such parts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy as np
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.connectivity import Ints, fan_in
 from hw_targets.ir.network import ChipNetwork
-from hw_targets.placement.cores.cost import Part
 
 MANY_PARTS = 500
 """Parts of a population from which on this is tried; smaller networks are packed well without."""
@@ -26,38 +25,34 @@ ResNet-18 at 224×224 (Loihi 1), where it saves 8 % of the cores."""
 
 
 def leaving_room(
-    network: ChipNetwork, name: str, parts: Sequence[Part], sends: Mapping[str, Ints], chip: Chip
+    network: ChipNetwork, name: str, parts: int, axons: Mapping[str, float], sends: Mapping[str, Ints], chip: Chip
 ) -> Chip | None:
     """The chip with the limit that a population should be cut by again, so that others fit beside it; None if as it is.
 
-    `sends` counts the cores that each neuron sends to, `parts` not included.
+    `parts` is how many it was cut into, `axons` what these take from each source together, and `sends` counts the cores
+    that each neuron sends to, those parts not included.
     """
     inputs, outputs = chip.input_axons_per_core, chip.output_axons_per_core
-    if inputs is None or outputs is None or len(parts) < MANY_PARTS:
+    if inputs is None or outputs is None or parts < MANY_PARTS:
         return None
-    heard = sum(part.input_axons for part in parts) / len(parts) / inputs
-    sent = int(sends[name].sum()) / len(parts) / outputs
+    heard = sum(axons.values()) / parts / inputs
+    sent = int(sends[name].sum()) / parts / outputs
     if sent > FULL and heard < LOW_INPUT:
         return replace(chip, output_axons_per_core=int(KEPT_OUTPUT * outputs))
-    if heard > FULL and sent < LOW_OUTPUT and _has_partner(network, parts, sends, inputs, outputs):
+    if heard > FULL and sent < LOW_OUTPUT and _has_partner(network, axons, sends, inputs, outputs):
         return replace(chip, input_axons_per_core=int(KEPT_INPUT * inputs))
     return None
 
 
 def _has_partner(
-    network: ChipNetwork, parts: Sequence[Part], sends: Mapping[str, Ints], inputs: int, outputs: int
+    network: ChipNetwork, axons: Mapping[str, float], sends: Mapping[str, Ints], inputs: int, outputs: int
 ) -> bool:
     """Whether some source of the parts will fill its cores' output axons with less than `LOW_INPUT` of the others."""
-    for source in {reach.source for part in parts for reach in part.reach}:
+    for source, taken in axons.items():
         population = network[source]
         if population.is_input:
             continue
-        counts = sends[source].copy()
-        for part in parts:
-            for reach in part.reach:
-                if reach.source == source:
-                    reach.add_to(counts)
-        to_a_core = outputs / max(1.0, float(counts.mean()))
+        to_a_core = outputs / max(1.0, (float(sends[source].sum()) + taken) / population.size)
         listened = sum(float(np.mean(fan_in(group, network))) for group in network.incoming(source))
         if to_a_core * listened < LOW_INPUT * inputs and population.size / to_a_core > MANY_PARTS:
             return True

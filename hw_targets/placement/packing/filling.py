@@ -67,10 +67,17 @@ def fill_all(
 ) -> list[list[Part]] | None:
     """`fill` with every population of `fillers_of`, the last one first; None if one fits nowhere."""
     sizes = {p.name: p.size for p in network.populations}
-    filled: list[list[Part]] | None = [list(parts) for parts in cores]
+    filled, destinations = [list(parts) for parts in cores], count_destinations(cores, sizes)
     for name in reversed(names):
-        if filled is not None:
-            filled = fill(network, name, filled, count_destinations(filled, sizes), chip)
+        found = fill(network, name, filled, destinations, chip)
+        if found is None:
+            return None
+        # Neurons send to other numbers of cores through those alone that took something, and new ones.
+        changed = [k for k, parts in enumerate(found) if k >= len(filled) or len(parts) > len(filled[k])]
+        before = count_destinations([filled[k] for k in changed if k < len(filled)], sizes)
+        after = count_destinations([found[k] for k in changed], sizes)
+        destinations = {name: counts + after[name] - before[name] for name, counts in destinations.items()}
+        filled = found
     return filled
 
 

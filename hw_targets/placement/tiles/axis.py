@@ -38,11 +38,6 @@ class Axis:
     counts: tuple[int, ...]
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """Equal for tiles of equal cost."""
-        return self.classes, self.counts
-
-    @property
     def rows(self) -> slice:
         """The source rows."""
         return slice(self.begin, self.begin + len(self.of_row))

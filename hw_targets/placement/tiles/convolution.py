@@ -70,7 +70,9 @@ class Convolution:
         self._order = np.arange(network[population].size, dtype=np.int64).reshape(self.shape)
         self._costs: dict[tuple[object, ...], TileCost] = {}
         self._offsets: dict[tuple[object, ...], list[npt.NDArray[np.int32]]] = {}
+        self._kinds: dict[tuple[object, ...], int] = {}
         self.axis = lru_cache(maxsize=None)(self._axis)
+        self.kind = lru_cache(maxsize=None)(self._kind)
         self.next_used = lru_cache(maxsize=512)(self._next_used)
 
     def _axis(self, dimension: int, low: int, high: int) -> tuple[Axis, ...]:
@@ -80,6 +82,11 @@ class Convolution:
             is_new = first == len(found)
             found.append(axis(group.grids[dimension], low, high) if is_new else found[first])
         return tuple(found)
+
+    def _kind(self, dimension: int, low: int, high: int) -> int:
+        """The same number for rows (0) or columns (1) that sources reach in the same way."""
+        found = tuple((axis.classes, axis.of_row) for axis in self.axis(dimension, low, high))
+        return self._kinds.setdefault((high - low, found), len(self._kinds))
 
     def _next_used(self, group: int, channel: int) -> Ints:
         first = self.undelayed[group]
@@ -107,7 +114,7 @@ class Convolution:
     def cost(self, tile: Tile) -> TileCost:
         """Exact cost; computed once for tiles of equal classes."""
         rows, columns = self.axis(0, *tile.rows), self.axis(1, *tile.columns)
-        key = (tile.channels, tile.extent, tuple(a.key for a in rows), tuple(a.key for a in columns))
+        key = tile.channels, self.kind(0, *tile.rows), self.kind(1, *tile.columns)
         if key not in self._costs:
             self._costs[key] = self._cost(tile, rows, columns)
         return self._costs[key]
@@ -125,7 +132,7 @@ class Convolution:
     def part(self, tile: Tile) -> Part:
         """The tile as a part of a core."""
         cost, rows, columns = self.cost(tile), self.axis(0, *tile.rows), self.axis(1, *tile.columns)
-        key = (id(cost), tuple(a.of_row for a in rows), tuple(a.of_row for a in columns))
+        key = tile.channels, self.kind(0, *tile.rows), self.kind(1, *tile.columns)
         if key not in self._offsets:
             several = zip(self.groups, cost.used, rows, columns, strict=True)
             self._offsets[key] = [_offsets(group.shape, used, row, column) for group, used, row, column in several]

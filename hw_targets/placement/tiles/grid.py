@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ ELONGATED = 4
 """Tiles longer than wide by more than this are tried only where they span the image: their sources overlap more."""
 EXACT_SHAPES = 3
 """Shapes, of those that look best, whose exact tiles are computed."""
+MANY_TILES, FAR = 64, 1.2
+"""Cores of a layer from which on shapes are passed over that look so many times worse than the best exact tiles."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -41,19 +43,25 @@ class Pressure:
         )
 
 
-def best_tiles(conv: Convolution, sends: Ints, chip: Chip, pressure: Pressure) -> list[Tile] | None:
+def best_tiles(
+    conv: Convolution, sends: Ints, chip: Chip, pressure: Pressure
+) -> tuple[list[Tile], dict[str, float]] | None:
     """Tiles of the fewest cores found, those included that the sources need for their output axons; None if none fit.
 
-    `sends[n]` is the number of cores neuron n sends to. Shapes are ranked by an estimate (exact in neurons and input
-    axons, approximate in memory), and the exact tiles of the best are compared.
+    Beside them the input axons that they take from each source, which are counted where axons are limited. `sends[n]`
+    is the number of cores neuron n sends to. Shapes are ranked by an estimate (exact in neurons and input axons,
+    approximate in memory), and the exact tiles of the best are compared.
     """
-    ranked = sorted(_estimates(conv, sends, chip, pressure))
-    found = (cut for _, rows, columns in ranked if (cut := _exact(conv, rows, columns, sends, chip)) is not None)
-    best: tuple[float, list[Tile]] | None = None
-    for tiles, axons in islice(found, EXACT_SHAPES):
-        objective = len(tiles) + pressure.cores(axons)
-        if best is None or objective < best[0]:
-            best = objective, tiles
+    best: tuple[float, tuple[list[Tile], dict[str, float]]] | None = None
+    tried = 0
+    for estimate, rows, columns in sorted(_estimates(conv, sends, chip, pressure)):
+        if tried == EXACT_SHAPES or (best is not None and best[0] > MANY_TILES and estimate > FAR * best[0]):
+            break
+        found = _exact(conv, rows, columns, sends, chip)
+        if found is not None:
+            tried, objective = tried + 1, len(found[0]) + pressure.cores(found[1])
+            if best is None or objective < best[0]:
+                best = objective, found
     return None if best is None else best[1]
 
 
@@ -156,13 +164,12 @@ def _exact(
     For each kind of position, channels are cut into the longest runs that fit.
     """
     channels, height, width = conv.shape
-    kinds: dict[tuple[object, ...], list[tuple[tuple[int, int], tuple[int, int]]]] = {}
+    kinds: dict[tuple[int, int, int], list[tuple[tuple[int, int], tuple[int, int]]]] = {}
     planes = conv.planes(sends)
     for row in bounds(height, rows):
         for column in bounds(width, columns):
-            keys = [a.key for a in (*conv.axis(0, *row), *conv.axis(1, *column))]
             sent = _bucket(int(planes[:, slice(*row), slice(*column)].sum()), chip)
-            kinds.setdefault((row[1] - row[0], column[1] - column[0], sent, *keys), []).append((row, column))
+            kinds.setdefault((sent, conv.kind(0, *row), conv.kind(1, *column)), []).append((row, column))
     tiles: list[Tile] = []
     axons = dict.fromkeys((group.source for group in conv.groups), 0.0)
     guess = 0

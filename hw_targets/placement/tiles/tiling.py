@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from hw_targets.chips.chip import Chip
 from hw_targets.errors import DoesNotFit
@@ -35,10 +36,11 @@ def sequential(network: ChipNetwork, name: str, order: Ints, sends: Ints, chip: 
     parts: list[Part] = []
     start, guess = 0, min(FIRST_GUESS, chip.neurons_per_core)
     while start < order.size:
-        stop = min(order.size, start + guess)
+        is_full = guess == 2 and _hear_too_much(network, name, order[start : start + 2], chip)
+        stop = start + 1 if is_full else min(order.size, start + guess)
         window = Window(network, name, order[start:stop], sends, chip)
         fitting = _longest_fit(window, chip)
-        if fitting == stop - start and stop < order.size and guess < chip.neurons_per_core:
+        if fitting == stop - start and not is_full and stop < order.size and guess < chip.neurons_per_core:
             guess = min(4 * guess, chip.neurons_per_core)
             continue
         part = window.part(fitting) if in_order else None
@@ -52,6 +54,18 @@ def sequential(network: ChipNetwork, name: str, order: Ints, sends: Ints, chip: 
         parts.append(part)
         start, guess = start + fitting, min(fitting + fitting // 4 + 1, chip.neurons_per_core)
     return parts
+
+
+def _hear_too_much(network: ChipNetwork, name: str, neurons: Ints, chip: Chip) -> bool:
+    """Whether neurons of a dense layer need more input axons than a core has; told without listing their synapses."""
+    groups = network.incoming(name)
+    if chip.input_axons_per_core is None or any(group.op.is_spatial for group in groups):
+        return False
+    heard: dict[str, npt.NDArray[np.bool_]] = {}
+    for group in groups:
+        found = group.op.weight[neurons].any(axis=0)
+        heard[group.source] = found | heard.get(group.source, np.zeros_like(found))
+    return sum(int(np.count_nonzero(found)) for found in heard.values()) > chip.input_axons_per_core
 
 
 def _longest_fit(window: Window, chip: Chip) -> int:

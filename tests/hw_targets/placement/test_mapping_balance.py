@@ -53,20 +53,33 @@ def cut(network: ChipNetwork, name: str, sends: dict[str, Ints]) -> list[Part]:
     return sequential(network, name, core_order(network[name]), sends[name], CHIP)
 
 
+def taken(parts: list[Part]) -> tuple[int, dict[str, float]]:
+    """How many parts, and the input axons they take from each source."""
+    found: dict[str, float] = {}
+    for part in parts:
+        for reach in part.reach:
+            found[reach.source] = found.get(reach.source, 0.0) + reach.neurons().size
+    return len(parts), found
+
+
 def test_both_sides_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
     network = two_sided(np.random.default_rng(0), 38)
     sends = {p.name: np.zeros(p.size, np.int64) for p in network.populations}
     parts = cut(network, "x", sends)
     assert len(parts) == 24
-    assert leaving_room(network, "x", parts, sends, CHIP) is None  # few parts
+    assert leaving_room(network, "x", *taken(parts), sends, CHIP) is None  # few parts
     monkeypatch.setattr(balance, "MANY_PARTS", 10)
-    assert leaving_room(network, "x", parts, sends, CHIP) == replace(CHIP, input_axons_per_core=int(KEPT_INPUT * 40))
-    assert leaving_room(network, "x", parts, sends, replace(CHIP, output_axons_per_core=None)) is None
+    assert leaving_room(network, "x", *taken(parts), sends, CHIP) == replace(
+        CHIP, input_axons_per_core=int(KEPT_INPUT * 40)
+    )
+    assert leaving_room(network, "x", *taken(parts), sends, replace(CHIP, output_axons_per_core=None)) is None
     for part in parts:
         for reach in part.reach:
             reach.add_to(sends[reach.source])
     before = cut(network, "s", sends)
-    assert leaving_room(network, "s", before, sends, CHIP) == replace(CHIP, output_axons_per_core=int(KEPT_OUTPUT * 80))
+    assert leaving_room(network, "s", *taken(before), sends, CHIP) == replace(
+        CHIP, output_axons_per_core=int(KEPT_OUTPUT * 80)
+    )
 
 
 def test_no_room_is_left_without_a_partner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +89,7 @@ def test_no_room_is_left_without_a_partner(monkeypatch: pytest.MonkeyPatch) -> N
     populations = (Population("s", (80, 1, 1), SpikeInput()), whole["x"])
     network = ChipNetwork(populations, (Synapses("s", "x", whole.incoming("x")[0].op),))
     sends = {p.name: np.zeros(p.size, np.int64) for p in network.populations}
-    assert leaving_room(network, "x", cut(network, "x", sends), sends, CHIP) is None
+    assert leaving_room(network, "x", *taken(cut(network, "x", sends)), sends, CHIP) is None
 
 
 @settings(max_examples=12, deadline=None)

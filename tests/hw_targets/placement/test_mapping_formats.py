@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hw_targets.chips.chip import Chip
 from hw_targets.ir.network import ChipNetwork, Conv2d, Population, SpikeInput, Synapses
+from hw_targets.placement.cores.cost import Window
 from hw_targets.placement.cores.formats import (
     chip_formats,
     distinct_lists,
@@ -115,6 +116,8 @@ def test_tiles_cost_what_their_neurons_cost(data: st.DataObject) -> None:
     slow = count_core(network, [("a", neurons)], chip, 0)
     assert tuple(vars(part.usage(0)).values()) == tuple(slow)
     assert convolution.bits_at_most(tile) >= (slow.synaptic_bits or 0)
+    one_by_one = Window(network, "a", part.neurons, np.zeros(flat.max() + 1, np.int64), chip).part(flat.size)
+    assert part.lists.signature.tolist() == one_by_one.lists.signature.tolist()
     axons = _axons_from(convolution, tile.channels[0], (tile.rows, tile.columns), load_chip("loihi1"))
     assert sum(int(count[tile.channels[1]]) for count in axons) == slow.input_axons
     counts = {name: np.zeros(network[name].size, np.int64) for name in ("x", "y")}
