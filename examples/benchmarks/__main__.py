@@ -32,6 +32,8 @@ BENCHMARKS = (
     "xylo",
     "trainers",
 )
+#: Those that measure no times, and whose `run` takes `jobs`.
+PARALLEL = ("costs",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,13 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a smoke run: few rounds, small batches")
+    parser.add_argument("--jobs", type=int, default=1, help=f"processes, of {', '.join(PARALLEL)} (default: 1)")
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {RESULTS}; quick: runs/bench)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"unknown benchmarks {sorted(unknown)}; known are {', '.join(BENCHMARKS)}")
     folder = options.out or (Path("runs/bench") if options.quick else RESULTS)
     for name in options.names or BENCHMARKS:
-        report: Report = import_module(f"examples.benchmarks.{name}").run(quick=options.quick)
+        more = {"jobs": options.jobs} if name in PARALLEL else {}
+        report: Report = import_module(f"examples.benchmarks.{name}").run(quick=options.quick, **more)
         path = report.write(folder)
         print(f"\n{name}\n{describe(report)}\n→ {path}", flush=True)
     return 0

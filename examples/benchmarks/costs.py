@@ -1,197 +1,128 @@
-"""Accuracy against synaptic operations, with weights that all cost the same and with measured costs."""
+"""Accuracy against synaptic operations, energy, cores and latency: what costs and rates save at equal accuracy."""
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
-
-from examples.benchmarks.common import Goal, Report, Result, one_thread, summarize
+from examples.benchmarks.common import RESULTS, Goal, Report, Result, summarize
+from examples.benchmarks.cost_curves import COSTS, at_equal_accuracy, plot
+from examples.benchmarks.cost_runs import (
+    BASE,
+    BATCH,
+    CHIP,
+    COUNTED,
+    IMAGES,
+    METHODS,
+    ON_CHIP,
+    RATE,
+    TASKS,
+    Unit,
+    run_unit,
+    settings,
+)
+from examples.benchmarks.frontier import store
+from examples.benchmarks.frontier.store import Key, Record
+from examples.benchmarks.frontier.sweep import processes
+from examples.benchmarks.frontier.tasks import digest
 from hw_targets.app.versions import commit
-from neuroprune import LATS, SoftThresholdPruner, SynapticCosts, count_synops, prune_to
-from neuroprune.training.data.fashion_mnist import fashion_mnist
 from neuroprune.training.progress import progress_bar
 
-SPARSITIES, SEEDS, STEPS, TIME_STEPS, BATCH = (0.8, 0.9, 0.95, 0.98), 3, 600, 4, 64
-COUNTED = 500
-#: Finished runs, one JSON line each; an interrupted benchmark goes on from there.
-FINISHED = Path("runs/bench/costs.jsonl")
+SPARSITIES, SEEDS = (0.5, 0.7, 0.85, 0.93, 0.97), 5
+#: Points of validation accuracy within which two methods are taken for equal, and those that may be lost to dense.
+WITHIN, LOST = 0.3, 0.5
+FULL = "prune_to, costs and rate"
 METHOD = (
-    "Fashion-MNIST, a convolutional SNN (16 and 32 channels of 5×5 and stride 2, a matrix; IF neurons,"
-    f" T = {TIME_STEPS}, batch-norm), images shown in every step, SGD with momentum, cosine learning rate,"
-    f" {STEPS} steps of {BATCH}, {SEEDS} seeds, the same for all. 'costs': the same method with thresholds weighted by"
-    " SynapticCosts. Accuracy on the test images, looked at once per run; nothing was chosen. SynOps per image of"
-    f" {COUNTED} test images, by count_synops, layers that spikes reach; the first layer, which reads the image, is not"
-    " in them. SynOps at equal accuracy are interpolated along the curve of sparsities with costs, their logarithm"
-    " linear in accuracy."
+    f"Fashion-MNIST, {IMAGES} training images; conv: {TASKS['conv']!r}; sew: {TASKS['sew']!r}; batches of {BATCH},"
+    f" {SEEDS} seeds, the same for all. costs: SynapticCosts with base={BASE}; rate: {RATE}·log(SynOps per image) added"
+    " to the loss (SynOpsLoss); both numbers were chosen on validation images, one seed, on a convolutional SNN twice"
+    " as wide as this one, and on no other. gmp: gradual magnitude pruning as in the frontier. SynOps per image by"
+    f" count_synops on {COUNTED} validation images, layers that spikes reach; energy, latency and cores by to_chip,"
+    f" place and estimate on {CHIP} with {ON_CHIP} of them. At equal accuracy: at each sparsity of LATS, of every"
+    " method the cell (mean of the seeds) with the least energy whose validation accuracy is no more than"
+    f" {WITHIN} points below; that of LATS over that of the method, seed by seed. 'points' is how their test accuracies"
+    " then differ. Test images are looked at once per run, at its end, and nothing is chosen by them."
 )
 
-Images: TypeAlias = tuple[Tensor, Tensor]
-MakePruner: TypeAlias = Callable[[nn.Module, Optimizer, CosineAnnealingLR, float], SoftThresholdPruner | None]
 
-
-class Net(nn.Module):
-    """(N, 1, 28, 28) → (N, 10): mean over the steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        spiking: dict[str, Any] = {"surrogate_function": surrogate.ATan(), "step_mode": "m", "detach_reset": True}
-        self.net = nn.Sequential(
-            layer.Conv2d(1, 16, 5, 2, 2, bias=False, step_mode="m"), layer.BatchNorm2d(16, step_mode="m"),
-            neuron.IFNode(**spiking),
-            layer.Conv2d(16, 32, 5, 2, 2, bias=False, step_mode="m"), layer.BatchNorm2d(32, step_mode="m"),
-            neuron.IFNode(**spiking),
-            layer.Flatten(step_mode="m"), layer.Linear(32 * 49, 10, step_mode="m"),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
-        functional.reset_net(self.net)
-        scores: Tensor = self.net(x.expand(TIME_STEPS, *x.shape)).mean(0)
-        return scores
-
-
-def _lats(weighted: bool) -> MakePruner:
-    def make(model: nn.Module, optimizer: Optimizer, scheduler: CosineAnnealingLR, sparsity: float) -> Any:
-        costs = SynapticCosts(model) if weighted else None
-        return SoftThresholdPruner(optimizer, LATS.for_sparsity(sparsity, scheduler, STEPS), costs=costs)
-
-    return make
-
-
-def _ranked(weighted: bool) -> MakePruner:
-    return lambda model, optimizer, _, sparsity: prune_to(
-        sparsity, optimizer, steps=STEPS, costs=SynapticCosts(model) if weighted else None
-    )
-
-
-METHODS: dict[str, MakePruner] = {
-    "LATS": _lats(weighted=False),
-    "LATS, costs": _lats(weighted=True),
-    "prune_to": _ranked(weighted=False),
-    "prune_to, costs": _ranked(weighted=True),
-}
-
-
-def trained(make: MakePruner | None, sparsity: float, seed: int, data: Images) -> nn.Module:
-    """A network of a seed, pruned while it trains."""
-    torch.manual_seed(seed)
-    model = Net()
-    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-5)
-    scheduler = CosineAnnealingLR(optimizer, STEPS)
-    pruner = None if make is None else make(model, optimizer, scheduler, sparsity)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(STEPS):
-        batch = torch.randint(len(data[0]), (BATCH,), generator=generator)
-        optimizer.zero_grad()
-        F.cross_entropy(model(data[0][batch]), data[1][batch]).backward()  # type: ignore[no-untyped-call]  # torch's
-        optimizer.step()
-        scheduler.step()
-    if pruner is not None:
-        if isinstance(pruner.costs, SynapticCosts):
-            pruner.costs.close()
-        pruner.finalize()
-    return model.eval()
-
-
-@torch.no_grad()
-def measured(model: nn.Module, data: Images) -> dict[str, float]:
-    """Accuracy and sparsity in per cent, SynOps per image, and what of them each layer has."""
-    starts = range(0, len(data[1]), 500)
-    right = sum(int((model(data[0][k : k + 500]).argmax(1) == data[1][k : k + 500]).sum()) for k in starts)
-    weights = [p for p in model.parameters() if p.dim() > 1]
-    counted = count_synops(model, data[0][:COUNTED])
-    return {
-        "accuracy": 100 * right / len(data[1]),
-        "sparsity": 100 * sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights),
-        "synops": counted.total / COUNTED,
-        **{f"synops {name}": found.synops / COUNTED for name, found in counted.layers.items() if found.synops},
-    }
-
-
-def run(*, quick: bool = False) -> Report:
-    """Every method at every sparsity, with every seed."""
-    sparsities, seeds = ((0.9,), 1) if quick else (SPARSITIES, SEEDS)
-    report = Report("costs", quick, {"sparsities": sparsities, "seeds": seeds, "steps": STEPS}, METHOD)
-    train, test = _images()
-    cells: list[tuple[str, float]] = [("dense", 0.0), *((m, s) for s in sparsities for m in METHODS)]
-    done = {} if quick else _finished()
-    with one_thread(), progress_bar(len(cells) * seeds, "costs") as bar:
-        for method, sparsity in cells:
-            for seed in range(seeds):
-                name = f"{method}/{100 * sparsity:g} %/{seed}"
-                if name not in done:
-                    model = trained(METHODS.get(method), sparsity, seed, train)
-                    done[name] = {**measured(model, test), "commit": commit()}
-                    if not quick:
-                        _note(name, done[name])
-                report.values[name] = done[name]
-                bar.update()
-    for base in ("LATS", "prune_to"):
-        _compare(report, base, sparsities, seeds)
+def run(*, quick: bool = False, jobs: int = 1) -> Report:
+    """Every method at every sparsity with every seed, `jobs` runs at a time; it goes on from what is finished."""
+    models, sparsities, seeds = (("conv",), (0.9,), 1) if quick else (tuple(TASKS), SPARSITIES, SEEDS)
+    report = Report("costs", quick, {"models": models, "sparsities": sparsities, "seeds": seeds}, METHOD)
+    path = Path("runs/bench/costs.jsonl") if quick else RESULTS / "costs.jsonl"
+    units = wanted(models, sparsities, seeds)
+    _finish(units, path, jobs)
+    known = _finished(path)
+    records = [known[key_of(unit)] for unit in units]
+    report.values = {f"{r['model']}/{r['method']}/{100 * r['target']:g} %/{r['seed']}": r for r in records}
+    compare(report, records, models, sparsities)
+    plot(records, path.with_suffix(".png"))
     return report
 
 
-def _images() -> tuple[Images, Images]:
-    """Training images, without those for validation, which nothing is chosen on here; test images."""
-    data = fashion_mnist()
-    train, test = ((part.as_input(part.images), part.labels) for part in (data.train, data.test))
-    return train, test
+def wanted(models: Sequence[str], sparsities: Sequence[float], seeds: int) -> list[Unit]:
+    """Seed by seed, so that an interrupted study has whole ones; dense networks once per seed."""
+    return [
+        Unit(model, method, target, seed)
+        for seed in range(seeds)
+        for model in models
+        for method in METHODS
+        for target in ([0.0] if method == "dense" else sparsities)
+    ]
 
 
-def _compare(report: Report, base: str, sparsities: tuple[float, ...], seeds: int) -> None:
-    """SynOps without costs over those with, at the same sparsity, and the difference in accuracy."""
-    for sparsity in sparsities:
-        pairs = [
-            [report.values[f"{m}/{100 * sparsity:g} %/{seed}"] for m in (base, f"{base}, costs")]
-            for seed in range(seeds)
-        ]
-        where = f"{base}, {100 * sparsity:g} % zeros"
-        fewer = summarize([plain["synops"] / max(weighted["synops"], 1.0) for plain, weighted in pairs])
-        points = summarize([weighted["accuracy"] - plain["accuracy"] for plain, weighted in pairs])
-        report.results.append(Result(f"{where}/fewer", f"{where}: SynOps without costs / with", fewer))
-        report.results.append(Result(f"{where}/points", f"{where}: accuracy with costs − without, points", points))
-    if (ratio := _at_equal_accuracy(report, base, sparsities, seeds)) is not None:
-        label = f"{base}: SynOps without costs / with, at the accuracy without costs"
-        report.results.append(Result(f"{base}/equal", label, summarize(ratio), Goal(3.0, at_least=True), headline=True))
+def compare(report: Report, records: Sequence[Record], models: Sequence[str], sparsities: Sequence[float]) -> None:
+    """Costs at the accuracies of LATS, and of the dense network."""
+    for model in models:
+        for target in sparsities:
+            for method in METHODS:
+                if method not in ("dense", "LATS"):
+                    _add(report, records, model, method, target, "LATS", WITHIN)
+        _add(report, records, model, FULL, 0.0, "dense", LOST)
 
 
-def _at_equal_accuracy(report: Report, base: str, sparsities: tuple[float, ...], seeds: int) -> list[float] | None:
-    """By sparsity: mean SynOps of `base` over what the curve with costs takes for the same mean accuracy."""
-    curves = []
-    for method in (base, f"{base}, costs"):
-        runs = [[report.values[f"{method}/{100 * s:g} %/{seed}"] for seed in range(seeds)] for s in sparsities]
-        curves.append([[statistics.fmean(r[key] for r in each) for key in ("accuracy", "synops")] for each in runs])
-    found = []
-    for accuracy, synops in curves[0]:
-        on_curve = [
-            math.exp(math.log(s1) + (accuracy - a1) / (a2 - a1) * (math.log(s2) - math.log(s1)))
-            for (a1, s1), (a2, s2) in zip(curves[1], curves[1][1:], strict=False)
-            if min(a1, a2) <= accuracy <= max(a1, a2) and a1 != a2
-        ]
-        if on_curve:
-            found.append(synops / min(on_curve))
-    return found or None
+def _add(
+    report: Report, records: Sequence[Record], model: str, method: str, target: float, reference: str, within: float
+) -> None:
+    found = at_equal_accuracy(records, model, method, target, reference=reference, within=within)
+    where = f"{model}, {method} against {reference}{f' at {100 * target:g} %' if target else ''}"
+    if found is None:
+        report.skipped[where] = f"no sparsity is within {within} points of it on validation images"
+        return
+    for cost in COSTS:
+        goal = _goal(model, method, cost, reference)
+        label = f"{where}: {cost} of {reference} / of the method, {100 * found.found.target:g} % zeros"
+        report.results.append(Result(f"{where}/{cost}", label, summarize(found.ratios(cost)), goal))
+    report.results.append(Result(f"{where}/points", f"{where}: test accuracy, points", summarize(found.points())))
 
 
-def _finished() -> dict[str, dict[str, Any]]:
-    if not FINISHED.exists():
-        return {}
-    lines = [json.loads(line) for line in FINISHED.read_text().splitlines()]
-    return {line["name"]: line["found"] for line in lines}
+def _goal(model: str, method: str, cost: str, reference: str) -> Goal | None:
+    if model != "sew" or method != FULL:
+        return None
+    limits = {"energy": 10.0} if reference == "dense" else {"SynOps": 3.0, "energy": 2.0, "cores": 2.0}
+    return Goal(limits[cost], at_least=True) if cost in limits else None
 
 
-def _note(name: str, found: dict[str, Any]) -> None:
-    FINISHED.parent.mkdir(parents=True, exist_ok=True)
-    with FINISHED.open("a") as file:
-        file.write(json.dumps({"name": name, "found": found}, ensure_ascii=False) + "\n")
+def key_of(unit: Unit) -> Key:
+    """What a run is known by: a changed setting makes it another."""
+    return Key(unit.model, unit.method, unit.target, unit.seed, digest(settings(unit)))
+
+
+def _finished(path: Path) -> dict[Key, Record]:
+    return store.cells(store.read(path))
+
+
+def _finish(units: Sequence[Unit], path: Path, jobs: int) -> None:
+    """Run what is missing; each finished run adds its line at once."""
+    done = _finished(path)
+    left = [unit for unit in units if key_of(unit) not in done]
+    if not left:
+        return
+    with progress_bar(len(left), "costs") as bar, processes(min(jobs, len(left))) as pool:
+        running = {pool.submit(run_unit, unit): unit for unit in left}
+        for future in as_completed(running):
+            unit = running[future]
+            about = {"kind": "cell", "budget": key_of(unit).budget, "commit": commit()}
+            store.append(path, {**about, **future.result()})
+            bar.update()

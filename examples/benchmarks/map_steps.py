@@ -1,4 +1,4 @@
-"""What proximal maps, ranks and preconditioned thresholds add to a training step of a SEW ResNet."""
+"""What proximal maps, ranks, costs and preconditioned thresholds add to a training step of a SEW ResNet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from torch.optim import Optimizer
 
 from examples.benchmarks.common import Goal, Report, interleave, one_thread
 from examples.benchmarks.training_step import HYPER, L1, SIZE, TIME_STEPS, Variant
-from neuroprune import LATS, Garrote, HardThreshold, Preconditioner, SoftThreshold, SoftThresholdPruner, prune_to
+from neuroprune import (
+    LATS,
+    Garrote,
+    HardThreshold,
+    Preconditioner,
+    SoftThreshold,
+    SoftThresholdPruner,
+    SynapticCosts,
+    prune_to,
+)
 from neuroprune.models.sew_resnet import SmallSEWResNet
 
 #: Steps per timed action, and those a ramp is told to have: it looks at the weights once in each action.
@@ -20,25 +29,31 @@ BATCH = 32
 METHOD = (
     f"Each round times {STEPS} steps (forward, backward, optimizer step) of every variant, in random order; ratios are"
     f" paired by round, to the same optimizer without pruning. prune_to is told to reach {TARGET:.0%} in {PLANNED}"
-    f" steps, so that it ranks the weights once in every {STEPS} (a hundredth of the run). 'again' is a second unpruned"
-    " network: its ratio shows the noise."
+    f" steps, so that it ranks the weights once in every {STEPS} (a hundredth of the run). 'costs' are SynapticCosts,"
+    f" measured in one of {STEPS} steps, too (of 10 by default). 'again' is a second unpruned network: its ratio shows"
+    " the noise."
 )
-Attach = Callable[[Optimizer], object]
+Attach = Callable[[Optimizer, nn.Module], object]
 PRUNERS: dict[str, tuple[str, Attach, float | None]] = {
-    "plain": ("SGD", lambda _: None, None),
-    "again": ("SGD", lambda _: None, None),
-    "soft": ("SGD", lambda o: SoftThresholdPruner(o, LATS(l1=L1), proximal=SoftThreshold()), 1.03),
-    "hard": ("SGD", lambda o: SoftThresholdPruner(o, LATS(l1=L1), proximal=HardThreshold()), 1.03),
-    "garrote": ("SGD", lambda o: SoftThresholdPruner(o, LATS(l1=L1), proximal=Garrote()), 1.03),
-    "prune_to": ("SGD", lambda o: prune_to(TARGET, o, steps=PLANNED), 1.03),
-    "AdamW plain": ("AdamW", lambda _: None, None),
-    "AdamW again": ("AdamW", lambda _: None, None),
+    "plain": ("SGD", lambda *_: None, None),
+    "again": ("SGD", lambda *_: None, None),
+    "soft": ("SGD", lambda o, _: SoftThresholdPruner(o, LATS(l1=L1), proximal=SoftThreshold()), 1.03),
+    "hard": ("SGD", lambda o, _: SoftThresholdPruner(o, LATS(l1=L1), proximal=HardThreshold()), 1.03),
+    "garrote": ("SGD", lambda o, _: SoftThresholdPruner(o, LATS(l1=L1), proximal=Garrote()), 1.03),
+    "prune_to": ("SGD", lambda o, _: prune_to(TARGET, o, steps=PLANNED), 1.03),
+    "prune_to, costs": (
+        "SGD",
+        lambda o, model: prune_to(TARGET, o, steps=PLANNED, costs=SynapticCosts(model, every=STEPS)),
+        1.05,
+    ),
+    "AdamW plain": ("AdamW", lambda *_: None, None),
+    "AdamW again": ("AdamW", lambda *_: None, None),
     "AdamW soft, preconditioned": (
         "AdamW",
-        lambda o: SoftThresholdPruner(o, LATS(l1=L1), precondition=Preconditioner()),
+        lambda o, _: SoftThresholdPruner(o, LATS(l1=L1), precondition=Preconditioner()),
         1.06,
     ),
-    "AdamW prune_to, preconditioned": ("AdamW", lambda o: prune_to(TARGET, o, steps=PLANNED), 1.06),
+    "AdamW prune_to, preconditioned": ("AdamW", lambda o, _: prune_to(TARGET, o, steps=PLANNED), 1.06),
 }
 
 
@@ -64,7 +79,7 @@ def _steps(name: str, batch: int) -> Callable[[], None]:
     kind, attach, _ = PRUNERS[name]
     optimizer = HYPER.optimizer(model) if kind == "SGD" else torch.optim.AdamW(model.parameters(), 1e-3)
     images, labels = torch.rand(batch, 1, SIZE, SIZE), torch.randint(0, 10, (batch,))
-    variant = Variant(model, optimizer, attach(optimizer), images, labels)
+    variant = Variant(model, optimizer, attach(optimizer, model), images, labels)
 
     def steps() -> None:
         for _ in range(STEPS):
