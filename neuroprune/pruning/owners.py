@@ -14,19 +14,24 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 
-def check_owners(parameters: Iterable[nn.Parameter]) -> None:
+def check_owners(parameters: Iterable[nn.Parameter], *, sharded: bool = False) -> None:
     """Refuse parameters that a weight is made from, and that are not the weight itself.
+
+    Of parameters in shards it refuses those in whose place the model holds gathered ones, which FSDP2 leaves there from
+    a forward pass until the backward pass: what a pruner writes would not reach them.
 
     The modules are looked for among all live objects, once: about 0.1 s.
 
     Raises:
-        ValueError: there is one; it names the parametrization and what to do.
+        ValueError: there is one; it names the parametrization, or the gathered parameter, and what to do.
     """
     wanted = {id(parameter): parameter for parameter in parameters}
+    owned = set[int]()
     for module in _modules() if wanted else ():
         for name, parameter in module._parameters.items():
             if parameter is None or id(parameter) not in wanted:
                 continue
+            owned.add(id(parameter))
             if (maker := _maker(module, name)) is not None:
                 raise ValueError(
                     f"SoftThresholdPruner: a parameter of shape {tuple(parameter.shape)} is not a weight but what"
@@ -34,6 +39,13 @@ def check_owners(parameters: Iterable[nn.Parameter]) -> None:
                     " zero can divide by 0; before building the optimizer make it a plain weight again"
                     f" ({_remedy(module)}), or leave it out with a group that says prune=False"
                 )
+    for parameter in wanted.values() if sharded else ():
+        if id(parameter) not in owned:
+            raise ValueError(
+                f"SoftThresholdPruner: no module holds the parameter of shape {tuple(parameter.shape)}, which is in"
+                " shards: after a forward pass without a backward pass FSDP2 leaves gathered weights in its place, and"
+                " goes on with those; call model.reshard() before the pruner is made"
+            )
 
 
 def _modules() -> Iterator[nn.Module]:

@@ -142,7 +142,7 @@ class PrunedParameters:
                     self.rounded[parameter] = Latent(parameter, self.proximal, grid)
                     only_rounded.append(parameter)
         if new:
-            check_owners(parameter for _, parameter, _ in new)
+            check_owners((parameter for _, parameter, _ in new), sharded=self.shards.sharded)
             self._check_reach()
         for parameter in only_rounded:
             self.rounded[parameter].write(parameter)

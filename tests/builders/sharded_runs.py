@@ -34,6 +34,7 @@ from neuroprune import (
     Preconditioner,
     SoftThresholdPruner,
     STDSLinear,
+    prune_at_initialization,
     prune_to,
 )
 from neuroprune.pruning.fan_in import Cap, Caps
@@ -266,6 +267,16 @@ def first_rows(parameter: Tensor) -> Tensor:
     return distribute_tensor(mask, parameter.device_mesh, parameter.placements)
 
 
+def at_initialization(mesh: Any) -> list[Any]:
+    """A mask is searched, all else goes back to the start, and the rest trains."""
+    run = Run(adamw, mesh)
+    pruner = prune_at_initialization(
+        run.net, run.optimizer, LATS(l1=0.5), lambda search: run.train(search, last=STEPS // 2)
+    )
+    run.train(pruner, STEPS // 2)
+    return run.seen
+
+
 def not_finite(mesh: Any) -> list[Any]:
     """A gradient that is not finite in one row, which is in one shard alone: nobody steps."""
     run = Run(sgd, mesh)
@@ -316,6 +327,7 @@ CASES: Mapping[str, Case] = {
     "frozen": frozen,
     "unfrozen": unfrozen,
     "not finite": not_finite,
+    "at initialization": at_initialization,
     "blown up": blown_up,
     "double precision": double,
     "ranks": ranks,

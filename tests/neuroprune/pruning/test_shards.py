@@ -93,14 +93,28 @@ for model, arguments in ((net, {}), (other, {"rounding": {other.weight: Grid(tor
         neuroprune.SoftThresholdPruner(optimizer, neuroprune.LATS(l1=0.1), **arguments)
     except ValueError as error:
         print(error)
+evaluated = nn.Linear(6, 4)
+fully_shard(evaluated, mesh=init_device_mesh("cpu", (1,)))
+optimizer = torch.optim.SGD(evaluated.parameters(), 0.1)
+with torch.no_grad():
+    evaluated(torch.ones(1, 6))
+try:
+    neuroprune.SoftThresholdPruner(optimizer, neuroprune.ConstantThreshold(0.2))
+except ValueError as error:
+    print(error)
+evaluated.reshard()
+neuroprune.SoftThresholdPruner(optimizer, neuroprune.ConstantThreshold(0.2))
+print("accepted")
 os._exit(0)
 """
 
 
-def test_columns_and_grids_are_refused_with_the_reason() -> None:
+def test_columns_grids_and_gathered_weights_are_refused_with_the_reason() -> None:
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COLUMNS], cwd=Path.cwd(), capture_output=True, text=True, check=False
     )
-    columns, grids = found.stdout.splitlines()
+    columns, grids, evaluated, done = found.stdout.splitlines()
     assert "is a DTensor placed as (Shard(dim=1),)" in columns, found.stderr
     assert "in shards (FSDP2's fully_shard), and grids are given for whole parameters" in grids
+    assert "call model.reshard() before the pruner is made" in evaluated
+    assert done == "accepted"
