@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import attach, check_gradients, check_rates, detach
-from neuroprune.pruning.clipping import clip_all_
+from neuroprune.pruning.clipping import clip_pruned_
 from neuroprune.pruning.closure import Arguments, evaluated
 from neuroprune.pruning.learning import learn, take_true_gradients
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.resume import Beginning
+from neuroprune.pruning.shards import local
 from neuroprune.pruning.watch import Watch
 from neuroprune.schedules import Memory, Schedule, View
 
@@ -190,7 +192,12 @@ class AroundStep:
         """Gradients of rows, while the parameters hold the weights they were taken at."""
         if self.clip_pruned is None or self.progress.frozen:
             return
-        clip_all_([parameter for _, parameter, _ in self._parameters], self.clip_pruned, self._parameters.shards)
+        shards = self._parameters.shards
+        for _, parameter, latent in self._parameters:
+            if parameter.grad is not None:
+                whole = partial(shards.whole, parameter=parameter)
+                gradient, weight = local(parameter.grad), local(parameter)
+                latent.usual = clip_pruned_(gradient, weight, self.clip_pruned, latent.usual, whole=whole)
 
     def _leave(self, *, unchanged: bool = False) -> None:
         for parameter, latent in self._parameters.held():

@@ -3,110 +3,82 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from neuroprune._numbers import number_of
-from neuroprune.pruning.shards import WHOLE, Shards, local
 
 #: What `prune_to` limits them to: ordinary ones differ by less, blown-up ones by up to 1/√ε of the normalization (316).
 MULTIPLE = 3.0
+#: β: what survivors' gradients have been is forgotten within some ten steps.
+FORGETTING = 0.9
 
 
-def clip_pruned_(gradient: Tensor, weight: Tensor, multiple: float = MULTIPLE) -> None:
-    """Shrink, in place, the gradient at each row's pruned weights to what survivors have, here or in the median row:
+def clip_pruned_(
+    gradient: Tensor,
+    weight: Tensor,
+    multiple: float = MULTIPLE,
+    usual: Tensor | None = None,
+    *,
+    whole: Callable[[Tensor], Tensor] = lambda rows: rows,
+) -> Tensor:
+    """Shrink, in place, the gradient at each row's pruned weights to what survivors have, here or in the whole tensor:
 
         g_ri ← g_ri·min(1, multiple·max(m_r, m)/rms{g_rj : w_rj = 0})  where w_ri = 0,
-        m_r = rms{g_rj : w_rj ≠ 0},    m = the median of m_s > 0 over the rows s
+        m_r = rms{g_rj : w_rj ≠ 0},    m ← max(rms{g_sj : w_sj ≠ 0}, β·m) over all rows s; without survivors' gradients
+        m stays
 
     A row (of the first axis) is what ends in a neuron or channel. One that is pruned whole, or whose survivors read
     only what is silent, has an output that does not vary, and a batch-norm behind it divides by √ε in place of a
     deviation: the gradient at its pruned weights, which straight-through training hands to their latent values, is
-    hundreds of times too large. One such step and they outrank every other weight of the network. Survivors keep
-    their gradient bit for bit, and rows that learn much, as those of a classifier's true classes, their measure. It
-    is a unit-wise clipping as that of Brock et al., "High-Performance Large-Scale Image Recognition Without
-    Normalization" (2021), with surviving weights' gradients as the measure.
+    hundreds of times too large. One such step and they outrank every other weight of the network; with Adam it is the
+    metric √v that outranks. Survivors keep their gradient bit for bit, and rows that learn much, as those of a
+    classifier's true classes, their measure. The memory m is for the step in which a layer has no survivors left: then
+    all of its gradients are blown up at once. It is a unit-wise clipping as that of Brock et al., "High-Performance
+    Large-Scale Image Recognition Without Normalization" (2021), with surviving weights' gradients as the measure.
 
-    Nothing is done where no survivor has a gradient, and to a sparse gradient.
+    Nothing is done before any survivor has had a gradient, and to a sparse gradient.
 
     Args:
         gradient: (rows, …).
         weight: of the same shape, the weights the gradient was taken at.
         multiple: at least 1.
+        usual: m² after the step before, 0-dim; None before the first.
+        whole: makes a tensor of all rows of one of these rows, where the tensor is in shards.
+
+    Returns:
+        m² after this step, in single precision at least.
     """
     if gradient.layout != torch.strided:
-        return
-    rows = _Rows.of(gradient, weight)
-    if rows.exceed(multiple):
-        rows.limit_(gradient, rows.own, multiple)
+        return gradient.new_zeros((), dtype=torch.float32) if usual is None else usual
+    flat = gradient.detach().flatten(1)
+    if flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()
+    kept = (weight != 0).flatten(1)
+    mask = kept.to(flat.real.dtype if flat.is_complex() else flat.dtype)
+    count = mask.sum(1)
+    of_kept = torch.linalg.vector_norm(flat * mask, dim=1).square_()
+    usual = _remembered(whole(of_kept).sum() / whole(count).sum().clamp_min_(1), usual)
+    limit = multiple**2 * torch.maximum(of_kept / count.clamp_min(1), usual)
+    pruned = (mask.shape[1] - count).clamp_min_(1)
+    # What is left of all is inexact where survivors have nearly all of it, and then far from the limit.
+    of_pruned = torch.linalg.vector_norm(flat, dim=1).square_().sub_(of_kept).div_(pruned)
+    if bool(((of_pruned > limit) & (usual > 0)).any()):
+        of_pruned = torch.linalg.vector_norm(flat * (1 - mask), dim=1).square_() / pruned
+        factor = (limit / of_pruned.clamp_min(torch.finfo(of_pruned.dtype).tiny)).clamp_max(1.0).sqrt()
+        rows = torch.where(kept, 1.0, factor[:, None]).reshape(gradient.shape)
+        gradient.mul_(rows.to(gradient.real.dtype if gradient.is_complex() else gradient.dtype))
+    return usual
 
 
-def clip_all_(weights: Sequence[Tensor], multiple: float, shards: Shards = WHOLE) -> None:
-    """`clip_pruned_` of each weight's gradient; rows in shards are limited by the median over all of them.
-
-    Over shards one number is sent for each weight, and, where any of its rows is over its own survivors' limit, one for
-    each row.
-    """
-    found = [(local(w.grad), local(w), w) for w in weights if w.grad is not None]
-    if not shards.sharded:
-        for gradient, weight, _ in found:
-            clip_pruned_(gradient, weight, multiple)
-        return
-    exceed = shards.sums([int(_Rows.of(gradient, weight).exceed(multiple)) for gradient, weight, _ in found])
-    for (gradient, weight, parameter), count in zip(found, exceed, strict=True):
-        if count:
-            rows = _Rows.of(gradient, weight)
-            rows.limit_(gradient, shards.whole(rows.own, parameter), multiple)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Squared norms of each row's gradient, at survivors and at all weights, with the numbers of both kinds."""
-
-    flat: Tensor
-    kept: Tensor
-    mask: Tensor
-    count: Tensor
-    pruned: Tensor
-    of_kept: Tensor
-    of_all: Tensor
-
-    @classmethod
-    def of(cls, gradient: Tensor, weight: Tensor) -> _Rows:
-        flat = gradient.detach().flatten(1)
-        if flat.dtype in (torch.float16, torch.bfloat16):
-            flat = flat.float()
-        kept = (weight != 0).flatten(1)
-        mask = kept.to(flat.real.dtype if flat.is_complex() else flat.dtype)
-        count = mask.sum(1)
-        pruned = (mask.shape[1] - count).clamp_min_(1)
-        count.clamp_min_(1)
-        of_kept = torch.linalg.vector_norm(flat * mask, dim=1).square_()
-        of_all = torch.linalg.vector_norm(flat, dim=1).square_()
-        return cls(flat, kept, mask, count, pruned, of_kept, of_all)
-
-    @property
-    def own(self) -> Tensor:
-        """m_r², 0 without survivors."""
-        return self.of_kept / self.count
-
-    def exceed(self, multiple: float) -> bool:
-        """Whether any row is over its own survivors' limit, as a rule none is, and no median is needed. NaN is over."""
-        return not bool(((self.of_all - self.of_kept) * self.count <= multiple**2 * self.of_kept * self.pruned).all())
-
-    def limit_(self, gradient: Tensor, own_of_all: Tensor, multiple: float) -> None:
-        """Shrink in place; `own_of_all` is m² of all rows, of which these may be a part."""
-        if not bool((own_of_all > 0).any()):
-            return
-        limit = multiple**2 * self.own.clamp_min(own_of_all[own_of_all > 0].median())
-        of_pruned = torch.linalg.vector_norm(self.flat * (1 - self.mask), dim=1).square_() / self.pruned
-        if bool((of_pruned > limit).any()):
-            factor = (limit / of_pruned.clamp_min(torch.finfo(of_pruned.dtype).tiny)).clamp_max(1.0).sqrt()
-            rows = torch.where(self.kept, 1.0, factor[:, None]).reshape(gradient.shape)
-            gradient.mul_(rows.to(gradient.real.dtype if gradient.is_complex() else gradient.dtype))
+def _remembered(now: Tensor, before: Tensor | None) -> Tensor:
+    """m² of this step from the mean square of now, which does not count where it is 0 or overflowed."""
+    if before is None:
+        return torch.where(torch.isfinite(now), now, 0.0)
+    before = before.to(now)
+    return torch.where((now > 0) & torch.isfinite(now), torch.maximum(now, FORGETTING**2 * before), before)
 
 
 def check_multiple(multiple: float | None) -> None:

@@ -19,8 +19,8 @@ class Latent:
     since.
 
     `threshold` is the one in force, a number or a tensor that broadcasts to θ; `learned` is what a learned threshold
-    comes from, and `slope` is ∂L/∂d of the step being taken; `away` says that the parameter is not
-    pruned for now. Once frozen there is no θ any more: the optimizer works on
+    comes from, and `slope` is ∂L/∂d of the step being taken; `usual` is what `clip_pruned_` remembers; `away` says that
+    the parameter is not pruned for now. Once frozen there is no θ any more: the optimizer works on
     w, and the mask zeroes what was pruned. With a `grid` the weights are rounded to it, w = Q(S_d(θ)), and θ stays also
     when frozen, w = Q(mask·θ). S_d stands for the `proximal` map here.
 
@@ -28,7 +28,19 @@ class Latent:
     what FSDP2 sends to other processes lies in the storage that is swapped.
     """
 
-    __slots__ = ("_seen", "_weight", "away", "grid", "learned", "mask", "proximal", "slope", "theta", "threshold")
+    __slots__ = (
+        "_seen",
+        "_weight",
+        "away",
+        "grid",
+        "learned",
+        "mask",
+        "proximal",
+        "slope",
+        "theta",
+        "threshold",
+        "usual",
+    )
 
     def __init__(self, parameter: nn.Parameter, proximal: ProximalMap, grid: Grid | None = None) -> None:
         self.proximal = proximal
@@ -36,6 +48,7 @@ class Latent:
         self.threshold: float | Tensor = 0.0
         self.learned: LearnedThreshold | None = None
         self.slope = 0.0
+        self.usual: Tensor | None = None
         self.away = False
         self.mask: Tensor | None = None
         self.grid = None if grid is None else grid.to(self.theta)

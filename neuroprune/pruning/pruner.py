@@ -296,7 +296,7 @@ class SoftThresholdPruner:
         `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
         masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
         these, whatever `rounding` it was given. `proximal` names the map, `precondition`
-        what scales thresholds, `costs` holds what is remembered of those.
+        what scales thresholds, `costs` holds what is remembered of those, `usual` what `clip_pruned` measured.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
 

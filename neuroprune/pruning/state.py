@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from neuroprune._numbers import check_number, check_whole
@@ -33,6 +34,7 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
         "masks": {index: whole(latent.mask, index) for index, latent in latents.items() if latent.mask is not None},
         "applied": {index: whole(latent.threshold, index) for index, latent in latents.items()},
         "learned": {index: (ls.s, ls.velocity) for index, latent in latents.items() if (ls := latent.learned)},
+        "usual": {index: float(latent.usual) for index, latent in latents.items() if latent.usual is not None},
         "proximal": repr(parameters.proximal),
         "precondition": repr(parameters.precondition),
         "costs": None if parameters.costs is None else parameters.costs.saved(position),
@@ -54,6 +56,8 @@ def restore_latents(state: dict[str, Any], parameters: PrunedParameters) -> None
         grid, learned = _at(state.get("grids", {}), index), _at(state["learned"], index)
         saved, mask, applied = (here(_at(state[key], index)) for key in ("latents", "masks", "applied"))
         latent.learned = None if learned is None else LearnedThreshold(*learned)
+        usual = _at(state.get("usual", {}), index)
+        latent.usual = None if usual is None else torch.tensor(usual, dtype=torch.float64)
         latent.restore(parameter, saved, mask, applied, None if grid is None else Grid(**grid))
 
 

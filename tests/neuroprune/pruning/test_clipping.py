@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import copy
 import math
-import statistics
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Adam
 
-from neuroprune import HardThreshold, SoftThresholdPruner, SparsityRamp, prune_to
+from neuroprune import HardThreshold, Preconditioner, SoftThresholdPruner, SparsityRamp, prune_to
 from neuroprune.pruning.clipping import clip_pruned_
 
 
-def clipped(gradient: Tensor, weight: Tensor, multiple: float) -> Tensor:
-    """Weight by weight."""
+def clipped(gradient: Tensor, weight: Tensor, multiple: float, before: float = 0.0) -> tuple[Tensor, float]:
+    """Weight by weight; and what is remembered."""
     rows = [
         list(zip(g.flatten().tolist(), w.flatten().tolist(), strict=True))
         for g, w in zip(gradient, weight, strict=True)
     ]
     own = [rms([g for g, w in row if w != 0]) for row in rows]
-    found = [m for m in own if m > 0]
-    if not found:
-        return gradient.clone()
-    limits = [multiple * max(m, statistics.median_low(found)) for m in own]
+    now = rms([g for row in rows for g, w in row if w != 0])
+    usual = max(now, 0.9 * before) if now > 0 else before
+    if usual == 0:
+        return gradient.clone(), 0.0
+    limits = [multiple * max(m, usual) for m in own]
     factors = [
         min(1.0, limit / (rms([g for g, w in row if w == 0]) or limit)) for row, limit in zip(rows, limits, strict=True)
     ]
     shrunk = [[g if w != 0 else g * f for g, w in row] for row, f in zip(rows, factors, strict=True)]
-    return torch.tensor(shrunk, dtype=gradient.dtype).reshape(gradient.shape)
+    return torch.tensor(shrunk, dtype=gradient.dtype).reshape(gradient.shape), usual
 
 
 def rms(values: list[float]) -> float:
@@ -46,10 +46,11 @@ def rms(values: list[float]) -> float:
     empty=st.floats(0, 1),
     zero=st.floats(0, 1),
     silent=st.floats(0, 1),
+    before=st.none() | st.floats(1e-3, 1e4),
 )
 @settings(max_examples=60, deadline=None)
 def test_pruned_weights_have_at_most_a_multiple_of_what_survivors_have(
-    seed: int, shape: tuple[int, ...], multiple: float, empty: float, zero: float, silent: float
+    seed: int, shape: tuple[int, ...], multiple: float, empty: float, zero: float, silent: float, before: float | None
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     rows = (shape[0], *[1] * (len(shape) - 1))
@@ -57,10 +58,11 @@ def test_pruned_weights_have_at_most_a_multiple_of_what_survivors_have(
     gradient = gradient * (torch.rand(rows, generator=generator) >= silent)
     weight = torch.randn(shape, generator=generator) * (torch.rand(rows, generator=generator) >= empty)
     weight = weight * (torch.rand(shape, generator=generator) >= zero)
-    before, wanted = gradient.clone(), clipped(gradient, weight, multiple)
-    clip_pruned_(gradient, weight, multiple)
+    original, (wanted, remembered) = gradient.clone(), clipped(gradient, weight, multiple, before or 0.0)
+    usual = clip_pruned_(gradient, weight, multiple, None if before is None else torch.tensor(before**2))
     torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=0)
-    assert torch.equal(gradient[weight != 0], before[weight != 0])
+    assert float(usual) ** 0.5 == pytest.approx(remembered, rel=1e-5)
+    assert torch.equal(gradient[weight != 0], original[weight != 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
@@ -77,6 +79,44 @@ def test_small_gradients_of_every_kind_of_number(dtype: torch.dtype) -> None:
     clip_pruned_(gradient, weight)
     shrunk = float(gradient[2].abs().sum().float() / before[2].abs().sum().float())
     assert 1.0 < shrunk < 10.0
+
+
+def test_a_layer_without_survivors_is_limited_by_what_they_had() -> None:
+    weight, gradient = torch.ones(4, 5), torch.ones(4, 5)
+    usual = clip_pruned_(gradient, weight)
+    for gone in (torch.zeros(4, 5), torch.zeros(4, 5)):
+        blown = 300 * gradient
+        usual = clip_pruned_(blown, gone, 3.0, usual)
+        torch.testing.assert_close(blown, 3 * gradient)
+
+
+def test_an_overflow_is_not_remembered() -> None:
+    weight = torch.tensor([[1.0, 0.0]])
+    usual = clip_pruned_(torch.tensor([[2.0, 0.0]]), weight)
+    for value in (math.inf, math.nan):
+        assert float(clip_pruned_(torch.tensor([[value, 0.0]]), weight, 3.0, usual)) == 4.0
+
+
+def test_adam_does_not_rank_by_a_blown_up_metric() -> None:
+    """The layer before a batch-norm is emptied in mid-run: its √v would outrank everything from then on."""
+    reach = {}
+    for clip in (None, 3.0):
+        net, x = emptied()
+        optimizer = Adam(net.parameters(), 1e-3)
+        pruner = SoftThresholdPruner(
+            optimizer, SparsityRamp(0.3, 100), proximal=HardThreshold(), precondition=Preconditioner(), clip_pruned=clip
+        )
+        layer = next(iter(net[0].parameters()))
+        for step in range(6):
+            optimizer.zero_grad()
+            net(x).square().sum(1).mean().backward()
+            optimizer.step()
+            if step == 3:
+                with torch.no_grad():
+                    layer.zero_()
+        reach[clip] = float(optimizer.state[layer]["exp_avg_sq"].max().sqrt())
+        pruner.finalize()
+    assert reach[3.0] * 3 < reach[None]
 
 
 def test_sparse_gradients_are_left_alone() -> None:
@@ -141,6 +181,7 @@ def test_a_pruner_equals_the_loop_by_hand() -> None:
     optimizer, plain = SGD(net.parameters(), 0.05, momentum=0.9), SGD(twin.parameters(), 0.05, momentum=0.9)
     pruner = prune_to(0.6, optimizer, steps=12)
     latents = {p: p.detach().clone() for p in twin.parameters() if p.dim() > 1}
+    usual: dict[nn.Parameter, Tensor] = {}
     for _ in range(12):
         for model, stepped in ((net, optimizer), (twin, plain)):
             stepped.zero_grad()
@@ -149,7 +190,8 @@ def test_a_pruner_equals_the_loop_by_hand() -> None:
                 with torch.no_grad():
                     for p, theta in latents.items():
                         assert p.grad is not None
-                        clip_pruned_(p.grad, p.detach(), 3.0)  # held to its twin above; here every bit counts
+                        # Held to its twin above; here every bit counts.
+                        usual[p] = clip_pruned_(p.grad, p.detach(), 3.0, usual.get(p))
                         p.copy_(theta)
             stepped.step()
         with torch.no_grad():
