@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
 from hw_targets.chips.chip import Chip
-from hw_targets.ir.network import ChipNetwork, Conv2d, Synapses
+from hw_targets.ir.network import ChipNetwork, Conv2d, Op, Shape, Synapses
 
 
 class Synapse(NamedTuple):
@@ -28,16 +29,20 @@ class Recount(NamedTuple):
     synaptic_bits: int | None
 
 
-def all_synapses(synapses: Synapses, network: ChipNetwork, zeros: bool = False) -> list[Synapse]:
+def all_synapses(synapses: Synapses, network: ChipNetwork, zeros: bool = False) -> tuple[Synapse, ...]:
     """Every synapse of a group whose tap lies inside the image; zero weights only if asked for."""
-    op = synapses.op
+    return _all_synapses(synapses.op, network[synapses.source].shape, zeros)
+
+
+@lru_cache(maxsize=64)  # every core of a network asks for the same ones
+def _all_synapses(op: Op, source_shape: Shape, zeros: bool) -> tuple[Synapse, ...]:
     found: list[Synapse] = []
     if not isinstance(op, Conv2d):
         for o in range(op.weight.shape[0]):
             for i in range(op.weight.shape[1]):
                 found.append(Synapse(o, i, int(op.weight[o, i])))
-        return [s for s in found if zeros or s.weight != 0]
-    channels, height, width = network[synapses.source].shape
+        return tuple(s for s in found if zeros or s.weight != 0)
+    channels, height, width = source_shape
     out_channels, in_channels, rows, columns = op.weight.shape
     _, out_height, out_width = op.output_shape((channels, height, width))
     for o in range(out_channels):
@@ -53,7 +58,7 @@ def all_synapses(synapses: Synapses, network: ChipNetwork, zeros: bool = False) 
                                 source = ((group * in_channels + c) * height + r) * width + q
                                 target = (o * out_height + y) * out_width + x
                                 found.append(Synapse(target, source, int(op.weight[o, c, i, j])))
-    return [s for s in found if zeros or s.weight != 0]
+    return tuple(s for s in found if zeros or s.weight != 0)
 
 
 def pixel_order(shape: Sequence[int]) -> list[int]:
