@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from neuroprune.pruning.fan_in import Cap, Caps
     from neuroprune.pruning.maps import Garrote, HardThreshold, ProximalMap, SoftThreshold
     from neuroprune.pruning.metric import Preconditioner
+    from neuroprune.pruning.neuron_costs import NeuronCosts, ProductCosts
     from neuroprune.pruning.proximal import garrote, hard_threshold, inverse_soft_threshold, soft_threshold
     from neuroprune.pruning.pruner import SoftThresholdPruner
     from neuroprune.pruning.recommended import prune_to, prune_to_budget
@@ -55,7 +56,9 @@ _HOME = {
     "Grid": "pruning.rounding",
     "HardThreshold": "pruning.maps",
     "LayerSynOps": "synops.counter",
+    "NeuronCosts": "pruning.neuron_costs",
     "Preconditioner": "pruning.metric",
+    "ProductCosts": "pruning.neuron_costs",
     "ProximalMap": "pruning.maps",
     "STDSLinear": "schedules",
     "STDSSine": "schedules",
@@ -101,7 +104,9 @@ __all__ = [
     "Grid",
     "HardThreshold",
     "LayerSynOps",
+    "NeuronCosts",
     "Preconditioner",
+    "ProductCosts",
     "ProximalMap",
     "STDSLinear",
     "STDSSine",

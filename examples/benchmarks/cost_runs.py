@@ -18,10 +18,20 @@ from examples.benchmarks.frontier.methods.base import Handle, Run, sparsity_of
 from examples.benchmarks.frontier.methods.gmp import GMP
 from hw_targets import from_torch, load_chip, to_chip
 from hw_targets.app.stages import map_network
-from neuroprune import LATS, SoftThresholdPruner, SynapticCosts, SynOpsLoss, count_synops, prune_to
+from neuroprune import (
+    LATS,
+    NeuronCosts,
+    ProductCosts,
+    SoftThresholdPruner,
+    SynapticCosts,
+    SynOpsLoss,
+    count_synops,
+    prune_to,
+)
 from neuroprune.frameworks.spikingjelly import functional, layer
 from neuroprune.frameworks.spikingjelly_equations import neuron
 from neuroprune.models.sew_resnet import SmallSEWResNet, surrogate
+from neuroprune.pruning.costs import Costs
 from neuroprune.training.data.base import Split
 from neuroprune.training.data.fashion_mnist import fashion_mnist
 from neuroprune.training.data.images import ImageSet
@@ -75,9 +85,15 @@ class Method:
     name: str
     pruner: str = "prune_to"
     costs: bool = False
+    neurons: bool = False
     rate: float = 0.0
 
-    def attach(self, run: Run, costs: SynapticCosts | None) -> SoftThresholdPruner | Handle | None:
+    def costs_of(self, model: nn.Module) -> tuple[Costs, ...]:
+        """What weights cost, measured of this model."""
+        synaptic = (SynapticCosts(model, base=BASE),) if self.costs else ()
+        return (*synaptic, NeuronCosts(p for p in model.parameters() if p.dim() > 1)) if self.neurons else synaptic
+
+    def attach(self, run: Run, costs: Costs | None) -> SoftThresholdPruner | Handle | None:
         """Hook it to the optimizer; None for a dense network."""
         if self.pruner == "gmp":
             return GMP().attach(run)
@@ -95,8 +111,9 @@ METHODS = {
         Method("gmp", pruner="gmp"),
         Method("prune_to"),
         Method("prune_to, costs", costs=True),
+        Method("prune_to, neurons", neurons=True),
         Method("prune_to, rate", rate=RATE),
-        Method("prune_to, costs and rate", costs=True, rate=RATE),
+        Method("prune_to, all", costs=True, neurons=True, rate=RATE),
     )
 }
 
@@ -145,16 +162,16 @@ def trained(unit: Unit, data: ImageSet) -> nn.Module:
     run = Run(
         model, optimizer, scheduler, task.steps, unit.target, data, lambda net, x: net(x), task.hyper, task.time_steps
     )
-    costs = SynapticCosts(model, base=BASE) if method.costs else None
-    pruner = method.attach(run, costs)
+    costs = method.costs_of(model)
+    pruner = method.attach(run, ProductCosts(*costs) if costs else None)
     synops = SynOpsLoss(model) if method.rate else None
     _loop(run, synops, method.rate, unit.seed)
     if isinstance(pruner, SoftThresholdPruner):
         pruner.finalize()
     elif pruner is not None:
         pruner.finish()
-    for watching in (costs, synops):
-        if watching is not None:
+    for watching in (*costs, synops):
+        if isinstance(watching, (SynapticCosts, SynOpsLoss)):
             watching.close()
     return model.eval()
 

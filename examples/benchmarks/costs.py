@@ -32,12 +32,13 @@ from neuroprune.training.progress import progress_bar
 SPARSITIES, SEEDS = (0.5, 0.7, 0.85, 0.93, 0.97), 5
 #: Points of validation accuracy within which two methods are taken for equal, and those that may be lost to dense.
 WITHIN, LOST = 0.3, 0.5
-FULL = "prune_to, costs and rate"
+FULL = "prune_to, all"
 METHOD = (
     f"Fashion-MNIST, {IMAGES} training images; conv: {TASKS['conv']!r}; sew: {TASKS['sew']!r}; batches of {BATCH},"
-    f" {SEEDS} seeds, the same for all. costs: SynapticCosts with base={BASE}; rate: {RATE}·log(SynOps per image) added"
-    " to the loss (SynOpsLoss); both numbers were chosen on validation images, one seed, on a convolutional SNN twice"
-    " as wide as this one, and on no other. gmp: gradual magnitude pruning as in the frontier. SynOps per image by"
+    f" {SEEDS} seeds, the same for all. costs: SynapticCosts with base={BASE}; neurons: NeuronCosts of all weights;"
+    f" rate: {RATE}·log(SynOps per image) added to the loss (SynOpsLoss); all: the three together, costs multiplied."
+    " Both numbers were chosen on validation images, one seed, on a convolutional SNN twice as wide as this one, and on"
+    " no other. gmp: gradual magnitude pruning as in the frontier. SynOps per image by"
     f" count_synops on {COUNTED} validation images, layers that spikes reach; energy, latency and cores by to_chip,"
     f" place and estimate on {CHIP} with {ON_CHIP} of them. At equal accuracy: at each sparsity of LATS, of every"
     " method the cell (mean of the seeds) with the least energy whose validation accuracy is no more than"

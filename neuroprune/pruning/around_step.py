@@ -211,6 +211,9 @@ class AroundStep:
             progress.l1 = [0.0] * len(rates)
             progress.step += 1
             return
+        # Before the schedule looks: it ranks weights by the costs that its threshold is then scaled by.
+        if self._parameters.costs is not None:
+            self._parameters.costs.advance()
         looked = False
 
         def quantile(sparsity: float) -> float:
@@ -241,8 +244,6 @@ class AroundStep:
         progress.l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]
         progress.thresholds, progress.memory = after, memory
         progress.step += 1
-        if self._parameters.costs is not None:
-            self._parameters.costs.advance()
         self._parameters.put_in_force(after, progress.step, before, renewed=looked)
 
     def look(self, look: Callable[[], float]) -> float:

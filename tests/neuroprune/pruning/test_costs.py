@@ -165,13 +165,15 @@ def test_costs_of_one_are_no_costs() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_a_ramp_ends_at_its_sparsity_with_fewer_operations() -> None:
+@pytest.mark.parametrize("every", [5, 13])
+def test_a_ramp_ends_at_its_sparsity_with_fewer_operations(every: int) -> None:
+    """Costs measured anew in the last step (13) are those that its ranks are taken with."""
     found = {}
     for weighted in (False, True):
         torch.manual_seed(0)
         net = Net().train()
         optimizer = SGD(net.parameters(), lr=0.05)
-        costs = SynapticCosts(net, every=5) if weighted else None
+        costs = SynapticCosts(net, every=every) if weighted else None
         pruner = prune_to(0.7, optimizer, steps=STEPS, costs=costs)
         train(net, optimizer, 0, STEPS)
         weights = sum(p.numel() for p in pruner.parameters)
