@@ -55,7 +55,7 @@ def network(seed: int, draw: random.Random) -> nn.Sequential:
 
 def small_cores(draw: random.Random) -> Chip:
     """Loihi with less memory and fewer neurons a core, so that small networks take several."""
-    bits, neurons = 64 * draw.randint(60, 150), draw.choice((32, 64, 128))
+    bits, neurons = 64 * draw.randint(90, 150), draw.choice((32, 64, 128))
     return replace(load_chip("loihi1"), synaptic_bits_per_core=bits, neurons_per_core=neurons)
 
 
