@@ -23,15 +23,15 @@ from neuroprune import (
 from neuroprune.models.sew_resnet import SmallSEWResNet
 
 #: Steps per timed action, and those a ramp is told to have: it looks at the weights once in each action.
-STEPS, PLANNED, TARGET = 4, 400, 0.9
+STEPS, PLANNED, TARGET = 10, 1000, 0.9
 #: Small, so that what a pruner adds is a larger share of a step.
 BATCH = 32
 METHOD = (
     f"Each round times {STEPS} steps (forward, backward, optimizer step) of every variant, in random order; ratios are"
     f" paired by round, to the same optimizer without pruning. prune_to is told to reach {TARGET:.0%} in {PLANNED}"
     f" steps, so that it ranks the weights once in every {STEPS} (a hundredth of the run). 'costs' are SynapticCosts,"
-    f" measured in one of {STEPS} steps, too (of 10 by default). 'again' is a second unpruned network: its ratio shows"
-    " the noise."
+    f" measured once in every {STEPS} steps (k = {STEPS}, their default). 'again' is a second unpruned network: its"
+    " ratio shows the noise."
 )
 Attach = Callable[[Optimizer, nn.Module], object]
 PRUNERS: dict[str, tuple[str, Attach, float | None]] = {
@@ -59,7 +59,7 @@ PRUNERS: dict[str, tuple[str, Attach, float | None]] = {
 
 def run(*, quick: bool = False) -> Report:
     """Time every variant."""
-    rounds, batch = (2, 4) if quick else (30, BATCH)
+    rounds, batch = (2, 4) if quick else (15, BATCH)
     parameters = {"time_steps": TIME_STEPS, "batch": batch, "image": SIZE, "rounds": rounds, "optimizer": str(HYPER)}
     report = Report("map_steps", quick, parameters, METHOD)
     with one_thread():
