@@ -18,6 +18,7 @@ offsets are stored once, which is how positions share a convolution kernel: neng
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -114,17 +115,18 @@ def list_bits(offset: Ints, start: Ints, length: Ints, delayed: npt.NDArray[np.b
     distance = np.diff(offset, prepend=0)
     distance[start] = 0
     span = offset[start + length - 1] + 1
+    runs = lru_cache(maxsize=None)(lambda reach: _runs(offset, distance, start, reach))
     columns = []
     for encoding, width in formats:
         if encoding == "sparse":
             bits = length * (w + width) + -(-length // k) * h
             bits = np.where((span <= 1 << width) | (width == i), bits, IMPOSSIBLE)
         elif encoding == "runlength":
-            entries, _ = _runs(offset, distance, start, (1 << width) - 1, k, with_gaps=False)
-            bits = length * (w + width) + entries * (h + i)
+            held, _, of_list = runs((1 << width) - 1)
+            bits = length * (w + width) + np.add.reduceat(-(-held // k), of_list) * (h + i)
         else:
-            entries, stored = _runs(offset, distance, start, (h + i) // chip.weight_bits + 1, k, with_gaps=True)
-            bits = stored * w + entries * (h + i)
+            _, spans, of_list = runs((h + i) // chip.weight_bits + 1)
+            bits = np.add.reduceat(spans, of_list) * w + np.add.reduceat(-(-spans // k), of_list) * (h + i)
         columns.append(bits)
     word = chip.word_bits or 1
     # Formats lie one after the other in memory, so that the cheapest of each list is found in long runs.
@@ -132,23 +134,13 @@ def list_bits(offset: Ints, start: Ints, length: Ints, delayed: npt.NDArray[np.b
     return whole.T
 
 
-def _runs(offset: Ints, distance: Ints, start: Ints, reach: int, entry: int, *, with_gaps: bool) -> tuple[Ints, Ints]:
-    """Entries of each list, and what they hold, when a distance above `reach` begins a new run.
-
-    Runs are cut into entries of `entry` synapses; with `with_gaps` the positions between synapses count as well.
-    """
+def _runs(offset: Ints, distance: Ints, start: Ints, reach: int) -> tuple[Ints, Ints, Ints]:
+    """Synapses of each run, positions it spans, and each list's first run; a distance above `reach` begins one."""
     begins = distance > reach
-    if not begins.any():
-        held = (
-            offset[np.append(start[1:], offset.size) - 1] + 1 if with_gaps else np.diff(np.append(start, offset.size))
-        )
-        return -(-held // entry), held
     begins[start] = True
     first = np.flatnonzero(begins)
     stop = np.append(first[1:], offset.size)
-    held = offset[stop - 1] - offset[first] + 1 if with_gaps else stop - first
-    of_list = np.searchsorted(first, start)
-    return np.add.reduceat(-(-held // entry), of_list), np.add.reduceat(held, of_list)
+    return stop - first, offset[stop - 1] - offset[first] + 1, np.searchsorted(first, start)
 
 
 def least_bits_per_synapse(chip: Chip) -> float:

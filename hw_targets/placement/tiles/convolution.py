@@ -67,7 +67,6 @@ class Convolution:
                 Group(synapses, network, channels) if is_new else self.groups[first].read_from(synapses.source)
             )
         self._chip = chip
-        self._order = np.arange(network[population].size, dtype=np.int64).reshape(self.shape)
         self._costs: dict[tuple[object, ...], TileCost] = {}
         self._offsets: dict[tuple[object, ...], list[npt.NDArray[np.int32]]] = {}
         self._kinds: dict[tuple[object, ...], int] = {}
@@ -121,9 +120,11 @@ class Convolution:
 
     def neurons(self, tile: Tile) -> Ints:
         """Flat indices in `core_order`."""
-        channels = np.sort(self._channels[slice(*tile.channels)])
-        block = self._order[:, slice(*tile.rows), slice(*tile.columns)][channels]
-        return np.moveaxis(block, 0, -1).reshape(-1)
+        _, height, width = self.shape
+        pixels = (np.arange(*tile.rows)[:, None] * width + np.arange(*tile.columns)).reshape(-1, 1)
+        planes = np.sort(self._channels[slice(*tile.channels)]) * (height * width)
+        found: Ints = (pixels + planes).reshape(-1)
+        return found
 
     def planes(self, values: Ints) -> Ints:
         """One value per neuron as (C, H, W), channels in the order that tiles count them in."""

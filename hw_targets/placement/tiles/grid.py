@@ -112,7 +112,7 @@ def _estimates(conv: Convolution, sends: Ints, chip: Chip, pressure: Pressure) -
                 most = min(most, int(np.searchsorted(np.asarray(bits)[1:], chip.synaptic_bits_per_core, side="right")))
             if most < 1:
                 if area == 1:
-                    yield float(conv._order.size), rows, columns
+                    yield float(np.prod(conv.shape)), rows, columns
                 continue
             tiles = rows * columns * -(-channels // most)
             sent = {
