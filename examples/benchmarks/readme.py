@@ -160,11 +160,10 @@ def frontier_tables(results: Path) -> str:
 
 
 def frontier_adamw(results: Path) -> str:
-    """The same with AdamW, from scratch and from trained networks."""
+    """The same with AdamW."""
     from examples.benchmarks.frontier import table
 
-    parts = {"From scratch:": "frontier_adamw.jsonl", "Trained networks, one epoch:": "frontier_finetune.jsonl"}
-    return "\n\n".join(f"{title}\n\n{_frontier(results, table.markdown, name)}" for title, name in parts.items())
+    return _frontier(results, table.markdown, "frontier_adamw.jsonl")
 
 
 def frontier_overview(results: Path) -> str:
@@ -236,6 +235,7 @@ PARTS: Mapping[str, Callable[[Path], str]] = {
     "goals": goals_table,
     "bench": bench_tables,
     "frontier": frontier_tables,
+    "frontier-adamw": frontier_adamw,
     "hard-reset": hard_reset_table,
     "coverage-snntorch": coverage_snntorch_tables,
     "frontier-overview": frontier_overview,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
+from torch import nn
 
+from neuroprune.pruning.costs import Costs, SynapticCosts
 from neuroprune.pruning.fan_in import Cap, Caps
 from neuroprune.pruning.maps import PROXIMAL_MAPS, ProximalMap, SoftThreshold
 from neuroprune.pruning.metric import Preconditioner
@@ -19,6 +21,8 @@ from neuroprune.training.toml import InvalidRecipe
 
 #: What stands in a recipe for `neuroprune.prune_to`, in place of a schedule.
 PRUNE_TO = "prune_to"
+#: Costs of weights by what a recipe calls them, each made of the model.
+COSTS: Mapping[str, Callable[[nn.Module], Costs]] = {"synops": SynapticCosts}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class PruningTable:
         damping: thresholds in the optimizer's metric with this damping (see `Preconditioner`), None for plain ones.
         fan_in: cap of the synapses that end in a neuron, None for no cap.
         fan_out: cap of those that start from one, in each parameter.
+        costs: one of `COSTS` by which weights are told apart, None where all cost the same.
     """
 
     recipe: str
@@ -43,27 +48,37 @@ class PruningTable:
     damping: float | None = None
     fan_in: int | None = None
     fan_out: int | None = None
+    costs: str | None = None
 
     def pruner(
-        self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
+        self,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        steps: int,
+        model: nn.Module,
     ) -> SoftThresholdPruner:
-        """Attach it to an optimizer, for a run of `steps` under a learning-rate scheduler.
+        """Attach it to an optimizer of a model, for a run of `steps` under a learning-rate scheduler.
 
         Raises:
             InvalidRecipe: unknown names, arguments out of range, or such as do not go together.
         """
         if self.schedule == PRUNE_TO:
-            return self._prune_to(optimizer, steps)
+            return self._prune_to(optimizer, steps, model)
         schedule, proximal = self._schedule(scheduler, steps), self._map()
         try:
             precondition = None if self.damping is None else Preconditioner(self.damping)
             return SoftThresholdPruner(
-                optimizer, schedule, proximal=proximal, caps=self._caps(steps), precondition=precondition
+                optimizer,
+                schedule,
+                proximal=proximal,
+                caps=self._caps(steps),
+                precondition=precondition,
+                costs=self._costs(model),
             )
         except ValueError as error:
             raise InvalidRecipe(f"{self.recipe}: the table pruning cannot be used: {error}") from error
 
-    def _prune_to(self, optimizer: torch.optim.Optimizer, steps: int) -> SoftThresholdPruner:
+    def _prune_to(self, optimizer: torch.optim.Optimizer, steps: int, model: nn.Module) -> SoftThresholdPruner:
         for key, value in (("proximal", self.proximal), ("damping", self.damping)):
             if value is not None:
                 raise InvalidRecipe(
@@ -73,10 +88,12 @@ class PruningTable:
         if set(self.arguments) != {"sparsity"}:
             raise InvalidRecipe(
                 f'{self.recipe}: schedule = "prune_to" needs pruning.sparsity, the fraction of zeros to end at, and'
-                f" knows fan_in and fan_out besides; got {sorted(self.arguments)}"
+                f" knows fan_in, fan_out and costs besides; got {sorted(self.arguments)}"
             )
         try:
-            return prune_to(self.arguments["sparsity"], optimizer, steps=steps, caps=self._caps(steps))
+            return prune_to(
+                self.arguments["sparsity"], optimizer, steps=steps, caps=self._caps(steps), costs=self._costs(model)
+            )
         except ValueError as error:
             raise InvalidRecipe(f"{self.recipe}: pruning.sparsity cannot be used: {error}") from error
 
@@ -88,6 +105,13 @@ class PruningTable:
             except ValueError as error:
                 raise InvalidRecipe(f"{self.recipe}: pruning.{key}: {error}") from error
         return Caps(**found) if found else None
+
+    def _costs(self, model: nn.Module) -> Costs | None:
+        if self.costs is None:
+            return None
+        if self.costs not in COSTS:
+            raise InvalidRecipe(f"{self.recipe}: unknown pruning.costs {self.costs!r}; known are {sorted(COSTS)}")
+        return COSTS[self.costs](model)
 
     def _map(self) -> ProximalMap:
         if self.proximal is None:

@@ -23,6 +23,15 @@ from neuroprune.training.toml import InvalidRecipe, check_keys, document, field_
 
 __all__ = ["InvalidRecipe", "Recipe", "load_recipe", "recipe_text", "save_recipe"]
 
+#: Keys of the table [pruning] beside the schedule and its fields, with their types.
+PRUNING_OPTIONS: Mapping[str, Any] = {
+    "fan_in": int,
+    "fan_out": int,
+    "proximal": str,
+    "damping": (int, float),
+    "costs": str,
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -32,8 +41,8 @@ class Recipe:
     `folder` says which image folder to train on, `data_factory` which callable, "package.module:callable" again or one
     of `neuroprune.training.data.own.NAMED`, gives the data set for `data_arguments`; without both it is Fashion-MNIST.
     `train_limit` and `test_limit` bound the samples used (None: all). `schedule`, `schedule_arguments`, `proximal`,
-    `damping`, `fan_in` and `fan_out` are the table [pruning]: see `PruningTable`. `quantization` says how to fine-tune
-    afterwards on a chip's integers (None: not at all).
+    `damping`, `fan_in`, `fan_out` and `costs` are the table [pruning]: see `PruningTable`. `quantization` says how to
+    fine-tune afterwards on a chip's integers (None: not at all).
 
     Building the model or the data executes what the factories name: a recipe, or a run folder, is code.
     """
@@ -54,6 +63,7 @@ class Recipe:
     fan_out: int | None = None
     proximal: str | None = None
     damping: float | None = None
+    costs: str | None = None
     quantization: FineTuning | None = None
 
     def model(self) -> nn.Module:
@@ -85,7 +95,7 @@ class Recipe:
                 " lower it or raise data.train_limit"
             )
         optimizer = self.training.optimizer(model)
-        self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps)
+        self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps, model)
 
     @torch.no_grad()
     def check_data(self, data: DataSet) -> None:
@@ -110,17 +120,20 @@ class Recipe:
             )
 
     def pruner(
-        self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
+        self,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        steps: int,
+        model: nn.Module,
     ) -> SoftThresholdPruner:
-        """Attach what the table [pruning] says to an optimizer.
+        """Attach what the table [pruning] says to an optimizer of a model.
 
         Raises:
             InvalidRecipe: as `PruningTable.pruner`.
         """
-        table = PruningTable(
-            self.name, self.schedule, self.schedule_arguments, self.proximal, self.damping, self.fan_in, self.fan_out
-        )
-        return table.pruner(optimizer, scheduler, steps)
+        options = {key: getattr(self, key) for key in PRUNING_OPTIONS}
+        table = PruningTable(self.name, self.schedule, self.schedule_arguments, **options)
+        return table.pruner(optimizer, scheduler, steps, model)
 
 
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -145,7 +158,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise InvalidRecipe(f"{path}: data.arguments are for a factory; set data.factory, too")
     training, pruning = content.get("training", {}), dict(content.get("pruning", {}))
     check_keys(path, "training.", training, field_types(Hyperparameters))
-    keys: dict[str, Any] = {"fan_in": int, "fan_out": int, "proximal": str, "damping": (int, float)}
+    keys = PRUNING_OPTIONS
     check_keys(path, "pruning.", pruning, {**dict.fromkeys(pruning, (int, float)), "schedule": str, **keys})
     schedule = pruning.pop("schedule", "LATS")
     options = {key: pruning.pop(key) for key in keys if key in pruning}
@@ -180,7 +193,7 @@ def recipe_text(recipe: Recipe) -> str:
     data |= {"factory": recipe.data_factory}
     if recipe.folder is not None:
         data |= dataclasses.asdict(recipe.folder)
-    options = {key: getattr(recipe, key) for key in ("fan_in", "fan_out", "proximal", "damping")}
+    options = {key: getattr(recipe, key) for key in PRUNING_OPTIONS}
     tables: list[tuple[str, Mapping[str, Any]]] = [
         ("", {"name": recipe.name}),
         ("model", model),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuroprune.pruning.costs import SynapticCosts
 from neuroprune.training.data.base import DataSet
 from neuroprune.training.loop import ALONE, Record, predictor, train
 from neuroprune.training.processes import Processes
@@ -54,7 +55,7 @@ def train_recipe(
     model, hyper = recipe.model().to(device), recipe.training
     optimizer, steps = hyper.optimizer(model), hyper.steps(len(data))
     scheduler = hyper.scheduler(optimizer, steps)
-    pruner = recipe.pruner(optimizer, scheduler, steps) if pruned else None
+    pruner = recipe.pruner(optimizer, scheduler, steps, model) if pruned else None
     predict = predictor(model, recipe.time_steps, data)
     title = "pruned training" if pruned else "dense training"
     train(
@@ -74,6 +75,8 @@ def train_recipe(
     if pruner is not None:
         sparsity = pruner.sparsity()
         pruner.finalize()
+        if isinstance(pruner.costs, SynapticCosts):
+            pruner.costs.close()
     return Trained(model.eval(), sparsity)
 
 

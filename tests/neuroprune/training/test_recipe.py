@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hw_targets.app.cli import main
-from neuroprune import PGH, Cap, Caps, HardThreshold, Preconditioner, SparsityRamp
+from neuroprune import PGH, Cap, Caps, HardThreshold, Preconditioner, SparsityRamp, SynapticCosts
 from neuroprune.training.loop import Hyperparameters
 from neuroprune.training.recipe import InvalidRecipe, Recipe, load_recipe, save_recipe
 
@@ -37,9 +37,10 @@ def test_a_saved_recipe_reads_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_schedule_that_needs_the_number_of_steps_gets_the_runs() -> None:
     tiny = recipe("PGH", l1=0.5, beta=0.1)
-    optimizer = tiny.training.optimizer(tiny.model())
+    model = tiny.model()
+    optimizer = tiny.training.optimizer(model)
     steps = tiny.training.steps(100)
-    pruner = tiny.pruner(optimizer, tiny.training.scheduler(optimizer, steps), steps)
+    pruner = tiny.pruner(optimizer, tiny.training.scheduler(optimizer, steps), steps, model)
     assert pruner.schedule == PGH(0.5, 0.1, steps=20)
 
 
@@ -82,8 +83,9 @@ adamw = {str(adamw).lower()}
         save_recipe(found, tmp_path / "saved.toml")
         assert load_recipe(tmp_path / "saved.toml") == found
         found.check(100)
-        optimizer = found.training.optimizer(found.model())
-        return found.pruner(optimizer, found.training.scheduler(optimizer, 20), 20)
+        model = found.model()
+        optimizer = found.training.optimizer(model)
+        return found.pruner(optimizer, found.training.scheduler(optimizer, 20), 20, model)
 
     damping = "damping = 0.5" if adamw else ""
     ramp = pruner_of(
@@ -91,7 +93,12 @@ adamw = {str(adamw).lower()}
     )
     assert (ramp.schedule, ramp.proximal) == (SparsityRamp(0.8, 20, ramp=0.7), HardThreshold())
     assert ramp.precondition == (Preconditioner(0.5) if adamw else None)
+    costly = pruner_of('schedule = "prune_to"\nsparsity = 0.9\ncosts = "synops"')
+    assert isinstance(costly.costs, SynapticCosts)
+    with pytest.raises(InvalidRecipe, match=r"unknown pruning.costs 'joules'; known are \['synops'\]"):
+        pruner_of('schedule = "prune_to"\nsparsity = 0.9\ncosts = "joules"')
     recommended = pruner_of('schedule = "prune_to"\nsparsity = 0.9')
+    assert recommended.costs is None
     assert (recommended.schedule, recommended.proximal) == (SparsityRamp(0.9, 20), HardThreshold())
     assert recommended.precondition == (Preconditioner(1.0) if adamw else None)
     for schedule in ('schedule = "prune_to"\nsparsity = 0.5', "l1 = 0.1"):
