@@ -29,7 +29,7 @@ from examples.benchmarks.frontier.tasks import digest
 from hw_targets.app.versions import commit
 from neuroprune.training.progress import progress_bar
 
-SPARSITIES, SEEDS = (0.5, 0.7, 0.85, 0.93, 0.97), 5
+SPARSITIES, SEEDS = (0.5, 0.7, 0.85, 0.93, 0.97), 3
 #: Points of validation accuracy within which two methods are taken for equal, and those that may be lost to dense.
 WITHIN, LOST = 0.3, 0.5
 FULL = "prune_to, all"
