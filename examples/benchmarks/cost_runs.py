@@ -184,7 +184,7 @@ def _loop(run: Run, synops: SynOpsLoss | None, rate: float, seed: int) -> None:
         chosen = torch.randint(len(run.data), (BATCH,), generator=generator)
         loss = F.cross_entropy(scores(run.model, run.data, chosen, run.time_steps), run.data.labels[chosen])
         if synops is not None:
-            loss = loss + rate * synops(BATCH).log()
+            loss = loss + rate * synops(BATCH).log1p()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

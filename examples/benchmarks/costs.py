@@ -36,7 +36,7 @@ FULL = "prune_to, all"
 METHOD = (
     f"Fashion-MNIST, {IMAGES} training images; conv: {TASKS['conv']!r}; sew: {TASKS['sew']!r}; batches of {BATCH},"
     f" {SEEDS} seeds, the same for all. costs: SynapticCosts with base={BASE}; neurons: NeuronCosts of all weights;"
-    f" rate: {RATE}·log(SynOps per image) added to the loss (SynOpsLoss); all: the three together, costs multiplied."
+    f" rate: {RATE}·log(1 + SynOps per image) added to the loss (SynOpsLoss); all: the three together, costs multiplied."
     " Both numbers were chosen on validation images, one seed, on a convolutional SNN twice as wide as this one, and on"
     " no other. gmp: gradual magnitude pruning as in the frontier. SynOps per image by"
     f" count_synops on {COUNTED} validation images, layers that spikes reach; energy, latency and cores by to_chip,"
