@@ -87,6 +87,35 @@ def at_equal_accuracy(
     return None if base is None or found is None else Comparison(base, found)
 
 
+def markdown(records: Sequence[Record], targets: Sequence[float], *, within: float) -> str:
+    """Every method against LATS at some of its sparsities: how many times less it takes, mean ± standard deviation.
+
+    Args:
+        records: of finished runs.
+        targets: sparsities of LATS.
+        within: see `at_equal_accuracy`.
+    """
+    head = ["", "LATS", "method", "zeros", *(f"{cost}, times less" for cost in COSTS), "test accuracy, points"]
+    rows = [head, [":--", *["--:"] * (len(head) - 1)]]
+    methods = [m for m in dict.fromkeys(r["method"] for r in records) if m not in ("dense", "LATS")]
+    for model in dict.fromkeys(record["model"] for record in records):
+        for target in targets:
+            for method in methods:
+                found = at_equal_accuracy(records, model, method, target, within=within)
+                about = [model, f"{100 * target:g} %", method]
+                if found is None:
+                    rows.append([*about, "never so accurate", *[""] * (len(head) - 4)])
+                    continue
+                ratios = [_spread(found.ratios(cost)) for cost in COSTS]
+                rows.append([*about, f"{100 * found.found.target:g} %", *ratios, _spread(found.points(), "+.1f")])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _spread(values: Sequence[float], form: str = ".1f") -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):{form}} ± {deviation:.1f}"
+
+
 def plot(records: Sequence[Record], path: Path) -> None:
     """Test accuracy against every cost, a row per network, a line per method; replaces an older PNG."""
     require("matplotlib", "report")

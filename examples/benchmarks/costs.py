@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 
+from examples.benchmarks import cost_curves
 from examples.benchmarks.common import RESULTS, Goal, Report, Result, summarize
 from examples.benchmarks.cost_curves import COSTS, at_equal_accuracy, plot
 from examples.benchmarks.cost_runs import (
@@ -33,10 +34,12 @@ SPARSITIES, SEEDS = (0.5, 0.7, 0.85, 0.93, 0.97), 3
 #: Points of validation accuracy within which two methods are taken for equal, and those that may be lost to dense.
 WITHIN, LOST = 0.3, 0.5
 FULL = "prune_to, all"
+#: Sparsities of LATS at which the page compares.
+SHOWN = (0.7, 0.85, 0.93)
 METHOD = (
     f"Fashion-MNIST, {IMAGES} training images; conv: {TASKS['conv']!r}; sew: {TASKS['sew']!r}; batches of {BATCH},"
     f" {SEEDS} seeds, the same for all. costs: SynapticCosts with base={BASE}; neurons: NeuronCosts of all weights;"
-    f" rate: {RATE}·log(1 + SynOps per image) added to the loss (SynOpsLoss); all: the three together, costs multiplied."
+    f" rate: {RATE}·log(1 + SynOps per image) added to the loss (SynOpsLoss); all: all three, costs multiplied."
     " Both numbers were chosen on validation images, one seed, on a convolutional SNN twice as wide as this one, and on"
     " no other. gmp: gradual magnitude pruning as in the frontier. SynOps per image by"
     f" count_synops on {COUNTED} validation images, layers that spikes reach; energy, latency and cores by to_chip,"
@@ -74,13 +77,16 @@ def wanted(models: Sequence[str], sparsities: Sequence[float], seeds: int) -> li
 
 
 def compare(report: Report, records: Sequence[Record], models: Sequence[str], sparsities: Sequence[float]) -> None:
-    """Costs at the accuracies of LATS, and of the dense network."""
+    """Costs of all of it together at the accuracies of LATS, and of dense; `markdown` has every method's."""
     for model in models:
         for target in sparsities:
-            for method in METHODS:
-                if method not in ("dense", "LATS"):
-                    _add(report, records, model, method, target, "LATS", WITHIN)
+            _add(report, records, model, FULL, target, "LATS", WITHIN)
         _add(report, records, model, FULL, 0.0, "dense", LOST)
+
+
+def markdown(values: Mapping[str, Record]) -> str:
+    """Every method against LATS at `SHOWN` of its sparsities, of a report's values."""
+    return cost_curves.markdown(list(values.values()), SHOWN, within=WITHIN)
 
 
 def _add(

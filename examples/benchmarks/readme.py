@@ -152,6 +152,16 @@ def trainers_table(results: Path) -> str:
     return trainers.markdown(_load(path))
 
 
+def costs_table(results: Path) -> str:
+    """What costs and rates save at equal accuracy."""
+    from examples.benchmarks import costs
+
+    path = results / "costs.json"
+    if not path.is_file():
+        raise ReadmeError(f"{path} does not exist; run: python -m examples.benchmarks costs")
+    return costs.markdown(_load(path)["values"])
+
+
 def frontier_tables(results: Path) -> str:
     """Accuracy against sparsity, method by method: of the full runs, or of the quick ones where there are none."""
     from examples.benchmarks.frontier import table  # needs SpikingJelly, which the other parts do not
@@ -240,6 +250,7 @@ PARTS: Mapping[str, Callable[[Path], str]] = {
     "coverage-snntorch": coverage_snntorch_tables,
     "frontier-overview": frontier_overview,
     "trainers": trainers_table,
+    "costs": costs_table,
 }
 
 

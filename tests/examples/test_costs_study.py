@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from examples.benchmarks import cost_runs, costs
-from examples.benchmarks.cost_curves import at_equal_accuracy, cells, plot
+from examples.benchmarks.cost_curves import at_equal_accuracy, cells, markdown, plot
 from examples.benchmarks.cost_runs import Unit
 
 
@@ -71,6 +71,13 @@ def test_cells_of_fewer_seeds_are_left_out() -> None:
     assert len(cells(RECORDS, "sew")) == 6
 
 
+def test_the_table_says_how_many_times_less_and_where_never() -> None:
+    poor = [{**run, "method": "poor", "validation": 10.0} for run in runs("other", 0.8, [1.0, 1.0], 4.0)]
+    lines = markdown([*RECORDS, *poor], (0.8,), within=0.3).splitlines()
+    assert lines[2].startswith("| sew | 80 % | other | 90 % | 3.0 ± 0.0 | 3.0 ± 0.0 | 3.0 ± 0.0 | 3.0 ± 0.0 | -0.")
+    assert lines[3].startswith("| sew | 80 % | poor | never so accurate |")
+
+
 def test_a_figure_is_drawn(tmp_path: Path) -> None:
     plot(RECORDS, tmp_path / "costs.png")
     assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
@@ -100,7 +107,7 @@ def test_finished_runs_are_not_done_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert {(unit.method, unit.target) for unit in done} == {
         (m, 0.0 if m == "dense" else 0.9) for m in cost_runs.METHODS
     }
-    assert [r.summary.median for r in report.results if r.name == "conv, gmp against LATS at 90 %/cores"] == [1.0]
+    assert [r.summary.median for r in report.results if r.name == "conv, prune_to, all against LATS at 90 %/cores"] == [1.0]
     costs.run(quick=True)
     assert len(done) == len(cost_runs.METHODS)
     monkeypatch.setitem(cost_runs.TASKS, "conv", replace(cost_runs.TASKS["conv"], steps=301))
