@@ -114,11 +114,11 @@ def by_hand(loop: Loop) -> Outcome:
     optimizer, scheduler = loop.made(model)
     weights = [p for p in model.parameters() if p.dim() > 1]
     theta = [whole(p.detach()) for p in weights]
-    threshold = 0.0
+    threshold, usual = 0.0, dict[nn.Parameter, Tensor]()
     for step in range(STEPS):
         backward(model, optimizer, step)
         if loop.method == "prune_to":
-            clip(weights)
+            usual = clip(weights, usual)
         for parameter, latent in zip(weights, theta, strict=True):
             put(parameter, latent)
         lr = optimizer.param_groups[0]["lr"]
@@ -140,13 +140,15 @@ def by_hand(loop: Loop) -> Outcome:
     return Outcome(whole(model.state_dict()), latents, threshold, whole(optimizer.state_dict()["state"]))
 
 
-def clip(weights: list[nn.Parameter]) -> None:
-    """Limit gradients at pruned weights, of whole tensors."""
+def clip(weights: list[nn.Parameter], usual: dict[nn.Parameter, Tensor]) -> dict[nn.Parameter, Tensor]:
+    """Limit gradients at pruned weights, of whole tensors; what is remembered of each."""
+    found = {}
     for parameter in weights:
         gradient = whole(parameter.grad)
-        clip_pruned_(gradient, whole(parameter.detach()))
+        found[parameter] = clip_pruned_(gradient, whole(parameter.detach()), usual=usual.get(parameter))
         assert parameter.grad is not None
         put(parameter.grad, gradient)
+    return found
 
 
 def ramp(taken: int) -> float:
