@@ -17,6 +17,9 @@ Record: TypeAlias = Mapping[str, Any]
 #: Costs by name, with the factor and the unit they are drawn in.
 COSTS = {"SynOps": (1e-3, "thousand"), "energy": (1e6, "µJ"), "cores": (1.0, ""), "latency": (1e6, "µs")}
 
+#: Points of accuracy below the best that are drawn: what has collapsed lies below.
+SHOWN = 8.0
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -127,12 +130,15 @@ def plot(records: Sequence[Record], path: Path) -> None:
     FigureCanvasAgg(figure)
     for row, model in zip(figure.subplots(len(models), len(COSTS), squeeze=False), models, strict=True):
         found = cells(records, model)
+        best = max(cell.mean("test") for cell in found)
         row[0].set_ylabel(f"{model}: test accuracy, %")
         for axis, (cost, (factor, unit)) in zip(row, COSTS.items(), strict=True):
             for method in dict.fromkeys(cell.method for cell in found):
                 line = sorted((c.mean(cost) * factor, c.mean("test")) for c in found if c.method == method)
                 axis.plot(*zip(*line, strict=True), marker="o", markersize=3, label=method)
-            axis.set_xscale("log")
+            axis.set_xscale("linear" if cost == "cores" else "log")
+            axis.xaxis.set_minor_formatter("")
+            axis.set_ylim(best - SHOWN, best + 0.5)
             axis.set_xlabel(f"{cost}{', ' * bool(unit)}{unit}")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

@@ -176,6 +176,13 @@ def frontier_adamw(results: Path) -> str:
     return _frontier(results, table.markdown, "frontier_adamw.jsonl")
 
 
+def frontier_adamw_overview(results: Path) -> str:
+    """Every method's distance from the best with AdamW."""
+    from examples.benchmarks.frontier import table
+
+    return _frontier(results, table.overview, "frontier_adamw.jsonl")
+
+
 def frontier_overview(results: Path) -> str:
     """Every method's distance from the best, over all cells."""
     from examples.benchmarks.frontier import table
@@ -246,6 +253,7 @@ PARTS: Mapping[str, Callable[[Path], str]] = {
     "bench": bench_tables,
     "frontier": frontier_tables,
     "frontier-adamw": frontier_adamw,
+    "frontier-adamw-overview": frontier_adamw_overview,
     "hard-reset": hard_reset_table,
     "coverage-snntorch": coverage_snntorch_tables,
     "frontier-overview": frontier_overview,
