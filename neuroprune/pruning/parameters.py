@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import check_flat, claim, is_prunable
 from neuroprune.pruning.costs import Costs
-from neuroprune.pruning.fan_in import Cap, Caps
+from neuroprune.pruning.fan_in import Caps
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import distance
 from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.metric import Preconditioner
+from neuroprune.pruning.options import GroupOptions
 from neuroprune.pruning.owners import check_owners
 from neuroprune.pruning.rounding import Grid
 from neuroprune.pruning.shards import WHOLE, Shards, local, shards_of
 from neuroprune.pruning.thresholds import Pruned, Thresholds
 from neuroprune.schedules import Learned, Schedule
-
-#: Keys of a parameter group that the pruner reads.
-OPTIONS = ("prune", "max_sparsity", "fan_out")
 
 
 class PrunedParameters:
@@ -63,17 +59,16 @@ class PrunedParameters:
         self._owner = owner
         self._schedule = schedule
         self.proximal = proximal
-        self._caps = caps
         self.precondition = precondition
         self.costs = costs
         self.shards = shards
         self._thresholds = Thresholds(optimizer, schedule, proximal, caps, precondition, costs, shards)
-        self._options: dict[nn.Parameter, dict[str, Any]] = {}
+        self._options = GroupOptions(optimizer, caps, has_grids=bool(rounding))
 
     def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
         """Group index, parameter and latent value of all that are pruned now."""
         for index, parameter, latent in self.known():
-            if self._is_on(self._optimizer.param_groups[index], parameter):
+            if self._options.is_on(index, parameter):
                 yield index, parameter, latent
 
     def known(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
@@ -86,7 +81,7 @@ class PrunedParameters:
     @property
     def given(self) -> tuple[Caps | None, Mapping[nn.Parameter, Grid]]:
         """The limits on synapses, and the grids, as they were given."""
-        return self._caps, self._rounding
+        return self._options.caps, self._rounding
 
     def held(self) -> Iterator[tuple[nn.Parameter, Latent]]:
         """All that the optimizer moves through a latent value now: those that are pruned, and those only rounded."""
@@ -121,17 +116,18 @@ class PrunedParameters:
         only_rounded: list[nn.Parameter] = []
         for index, group in enumerate(self._optimizer.param_groups):
             for parameter in group["params"]:
-                self._options.setdefault(parameter, {key: group[key] for key in OPTIONS if key in group})
+                self._options.note(index, parameter)
                 if parameter in self.latents or parameter in self.rounded:
                     continue
-                if self._is_on(group, parameter):
+                is_on = self._options.is_on(index, parameter)
+                if is_on:
                     check_flat(parameter)
-                grid, pruned = self._rounding.get(parameter), self._is_on(group, parameter) and is_prunable(parameter)
+                grid, pruned = self._rounding.get(parameter), is_on and is_prunable(parameter)
                 if grid is None and not pruned:
                     continue
-                self._max_sparsity(index, parameter)
+                self._options.max_sparsity(index, parameter)
                 self.shards.check(parameter)
-                self._fan_out(index, parameter)
+                self._options.fan_out(index, parameter)
                 claim(parameter, self._owner)
                 if pruned and step > 0:
                     self._check_joining(index, parameter, thresholds[index], step, old_groups)
@@ -160,7 +156,7 @@ class PrunedParameters:
         """Latent values of parameters that were switched off, and are on again, follow what happened meanwhile."""
         back: list[tuple[int, nn.Parameter, Latent]] = []
         for index, parameter, latent in self.known():
-            if not self._is_on(self._optimizer.param_groups[index], parameter):
+            if not self._options.is_on(index, parameter):
                 latent.away = True
             elif latent.away and latent.mask is None and latent.learned is None and self._differs(parameter, latent):
                 self._check_gap(parameter, latent.threshold, step)
@@ -190,7 +186,7 @@ class PrunedParameters:
             ValueError: as said.
         """
         reason = self._schedule.no_joining
-        limit = self._fan_out(index, parameter)
+        limit = self._options.fan_out(index, parameter)
         if isinstance(self._thresholds.limited(parameter, limit, local(parameter).detach(), 0.0, step), Tensor):
             reason = "a limit on fan-in or fan-out would cut it"
         if reason is not None:
@@ -223,7 +219,7 @@ class PrunedParameters:
         size = sum(p.numel() for _, p, _ in self)
         if wanted is None or size == 0:
             return
-        most = sum(math.floor(self._max_sparsity(index, p) * p.numel()) for index, p, _ in self) / size
+        most = sum(math.floor(self._options.max_sparsity(index, p) * p.numel()) for index, p, _ in self) / size
         if most + 1.0 / size < wanted:  # a sparsity is only ever reached to a weight
             raise ValueError(
                 f"SoftThresholdPruner: target_sparsity {wanted} is out of reach, max_sparsity of the parameter groups"
@@ -273,49 +269,13 @@ class PrunedParameters:
         return self.shards.any(not latent.gives(parameter))
 
     def _pruned(self, index: int, parameter: nn.Parameter, latent: Latent) -> Pruned:
-        return Pruned(index, parameter, latent, self._max_sparsity(index, parameter), self._fan_out(index, parameter))
-
-    def _option(self, group: dict[str, Any], parameter: nn.Parameter, key: str, default: Any) -> Any:
-        # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
-        return group.get(key, self._options[parameter].get(key, default))
-
-    def _is_on(self, group: dict[str, Any], parameter: nn.Parameter) -> bool:
-        option = self._option(group, parameter, "prune", True)
-        if option not in (True, False):
-            raise ValueError(
-                f"SoftThresholdPruner: prune of a parameter group must be True or False, got {option!r}; leave it out"
-                " for True"
-            )
-        return parameter.requires_grad and bool(option)
-
-    def _fan_out(self, index: int, parameter: nn.Parameter) -> Cap | None:
-        """The limit on what a neuron sends through a parameter: its group's own, none where that says False."""
-        common = None if self._caps is None else self._caps.fan_out
-        own = self._option(self._optimizer.param_groups[index], parameter, "fan_out", common)
-        if own is False or (own is None and common is None):
-            return None
-        if not isinstance(own, Cap):
-            raise ValueError(
-                f"SoftThresholdPruner: fan_out of parameter group {index} must be Cap(limit), or False for no limit,"
-                f" got {own!r}"
-            )
-        if common is None:
-            if self._rounding:  # what was pruned within it before is only rounded
-                return None
-            raise ValueError(
-                f"SoftThresholdPruner: parameter group {index} says fan_out={own!r}, but the pruner has no fan_out that"
-                " it would be in place of; give the pruner one, too, and fan_out=False to the groups that have none"
-            )
-        return own
-
-    def _max_sparsity(self, index: int, parameter: nn.Parameter) -> float:
-        cap = self._option(self._optimizer.param_groups[index], parameter, "max_sparsity", 1.0)
-        if not (isinstance(cap, (int, float, np.number)) and 0 <= cap <= 1):
-            raise ValueError(
-                f"SoftThresholdPruner: max_sparsity of parameter group {index} must lie in 0 … 1 (a fraction), got"
-                f" {cap}"
-            )
-        return float(cap)
+        return Pruned(
+            index,
+            parameter,
+            latent,
+            self._options.max_sparsity(index, parameter),
+            self._options.fan_out(index, parameter),
+        )
 
 
 def first_shards(optimizer: Optimizer) -> Shards:
