@@ -4,20 +4,26 @@ Good files of each kind (netx, NIR, placements, chips, recipes, weights, summari
 their structure and in their bytes, each from a seed of its own. A fault is an error of another class, a call of more
 than 5 s, or one that takes more than 1 GiB. One process after the other reads a few thousand, so that a crash of a
 library is found, too.
+
+    python -m examples.benchmarks.strangers_files --count 100000 --jobs 2        # from seed 0 on
+    python -m examples.benchmarks.strangers_files --count 100000 --go-on         # the next ones, counted with those
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from examples.benchmarks.common import RESULTS, Goal, Report, Result, Summary, one_thread
 from examples.benchmarks.strangers.readers import readers
 from examples.benchmarks.strangers.trial import Trials, trial
+from hw_targets.app.versions import commit
 from neuroprune.training.progress import progress_bar
 
 #: Files of a full and of a quick run, and of one process.
@@ -29,14 +35,20 @@ def run(*, quick: bool) -> Report:
     return report_of(QUICK if quick else FULL, 0, 1, quick=quick)
 
 
-def report_of(count: int, first: int, jobs: int, *, quick: bool) -> Report:
-    """`count` files from the seed `first` on."""
-    report = Report("strangers_files", quick, {"files": count, "first_seed": first}, str(__doc__).strip())
-    trials = many(count, first, jobs)
+def report_of(count: int, first: int, jobs: int, *, quick: bool, earlier: dict[str, Any] | None = None) -> Report:
+    """`count` files from the seed `first` on, counted together with those of an earlier report."""
+    before = earlier["parameters"]["files"] if earlier else 0
+    parameters = {"files": before + count, "first_seed": first - before}
+    report = Report("strangers_files", quick, parameters, str(__doc__).strip())
+    trials = Trials.of_json(earlier["values"]["trials"]) if earlier else Trials()
+    trials.add(many(count, first, jobs))
     report.values["trials"] = trials.as_json()
-    share = len(trials.faults) / count
+    report.values["runs"] = earlier["values"]["runs"] if earlier else []
+    report.values["runs"] += [{"first_seed": first, "files": count, "commit": commit()}]
+    share = len(trials.faults) / (before + count)
     goal = Goal(0.0)
-    report.results.append(Result("faults", f"faults / {count:,} files", Summary(share, share, share, 1), goal))
+    label = f"faults / {before + count:,} files"
+    report.results.append(Result("faults", label, Summary(share, share, share, 1), goal))
     return report
 
 
@@ -75,10 +87,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=FULL, help="files (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
+    parser.add_argument("--go-on", action="store_true", help="add to the results that are there, from their last seed")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results (default: %(default)s)")
     options = parser.parse_args()
-    report = report_of(options.count, options.first, options.jobs, quick=False)
+    first, earlier = options.first, None
+    if options.go_on:
+        earlier = json.loads((options.out / "strangers_files.json").read_text())
+        first = earlier["parameters"]["first_seed"] + earlier["parameters"]["files"]
+    report = report_of(options.count, first, options.jobs, quick=False, earlier=earlier)
     print(report.write(options.out))
     for fault in report.values["trials"]["faults"][:20]:
         print(fault)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil, prod
 from typing import Any
 
@@ -107,11 +108,16 @@ class SafeGroup:
 
     def keys(self) -> list[str]:
         """Names of the members."""
+        return list(self._names)
+
+    @cached_property
+    def _names(self) -> dict[str, None]:
+        """The same, in order, read once: the file is open for reading alone."""
         try:
             count = len(self.group)
             if count > MAX_KEYS:
                 raise InvalidFile(f"{self.where()} holds {count} entries, at most {MAX_KEYS} are read")
-            return sorted(self.group)
+            return dict.fromkeys(sorted(self.group))
         except InvalidFile:
             raise
         except Exception as error:
@@ -119,7 +125,7 @@ class SafeGroup:
 
     def holds(self, key: str) -> bool:
         """Whether there is a member of that name."""
-        return key in self.keys()
+        return key in self._names
 
     def subgroup(self, key: str) -> SafeGroup:
         """A group in this one."""

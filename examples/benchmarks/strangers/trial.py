@@ -33,6 +33,11 @@ class Trials:
         self.slowest, self.largest = max(self.slowest, other.slowest), max(self.largest, other.largest)
         self.faults += other.faults
 
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Trials:
+        """What `as_json` gave."""
+        return cls(Counter(values["outcomes"]), values["slowest_s"], values["largest_bytes"], list(values["faults"]))
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         counts = dict(sorted(self.outcomes.items()))

@@ -149,6 +149,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "no layers": (lambda f, _: f.pop("layer"), "layer is missing"),
     "gap": (lambda f, _: f.move("layer/2", "layer/7"), "without gaps"),
     "odd layer": (lambda f, _: f.create_group("layer/x"), "without gaps"),
+    "a name that is no text": (lambda f, _: h5py.h5g.create(f["layer/1/neuron"].id, b"\xff\xfe"), "is damaged"),
     "crowd": (crowd, "at most 1024"),
     "text for steps": (lambda f, _: f.attrs.create("time_steps", "six"), "must be one whole number"),
     "many steps": (lambda f, _: f.attrs.create("time_steps", 2**40), "time_steps is 1099511627776"),
