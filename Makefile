@@ -49,6 +49,7 @@ lint: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
+# Time and memory, side by side with what does the same, in an hour; the last table says which goals are met.
 bench: $(STAMP)
 	$(BIN)/python -m examples.benchmarks
 

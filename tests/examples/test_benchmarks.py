@@ -181,6 +181,15 @@ def test_table_of_a_report() -> None:
     assert "skipped: peer (not importable)" in text
 
 
+def test_all_goals_of_several_reports_stand_in_one_table() -> None:
+    other = _report()
+    other.add_ratio("case", "a", "b", "too slow", goal=Goal(1.0))
+    first, *rows = command.goals([_report(), other]).splitlines()
+    assert first == "2 of 3 goals are met"
+    assert [sum(label in row for row in rows) for label in ("a / b", "too slow", "b / a")] == [2, 1, 0]
+    assert [row.split()[-1] for row in rows[-3:]] == ["met", "met", "missed"]
+
+
 def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["nonsense"])
