@@ -172,12 +172,10 @@ class AroundStep:
         return arguments
 
     @torch.no_grad()
-    def _after(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    def _after(self, _optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if not self._inside:
             return
-        # A fused optimizer under GradScaler decides inside its kernel to skip a step whose gradients overflowed.
-        found_inf = getattr(optimizer, "found_inf", None)
-        if found_inf is not None and bool(found_inf.item()):
+        if self._is_skipped():
             self._leave(unchanged=True)
             return
         try:
@@ -190,14 +188,19 @@ class AroundStep:
 
     def _clip(self) -> None:
         """Gradients of rows, while the parameters hold the weights they were taken at."""
-        if self.clip_pruned is None or self.progress.frozen:
+        if self.clip_pruned is None or self.progress.frozen or self._is_skipped():
             return
-        shards = self._parameters.shards
+        shards, scale = self._parameters.shards, getattr(self._optimizer, "grad_scale", None)
         for _, parameter, latent in self._parameters:
             if parameter.grad is not None:
                 whole = partial(shards.whole, parameter=parameter)
                 gradient, weight = local(parameter.grad), local(parameter)
-                latent.usual = clip_pruned_(gradient, weight, self.clip_pruned, latent.usual, whole=whole)
+                latent.usual = clip_pruned_(gradient, weight, self.clip_pruned, latent.usual, scale=scale, whole=whole)
+
+    def _is_skipped(self) -> bool:
+        """A fused optimizer under GradScaler decides inside its kernel to skip a step whose gradients overflowed."""
+        found_inf = getattr(self._optimizer, "found_inf", None)
+        return found_inf is not None and bool(found_inf.item())
 
     def _leave(self, *, unchanged: bool = False) -> None:
         for parameter, latent in self._parameters.held():

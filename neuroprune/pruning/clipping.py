@@ -22,6 +22,7 @@ def clip_pruned_(
     multiple: float = MULTIPLE,
     usual: Tensor | None = None,
     *,
+    scale: Tensor | None = None,
     whole: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> Tensor:
     """Shrink, in place, the gradient at each row's pruned weights to what survivors have, here or in the whole tensor:
@@ -46,31 +47,38 @@ def clip_pruned_(
         weight: of the same shape, the weights the gradient was taken at.
         multiple: at least 1.
         usual: m² after the step before, 0-dim; None before the first.
+        scale: what the gradient is a multiple by, as of a loss that is scaled (GradScaler); m is without.
         whole: makes a tensor of all rows of one of these rows, where the tensor is in shards.
 
     Returns:
         m² after this step, in single precision at least.
     """
     if gradient.layout != torch.strided:
-        return gradient.new_zeros((), dtype=torch.float32) if usual is None else usual
+        return torch.zeros((), dtype=torch.float32, device=gradient.device) if usual is None else usual
     flat = gradient.detach().flatten(1)
     if flat.dtype in (torch.float16, torch.bfloat16):
         flat = flat.float()
     # 1 for survivors; to make booleans and read them takes five times as long.
     mask = weight.detach().abs().sign_().flatten(1).to(flat.real.dtype if flat.is_complex() else flat.dtype)
     count = mask.sum(1)
-    of_kept = torch.linalg.vector_norm(flat * mask, dim=1).square_()
+    of_kept = _squares(flat * mask, scale)
     usual = _remembered(whole(of_kept).sum() / whole(count).sum().clamp_min_(1), usual)
     limit = multiple**2 * torch.maximum(of_kept / count.clamp_min(1), usual)
     pruned = (mask.shape[1] - count).clamp_min_(1)
     # What is left of all is inexact where survivors have nearly all of it, and then far from the limit.
-    of_pruned = torch.linalg.vector_norm(flat, dim=1).square_().sub_(of_kept).div_(pruned)
+    of_pruned = _squares(flat, scale).sub_(of_kept).div_(pruned)
     if bool(((of_pruned > limit) & (usual > 0)).any()):
-        of_pruned = torch.linalg.vector_norm(flat * (1 - mask), dim=1).square_() / pruned
+        of_pruned = _squares(flat * (1 - mask), scale) / pruned
         factor = (limit / of_pruned.clamp_min(torch.finfo(of_pruned.dtype).tiny)).clamp_max(1.0).sqrt()
         rows = torch.where(mask > 0, 1.0, factor[:, None]).reshape(gradient.shape)
         gradient.mul_(rows.to(gradient.real.dtype if gradient.is_complex() else gradient.dtype))
     return usual
+
+
+def _squares(rows: Tensor, scale: Tensor | None) -> Tensor:
+    """Σ|g_j|² of every row, of what the gradient is without its scale."""
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    return (norms if scale is None else norms.div_(scale.to(norms))).square_()
 
 
 def _remembered(now: Tensor, before: Tensor | None) -> Tensor:

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD, Adam
 
-from neuroprune import HardThreshold, Preconditioner, SoftThresholdPruner, SparsityRamp, prune_to
+from neuroprune import ConstantThreshold, HardThreshold, Preconditioner, SoftThresholdPruner, SparsityRamp, prune_to
 from neuroprune.pruning.clipping import clip_pruned_
 
 
@@ -208,3 +209,40 @@ def test_no_limit_is_refused(multiple: float) -> None:
     net, _ = emptied()
     with pytest.raises(ValueError, match="clip_pruned must be a finite number of at least 1"):
         SoftThresholdPruner(SGD(net.parameters(), 0.1), SparsityRamp(0.5, 4), clip_pruned=multiple)
+
+
+def test_gradients_that_are_sparse_in_some_steps_only() -> None:
+    layer = nn.Embedding(10, 4, sparse=True)
+    optimizer = SGD(layer.parameters(), 0.1)
+    pruner = prune_to(0.5, optimizer, steps=6)
+    for step in range(6):
+        optimizer.zero_grad()
+        layer.sparse = step % 2 == 0
+        layer(torch.tensor([1, 2, 2])).square().sum().backward()
+        optimizer.step()
+    assert pruner.sparsity() == 0.5
+
+
+def test_a_loss_scale_that_changes_is_no_part_of_what_survivors_had() -> None:
+    """A fused optimizer under GradScaler unscales for itself: its hooks see scaled gradients, and steps it will skip."""
+    end = []
+    for fused in (False, True):
+        weight = nn.Parameter(torch.linspace(0.1, 1.0, 16).reshape(4, 4))
+        optimizer = SGD([weight], 2**-6, fused=fused)
+        pruner = SoftThresholdPruner(optimizer, ConstantThreshold(0.5), proximal=HardThreshold(), clip_pruned=3.0)
+        scaler = GradScaler("cpu", init_scale=2.0**60)
+        for step in range(40):
+            optimizer.zero_grad()
+            # First the scale comes down; in the end survivors have no gradient, and the rows that are pruned a large one.
+            gradient = torch.tensor([[0.0], [1000.0]]) if step >= 30 else torch.ones(2, 1)
+            loss = (weight * gradient.repeat_interleave(2, 0).flip(0)).sum()
+            overflows = step < 25
+            scaler.scale(loss * 2.0**80 if overflows else loss).backward()
+            if overflows:
+                assert weight.grad is not None
+                weight.grad[0, 0] = math.inf
+            scaler.step(optimizer)
+            scaler.update()
+        end.append((weight.detach().clone(), pruner.step, pruner.state_dict()["usual"]))
+    assert end[0][1:] == end[1][1:]
+    assert torch.equal(end[0][0], end[1][0])
