@@ -77,8 +77,9 @@ def clip_pruned_(
 
 def _squares(rows: Tensor, scale: Tensor | None) -> Tensor:
     """Σ|g_j|² of every row, of what the gradient is without its scale."""
-    norms = torch.linalg.vector_norm(rows, dim=1)
-    return (norms if scale is None else norms.div_(scale.to(norms))).square_()
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    norms = norms if scale is None else norms / scale.to(norms)
+    return norms.square_()
 
 
 def _remembered(now: Tensor, before: Tensor | None) -> Tensor:

@@ -130,7 +130,10 @@ class ProductCosts:
     def __init__(self, *costs: Costs) -> None:
         if not costs:
             raise ValueError("ProductCosts: expected at least one, got none")
-        self.costs = costs
+        # Of a product of products the keys of what is saved would meet.
+        self.costs: tuple[Costs, ...] = tuple(
+            part for cost in costs for part in (cost.costs if isinstance(cost, ProductCosts) else (cost,))
+        )
 
     def of(self, parameter: nn.Parameter) -> Tensor:
         """The product of theirs."""
@@ -159,3 +162,10 @@ class ProductCosts:
             # A key of −1, the number of steps, belongs to those above it.
             own = {index - k * _APART: value for index, value in values.items() if (index + 1) // _APART == k}
             cost.restore(own, parameters)
+
+
+def kind_of(costs: Costs) -> str:
+    """The names of what costs are made of, by which a state says whose it is."""
+    if isinstance(costs, ProductCosts):
+        return f"{type(costs).__name__}({', '.join(kind_of(part) for part in costs.costs)})"
+    return type(costs).__name__

@@ -29,7 +29,7 @@ from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.parameters import PrunedParameters, first_shards
 from neuroprune.pruning.resume import Beginning, note_finished
 from neuroprune.pruning.rounding import Grid
-from neuroprune.pruning.state import check_state, restore_latents, saved_latents
+from neuroprune.pruning.state import check_state, restore_costs, restore_latents, saved_latents
 from neuroprune.pruning.wrappers import check_wrappers
 from neuroprune.schedules import Schedule
 
@@ -295,8 +295,8 @@ class SoftThresholdPruner:
         `applied` holds the thresholds in force by parameter index (caps and learned ones differ from their group's),
         `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
         masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
-        these, whatever `rounding` it was given. `proximal` names the map, `precondition`
-        what scales thresholds, `costs` holds what is remembered of those, `usual` what `clip_pruned` measured.
+        these, whatever `rounding` it was given. `proximal` names the map, `precondition` what scales thresholds,
+        `costs_kind` the costs, of which `costs` holds what they remember, `usual` what `clip_pruned` measured.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
 
@@ -317,6 +317,7 @@ class SoftThresholdPruner:
         self._check_attached("load_state_dict")
         self._around.settle()
         check_state(state, self._parameters, len(self._progress.thresholds))
+        restore_costs(state, self._parameters)
         self._progress.restore(state)
         self._around.begin()
         restore_latents(state, self._parameters)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neuroprune._numbers import check_number, check_whole
+from neuroprune.pruning.neuron_costs import kind_of
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.rounding import Grid
 from neuroprune.schedules import LearnedThreshold
@@ -38,6 +39,7 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
         "proximal": repr(parameters.proximal),
         "precondition": repr(parameters.precondition),
         "costs": None if parameters.costs is None else parameters.costs.saved(position),
+        "costs_kind": None if parameters.costs is None else kind_of(parameters.costs),
         "grids": {index: latent.grid.state_dict() for index, latent in latents.items() if latent.grid is not None},
     }
 
@@ -49,8 +51,6 @@ def restore_latents(state: dict[str, Any], parameters: PrunedParameters) -> None
     def here(value: Any) -> Any:
         return shards.part(value) if isinstance(value, Tensor) else value
 
-    if parameters.costs is not None:
-        parameters.costs.restore(state["costs"], position)
     for parameter, latent in parameters.everything().items():
         index = position[parameter]
         grid, learned = _at(state.get("grids", {}), index), _at(state["learned"], index)
@@ -59,6 +59,26 @@ def restore_latents(state: dict[str, Any], parameters: PrunedParameters) -> None
         usual = _at(state.get("usual", {}), index)
         latent.usual = None if usual is None else torch.tensor(usual, dtype=torch.float64)
         latent.restore(parameter, saved, mask, applied, None if grid is None else Grid(**grid))
+
+
+def restore_costs(state: dict[str, Any], parameters: PrunedParameters) -> None:
+    """Take over what costs remembered, or stay as they are.
+
+    Raises:
+        ValueError: the state has not what they need.
+    """
+    if parameters.costs is None:
+        return
+    position = parameters.positions()
+    before = parameters.costs.saved(position)
+    try:
+        parameters.costs.restore(state["costs"], position)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        parameters.costs.restore(before, position)
+        raise ValueError(
+            f"SoftThresholdPruner.load_state_dict: the costs of the state are not such as {kind_of(parameters.costs)}"
+            f" saves ({type(error).__name__}: {error}); nothing was changed"
+        ) from error
 
 
 def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int) -> None:
@@ -90,11 +110,7 @@ def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int
             f" {parameters.precondition!r}, under which the same thresholds mean other weights; give the pruner the"
             " saved one; nothing was changed"
         )
-    if (state.get("costs") is None) != (parameters.costs is None):
-        raise ValueError(
-            f"{where}: the state was saved {'without' if parameters.costs is not None else 'with'} costs, under which"
-            " the same thresholds mean other weights; give the pruner the saved ones; nothing was changed"
-        )
+    _check_kind_of_costs(where, state, parameters)
     position = parameters.positions()
     saved = {int(index): tuple(theta.shape) for index, theta in state["latents"].items()}
     here = {position[p]: tuple(p.shape) for p in parameters.everything()}
@@ -115,6 +131,22 @@ def check_state(state: dict[str, Any], parameters: PrunedParameters, groups: int
         raise ValueError(
             f"{where}: the state has {len(state.get('grids', {}))} rounded parameters, here are {len(grids)}; give the"
             " pruner the same rounding=...; nothing was changed"
+        )
+
+
+def _check_kind_of_costs(where: str, state: Mapping[str, Any], parameters: PrunedParameters) -> None:
+    if (state.get("costs") is None) != (parameters.costs is None):
+        raise ValueError(
+            f"{where}: the state was saved {'without' if parameters.costs is not None else 'with'} costs, under which"
+            " the same thresholds mean other weights; give the pruner the saved ones; nothing was changed"
+        )
+    if parameters.costs is None:
+        return
+    saved, here = state.get("costs_kind"), kind_of(parameters.costs)
+    if saved not in (None, here):  # None: from before it was saved
+        raise ValueError(
+            f"{where}: the state was saved with costs={saved}, this pruner has {here}, which remember something else;"
+            " give the pruner the saved ones; nothing was changed"
         )
 
 

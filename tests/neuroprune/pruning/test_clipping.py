@@ -224,7 +224,7 @@ def test_gradients_that_are_sparse_in_some_steps_only() -> None:
 
 
 def test_a_loss_scale_that_changes_is_no_part_of_what_survivors_had() -> None:
-    """A fused optimizer under GradScaler unscales for itself: its hooks see scaled gradients, and steps it will skip."""
+    """A fused optimizer under GradScaler unscales for itself: hooks see scaled gradients, and steps to be skipped."""
     end = []
     for fused in (False, True):
         weight = nn.Parameter(torch.linspace(0.1, 1.0, 16).reshape(4, 4))
@@ -233,11 +233,11 @@ def test_a_loss_scale_that_changes_is_no_part_of_what_survivors_had() -> None:
         scaler = GradScaler("cpu", init_scale=2.0**60)
         for step in range(40):
             optimizer.zero_grad()
-            # First the scale comes down; in the end survivors have no gradient, and the rows that are pruned a large one.
+            # First the scale comes down; in the end only rows that are pruned have a gradient, a large one.
             gradient = torch.tensor([[0.0], [1000.0]]) if step >= 30 else torch.ones(2, 1)
             loss = (weight * gradient.repeat_interleave(2, 0).flip(0)).sum()
             overflows = step < 25
-            scaler.scale(loss * 2.0**80 if overflows else loss).backward()
+            torch.autograd.backward(scaler.scale(loss * 2.0**80 if overflows else loss))
             if overflows:
                 assert weight.grad is not None
                 weight.grad[0, 0] = math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from neuroprune import (
     SynapticCosts,
     prune_to,
 )
+from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.neuron_costs import group_costs
 
 STEPS = 30
@@ -167,6 +169,69 @@ def test_a_product_is_that_of_its_costs() -> None:
     assert torch.equal(neurons.of(weight), before)
     product.advance()
     assert not torch.equal(neurons.of(weight), before)
+
+
+def kinds(net: Net) -> dict[str, Costs]:
+    weights = net.weights()
+    return {
+        "neurons": NeuronCosts(weights, every=2),
+        "synapses": SynapticCosts(net, every=2),
+        "fixed": FixedCosts({weights[0]: torch.full((6, 1, 1, 1), 2.0)}),
+        "product": ProductCosts(SynapticCosts(net, every=2), NeuronCosts(weights, every=2)),
+        "of products": ProductCosts(
+            ProductCosts(NeuronCosts(weights, every=3), SynapticCosts(net, every=2)), NeuronCosts(weights, every=2)
+        ),
+    }
+
+
+@pytest.mark.parametrize("saved", kinds(Net()))
+@pytest.mark.parametrize("loaded", kinds(Net()))
+def test_a_state_of_other_costs_is_refused_and_changes_nothing(saved: str, loaded: str) -> None:
+    states, dense = list[dict[str, Any]](), Net().state_dict()
+    for kind in (saved, loaded):
+        net = Net()
+        optimizer = SGD(net.parameters(), 0.01)
+        pruner = prune_to(0.5, optimizer, steps=STEPS, costs=kinds(net)[kind])
+        if not states:
+            train(net, optimizer, last=7)
+        states.append(pruner.state_dict())
+    if saved == loaded:
+        pruner.load_state_dict(states[0])
+        assert pruner.step == 7
+        return
+    with pytest.raises(ValueError, match=r"saved with costs=\w+Costs.* this pruner has .*; nothing was changed"):
+        pruner.load_state_dict(states[0])
+    assert pruner.step == 0
+    assert all(torch.equal(value, dense[name]) for name, value in net.state_dict().items())
+
+
+def test_a_product_of_products_remembers_all_of_them() -> None:
+    net = Net()
+    optimizer = SGD(net.parameters(), 0.01)
+    costs = kinds(net)["of products"]
+    pruner = prune_to(0.5, optimizer, steps=STEPS, costs=costs)
+    train(net, optimizer, last=7)
+    before = [costs.of(weight).clone() for weight in net.weights()]
+    saved = copy.deepcopy(pruner.state_dict())
+    train(net, optimizer, first=7)
+    pruner.load_state_dict(saved)
+    assert all(torch.equal(costs.of(weight), cost) for weight, cost in zip(net.weights(), before, strict=True))
+
+
+@pytest.mark.parametrize("damage", [lambda c: c.pop(-1), lambda c: c.update({7: torch.ones(1)})])
+def test_a_state_that_lacks_what_costs_need_changes_nothing(damage: Callable[[dict[int, Tensor]], object]) -> None:
+    net = Net()
+    optimizer = SGD(net.parameters(), 0.01)
+    pruner = prune_to(0.5, optimizer, steps=STEPS, costs=NeuronCosts(net.weights()))
+    train(net, optimizer, last=3)
+    saved = copy.deepcopy(pruner.state_dict())
+    train(net, optimizer, first=3, last=5)
+    before = copy.deepcopy(net.state_dict())
+    damage(saved["costs"])
+    with pytest.raises(ValueError, match=r"costs of the state .*; nothing was changed"):
+        pruner.load_state_dict(saved)
+    assert pruner.step == 5
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_values_out_of_range_are_refused() -> None:
