@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -95,6 +97,13 @@ def through(op: Op, weight: Tensor, x: Tensor) -> Tensor:
     if isinstance(op, Conv2d):
         return F.conv2d(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
     return F.linear(x.flatten(1), weight)
+
+
+def whole_sums(op: Op, weight: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """op(x) for whole numbers x (n, *source) and `weight` in place of the op's own, where no sum reaches 2^24."""
+    floats = [torch.from_numpy(values.astype(np.float32)) for values in (weight, x)]
+    sums: npt.NDArray[np.int32] = through(op, *floats).to(torch.int32).numpy()
+    return sums
 
 
 def _in_floats(op: Op, x: Tensor, source: Shape, weights: Weights) -> Tensor:

@@ -10,8 +10,8 @@ from hw_targets.ir.activity import Activity
 from hw_targets.ir.network import Array, ChipNetwork, Network, Population, Synapses
 from hw_targets.ir.neurons import ChipNeuron
 from hw_targets.ir.ops import positions
-from hw_targets.quantization.descent import Descent, columns_of
-from hw_targets.quantization.receptive import patches
+from hw_targets.quantization.descent import Descent
+from hw_targets.quantization.receptive import Inputs, patches
 from hw_targets.quantization.rounding import Reals, Rows
 
 #: Samples of one population's inputs: enough to tell its columns apart, bounded in time and memory.
@@ -44,6 +44,7 @@ class Calibration:
         self._network = network
         self._activity: Activity = emulate(network, values)
         self._settled = {p.name: self._activity.spikes[p.name] for p in network.inputs}
+        self._last: tuple[str, int, Inputs | None] = ("", 0, None)
 
     def gram(self, population: Population, rows: Rows) -> Reals | None:
         """Mean of x·xᵀ over the inputs x of a population (columns as in its rows), or None where there is none.
@@ -56,11 +57,18 @@ class Calibration:
         if columns > COLUMNS or any(_is_special(s) for group in rows.groups for s in group):
             return None
         inputs = self._inputs(population, rows)
+        heard = np.flatnonzero(inputs.any(0))
+        some = inputs if len(heard) == columns else inputs[:, heard]
         # Sums of whole numbers below 2^53 are exact in any order, so that threads cannot change the result; those below
         # 2^24 in half the time.
         fast = float(inputs.max(initial=0.0)) ** 2 * len(inputs) < 1 << 24
-        exact = inputs.astype(np.float32) if fast else inputs
-        return _shrunk((exact.T @ exact).astype(np.float64) / len(inputs), len(inputs))
+        exact = some.astype(np.float32) if fast else some
+        products = _shrunk((exact.T @ exact).astype(np.float64) / len(inputs), len(inputs), columns)
+        if some is inputs:
+            return products
+        gram = np.zeros((columns, columns))
+        gram[np.ix_(heard, heard)] = products
+        return gram
 
     def differing(self, network: ChipNetwork, name: str, samples: int) -> int:
         """Spikes of a population in integers that differ from the real ones in the first samples.
@@ -104,7 +112,6 @@ class Calibration:
         if any(_is_special(s) or s.is_recurrent for s in incoming):
             return None
         samples = min(samples, max(1, NEURON_STEPS // (population.size * network.time_steps)))
-        sent = {s.source: self._settled[s.source][:, :samples] for s in incoming}
         real = self._activity.spikes[name][:, :samples].astype(bool)
         real = real.reshape(*real.shape[:2], len(rows.real), -1)
         weights = {id(mine): s.op.weight for mine, s in zip(self._network.incoming(name), incoming, strict=True)}
@@ -112,7 +119,16 @@ class Calibration:
         if population.bias is not None and not rows.has_bias:
             constant = population.bias.reshape(real.shape[2:])
         integers = rows.joined(weights, population.bias)
-        return Descent(count, rows, scale, integers, real, columns_of(rows, sent), constant)
+        return Descent(count, rows, scale, integers, real, self._received(rows, name, samples), constant)
+
+    def _received(self, rows: Rows, name: str, samples: int) -> Inputs:
+        """What a population's rows get in integers: the same for every scale that is tried, and kept meanwhile."""
+        if self._last[:2] != (name, samples):
+            sent = {s.source: self._settled[s.source][:, :samples] for s in self._network.incoming(name)}
+            positions = self._network[name].size // len(rows.real)
+            self._last = (name, samples, Inputs(rows, sent, positions))
+        assert self._last[2] is not None
+        return self._last[2]
 
     def _respond(self, network: ChipNetwork, name: str, samples: int) -> npt.NDArray[np.uint8]:
         from hw_targets.emulation.emulate import respond
@@ -155,9 +171,8 @@ def _is_special(synapses: Synapses) -> bool:
     return synapses.op.groups > 1 or synapses.delay is not None or synapses.immediate
 
 
-def _shrunk(gram: Reals, samples: int) -> Reals:
+def _shrunk(gram: Reals, samples: int, columns: int) -> Reals:
     """Few samples say little about how columns go together: off the diagonal × n / (n + K) for n samples, K columns."""
-    columns = len(gram)
     result: Reals = np.asarray(gram * (samples / (samples + columns)))
     np.fill_diagonal(result, np.diag(gram))
     return result

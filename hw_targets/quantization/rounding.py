@@ -64,12 +64,21 @@ class Rows:
         never above that of `nearest`; zeros, whole numbers and signs stay. Coordinate descent for quantization:
         Behdin et al., "QuantEase", 2023 (arXiv 2309.01885).
         """
+        q, heard = self.nearest(scale), np.flatnonzero(np.diag(gram) > 0)
+        part = self
+        if len(heard) < len(gram):  # what nothing comes in through has no part in any error
+            gram = gram[np.ix_(heard, heard)]
+            part = replace(self, real=self.real[:, heard], limit=self.limit[heard])
+        q[:, heard] = part._descended(scale, gram).T
+        return q
+
+    def _descended(self, scale: float, gram: Reals) -> Reals:
+        """`compensated` where every column is heard of, column by column in memory, as they are looked at."""
         target = self.real * scale
-        # Column by column in memory, as they are looked at.
         low, high = (np.ascontiguousarray(side.T) for side in self.neighbours(scale))
         q = np.minimum(np.maximum(np.rint(target.T), low), high)
         slope, diagonal = (q.T - target) @ gram, np.diag(gram)
-        free = np.flatnonzero((low != high).any(1) & (diagonal > 0))
+        free = np.flatnonzero((low != high).any(1))
         for _ in range(SWEEPS):
             moved = False
             for k in free:
@@ -81,7 +90,7 @@ class Rows:
                     moved = True
             if not moved:
                 break
-        return np.ascontiguousarray(q.T)
+        return q
 
     def joined(self, weights: Mapping[int, npt.NDArray[np.int32]], bias: npt.NDArray[np.int32] | None) -> Reals:
         """The rows that `split` takes apart."""

@@ -272,14 +272,16 @@ def test_where_weights_are_too_many_to_try_the_biases_are_and_a_note_says_so(mon
     assert_inside_the_chip(chip)
 
 
-@pytest.mark.parametrize(("name", "value"), [("BLOCK", 1), ("KEPT_BYTES", 0), ("COLUMNS_AT_ONCE", 3)])
+@pytest.mark.parametrize(("name", "value"), [("descent.BLOCK", 1), ("receptive.KEPT_BYTES", 0)])
 def test_how_much_is_held_in_memory_changes_nothing(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network = image_of_8x8()
     calibration = Calibration(network, spikes(np.random.default_rng(1), network, samples=6))
     rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, calibration)
     before = rounder.fitted(network["n"], 9.0, only_biases=False)
     assert 0 < before.differing < rounder.fitted(network["n"], 9.0, only_biases=True).differing
-    monkeypatch.setattr(f"hw_targets.quantization.descent.{name}", value)
+    monkeypatch.setattr(f"hw_targets.quantization.{name}", value)
+    calibration = Calibration(network, spikes(np.random.default_rng(1), network, samples=6))
+    rounder = Rounder(network, number_formats(LOIHI), DYNAMICS, calibration)
     after = rounder.fitted(network["n"], 9.0, only_biases=False)
     assert after.differing == before.differing
     np.testing.assert_array_equal(np.asarray(after.integers.bias), np.asarray(before.integers.bias))
