@@ -102,7 +102,7 @@ def deploy(depth: int, size: int, calibration_images: int) -> dict[str, Any]:
     clock.note("imports", 0.0, 0.0)
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         model = clock.time("build", lambda: sew_resnet(depth))
-        images = torch.rand(TIME_STEPS, 1, 3, size, size)
+        images = torch.rand(1, 3, size, size).expand(TIME_STEPS, -1, -1, -1, -1)
         network = clock.time("from_torch", lambda: from_torch(model, images))
         chip = load_chip(CHIP)
         integers = clock.time("quantize", lambda: quantize(network, chip, for_format="netx"))

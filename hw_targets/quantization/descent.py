@@ -8,7 +8,6 @@ Rows know nothing of each other, so that some are taken at a time, as many as th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TypeAlias
 
@@ -20,8 +19,8 @@ from hw_targets.quantization.receptive import Inputs
 from hw_targets.quantization.rounding import Reals, Rows
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
-#: Steps tried on a weight, which lies between its two neighbours, and on a bias, which may go wherever it is held.
-WEIGHT_MOVES, BIAS_MOVES = (1, -1), (1, -1, 2, -2, 5, -5)
+#: Steps tried on a bias, which may go wherever it is held.
+BIAS_MOVES = (1, -1, 2, -2, 5, -5)
 #: Steps × positions × rows of currents that are looked at together: 512 KiB.
 BLOCK = 1 << 17
 
@@ -63,6 +62,7 @@ class Descent:
         self._blocks = [slice(start, start + size) for start in range(0, height, size)]
         counts = [count(self._current[at], self._real[at]) for at in self._blocks]
         self._differing = np.concatenate(counts)
+        self._tried = np.empty_like(self._current[:size])  # made once: to get the memory takes as long as to fill it
 
     @property
     def differing(self) -> int:
@@ -85,40 +85,37 @@ class Descent:
                 before = int(self._differing[at].sum())
                 for k in range(len(self._inputs)):
                     if k != self._bias_at:
-                        self._move(at, k, WEIGHT_MOVES)
+                        # To the other of its two neighbours, up in some rows and down in others.
+                        up = self.integers[at, k] < self._between(k)[1][at]
+                        self._move(at, k, np.where(up, 1, -1))
                 self._biases(at)
                 if int(self._differing[at].sum()) == before:
                     break
 
     def _biases(self, at: slice) -> None:
         if self._bias_at is not None:
-            self._move(at, self._bias_at, BIAS_MOVES)
+            for move in BIAS_MOVES:
+                self._move(at, self._bias_at, np.full(len(self.integers[at]), move))
 
-    def _move(self, at: slice, k: int, moves: Sequence[int]) -> None:
-        """Add each of `moves` to column k of those rows of a block for which fewer spikes differ then."""
+    def _move(self, at: slice, k: int, moves: npt.NDArray[np.int64]) -> None:
+        """Add its move to column k of each of those rows of a block for which fewer spikes differ then."""
         low, high = (side[at] for side in self._between(k))
-        integers = self.integers[at, k]
-        current, real, differing = self._current[at], self._real[at], self._differing[at]
-        free = (low < high) & (differing > 0)
-        column: Ints | None = None
-        for step in moves:
-            moved = integers + step
-            rows = np.flatnonzero(free & (moved >= low) & (moved <= high))
-            if not len(rows):
-                continue
-            if column is None:
-                column = self._inputs[k]
-                if column is None:  # nothing comes in here
-                    return
-            together = slice(rows[0], rows[-1] + 1)  # one after the other they need not be copied
-            seen = together if len(rows) == rows[-1] + 1 - rows[0] else rows
-            tried = current[seen] + (column if step == 1 else np.int32(step) * column)
-            found = self._count(tried, real[seen])
-            better = np.flatnonzero(found < differing[seen])
-            if len(better):
-                chosen = rows[better]
-                current[chosen], differing[chosen] = tried[better], found[better]
-                integers[chosen] += step
+        integers, differing = self.integers[at, k], self._differing[at]
+        moved = integers + moves
+        rows = np.flatnonzero((low < high) & (differing > 0) & (moved >= low) & (moved <= high))
+        if not len(rows) or (column := self._inputs[k]) is None:  # nothing comes in here
+            return
+        together = slice(rows[0], rows[-1] + 1)  # one after the other they need not be copied
+        seen = together if len(rows) == rows[-1] + 1 - rows[0] else rows
+        current, tried = self._current[at], self._tried[: len(rows)]
+        np.multiply(moves[rows].astype(np.int32)[:, None, None], column, out=tried)
+        tried += current[seen]
+        found = self._count(tried, self._real[at][seen])
+        better = np.flatnonzero(found < differing[seen])
+        if len(better):
+            chosen = rows[better]
+            current[chosen], differing[chosen] = tried[better], found[better]
+            integers[chosen] = moved[chosen]
 
     def _between(self, k: int) -> tuple[Reals, Reals]:
         """What the integers of a column lie between, (rows,) each."""

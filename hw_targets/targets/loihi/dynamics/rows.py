@@ -23,6 +23,7 @@ def differing_spikes(neuron: Cuba, current: Ints, real: Mask) -> npt.NDArray[np.
     steps = current.shape[1]
     total: npt.NDArray[Any] = np.zeros((len(current), *current.shape[2:]), np.min_scalar_type(steps))
     v: npt.NDArray[Any] = np.zeros(total.shape, np.int32 if plain else np.int64)
+    fired, differs = np.empty(v.shape, np.bool_), np.empty(v.shape, np.bool_)
     for t in range(steps):
         if plain:
             v += current[:, t]
@@ -31,8 +32,8 @@ def differing_spikes(neuron: Cuba, current: Ints, real: Mask) -> npt.NDArray[np.
             v += (v >> 63) & (UNITY - 1)  # so that the shift rounds towards zero
             v >>= DECAY_BITS
             v += current[:, t].astype(np.int64) << shift
-        fired = v > level
-        total += fired != real[:, t]
+        np.greater(v, level, out=fired)
+        total += np.not_equal(fired, real[:, t], out=differs)
         v *= np.logical_not(fired, out=fired)  # a product, since choosing takes ten times as long
     counts: npt.NDArray[np.int64] = total.reshape(len(total), -1).sum(1, dtype=np.int64)
     return counts
