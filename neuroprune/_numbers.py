@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+#: Of a whole number that is printed digit by digit.
+_MOST_BITS = 4096
+
 
 def number_of(value: object) -> float | None:
     """A number, or what holds one (a tensor or array of one element), as a float; None of anything else.
@@ -33,7 +36,7 @@ def check_number(who: object, name: str, value: object, low: float = 0.0) -> flo
     found = number_of(value)
     if found is None or not (math.isfinite(found) and found >= low):
         least = "" if low == -math.inf else f" >= {low:g}"
-        raise ValueError(f"{_named(who)}: {name} must be a finite number{least}, got {_shown(value)}")
+        raise ValueError(f"{_named(who)}: {name} must be a finite number{least}, got {shown(value)}")
     return found
 
 
@@ -41,7 +44,7 @@ def check_whole(who: object, name: str, value: object, low: int = 1) -> int:
     """A whole number of at least `low`, such as 20 or 20.0; arguments and errors as those of `check_number`."""
     found = number_of(value)
     if found is None or not (math.isfinite(found) and found.is_integer() and found >= low):
-        raise ValueError(f"{_named(who)}: {name} must be a whole number >= {low}, got {_shown(value)}")
+        raise ValueError(f"{_named(who)}: {name} must be a whole number >= {low}, got {shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]  # it has __float__, and is whole
 
 
@@ -49,7 +52,7 @@ def check_share(who: object, name: str, value: object) -> float:
     """A number in (0, 1]; arguments and errors as those of `check_number`."""
     found = number_of(value)
     if found is None or not 0.0 < found <= 1.0:
-        raise ValueError(f"{_named(who)}: {name} must lie in 0 … 1, 0 excluded, got {_shown(value)}")
+        raise ValueError(f"{_named(who)}: {name} must lie in 0 … 1, 0 excluded, got {shown(value)}")
     return found
 
 
@@ -57,7 +60,9 @@ def _named(who: object) -> str:
     return who if isinstance(who, str) else type(who).__name__
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """In one line, and not longer than one reads; numbers as they are printed."""
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # Python prints no number of any length
+        return f"a whole number of {value.bit_length():,} bits"
     words = " ".join((str(value) if number_of(value) is not None else repr(value)).split())
     return words if len(words) <= 60 else f"{words[:57]}..."

@@ -172,7 +172,7 @@ def parse_chip(table: dict[str, Any], where: str, targets: Mapping[str, Target])
         if not isinstance(table.get(key, ""), str) or table.get(key) == "":
             raise InvalidChip(f"chip file {where!r}: {key} must be text, but is {table[key]!r}")
     target = table.get("target")
-    if target is not None and target not in targets:
+    if target is not None and (not isinstance(target, str) or target not in targets):
         raise InvalidChip(
             f"chip file {where!r}: target is {target!r}, known are {', '.join(targets)}; leave it out for a chip that"
             " is known by its limits alone"

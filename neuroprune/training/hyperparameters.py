@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from neuroprune._numbers import number_of, shown
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -55,15 +57,18 @@ class Hyperparameters:
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "accumulate": 1, "lr": 0.0, "momentum": 0.0, "weight_decay": 0.0}
         for key, low in lowest.items():
-            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= low):
-                raise ValueError(f"{key} must be a finite number of at least {low}, got {getattr(self, key)}")
+            found = number_of(getattr(self, key))
+            if found is None or not (math.isfinite(found) and found >= low):
+                raise ValueError(f"{key} must be a finite number of at least {low}, got {shown(getattr(self, key))}")
         if self.adamw and self.momentum >= 1:
             raise ValueError(f"momentum is AdamW's β₁ and must be below 1, got {self.momentum}")
         for key in ("warmup_fraction", "label_smoothing"):
             if not 0.0 <= getattr(self, key) <= 1.0:
-                raise ValueError(f"{key} must lie in 0 … 1, got {getattr(self, key)}")
+                raise ValueError(f"{key} must lie in 0 … 1, got {shown(getattr(self, key))}")
         if self.warmup_epochs is not None and not 0.0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(f"warmup_epochs must lie in 0 … {self.epochs} (epochs), got {self.warmup_epochs}")
+            raise ValueError(f"warmup_epochs must lie in 0 … {self.epochs} (epochs), got {shown(self.warmup_epochs)}")
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"seed must lie in 0 … 2^63 - 1, got {shown(self.seed)}")
         if self.update not in ("step", "epoch"):
             raise ValueError(f'update must be "step" or "epoch", got {self.update!r}')
 

@@ -12,7 +12,7 @@ import torch
 
 from neuroprune._numbers import check_number, check_share, check_whole, number_of
 
-NONE: list[Any] = [None, True, "1", b"1", 1j, [1], object(), torch.tensor([1.0, 2.0]), np.ones(2), 10**400]
+NONE: list[Any] = [None, True, "1", b"1", 1j, [1], object(), torch.tensor([1.0, 2.0]), np.ones(2), 10**400, 1 << 99_999]
 
 
 @pytest.mark.parametrize("value", NONE, ids=lambda v: type(v).__name__)

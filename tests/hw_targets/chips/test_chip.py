@@ -124,6 +124,8 @@ BROKEN = {
     ),
     "required key name is missing": MINIMAL.replace('name = "tiny"', ""),
     "name must be text": MINIMAL.replace('"tiny"', "3"),
+    "target is ['loihi']": MINIMAL.replace("[facts]", 'target = ["loihi"]\n[facts]'),
+    "target is {'a': 1}": MINIMAL.replace("[facts]", "target = { a = 1 }\n[facts]"),
     "facts must be a table": 'name = "tiny"\nfacts = 3\n',
     "required key facts is missing": 'name = "tiny"\n',
     "unknown key vendor": 'vendor = "x"\n' + MINIMAL,

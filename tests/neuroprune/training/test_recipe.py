@@ -29,6 +29,19 @@ def test_example_recipes_are_valid(path: Path) -> None:
     load_recipe(path).check(1000)
 
 
+@pytest.mark.parametrize(
+    "key", ["epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "warmup_epochs", "label_smoothing"]
+)
+def test_numbers_too_large_for_anything_are_refused(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    save_recipe(recipe("PGH", l1=0.5, beta=0.1), path)
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(f"{key} =")]
+    lines.insert(lines.index("[training]") + 1, f"{key} = 1{'0' * 400}")
+    path.write_text("\n".join(lines))
+    with pytest.raises(InvalidRecipe, match=rf"training\.{key} must .*, got 1"):
+        load_recipe(path)
+
+
 def test_a_saved_recipe_reads_back_as_it_was(tmp_path: Path) -> None:
     original = recipe("PGH", l1=0.5, beta=0.1)
     save_recipe(original, tmp_path / "recipe.toml")
