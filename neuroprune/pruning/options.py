@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
+from neuroprune._numbers import number_of
 from neuroprune.pruning.fan_in import Cap, Caps
 
 #: Keys of a parameter group that the pruner reads.
@@ -40,27 +40,22 @@ class GroupOptions:
         Raises:
             ValueError: the group says neither True nor False.
         """
-        option = self._of(index, parameter, "prune", True)
-        if option not in (True, False):
-            raise ValueError(
-                f"SoftThresholdPruner: prune of a parameter group must be True or False, got {option!r}; leave it out"
-                " for True"
-            )
-        return parameter.requires_grad and bool(option)
+        return parameter.requires_grad and is_true(self._of(index, parameter, "prune", True))
 
     def max_sparsity(self, index: int, parameter: nn.Parameter) -> float:
         """The largest fraction of zeros that a parameter may have.
 
         Raises:
-            ValueError: it lies outside 0 … 1.
+            ValueError: it is no number in 0 … 1.
         """
         cap = self._of(index, parameter, "max_sparsity", 1.0)
-        if not (isinstance(cap, (int, float, np.number)) and 0 <= cap <= 1):
+        found = number_of(cap)
+        if found is None or not 0 <= found <= 1:
             raise ValueError(
-                f"SoftThresholdPruner: max_sparsity of parameter group {index} must lie in 0 … 1 (a fraction), got"
-                f" {cap}"
+                f"SoftThresholdPruner: max_sparsity of parameter group {index} must be a number in 0 … 1 (a fraction),"
+                f" got {cap!r}"
             )
-        return float(cap)
+        return found
 
     def fan_out(self, index: int, parameter: nn.Parameter) -> Cap | None:
         """The limit on what a neuron sends through a parameter: its group's own, none where that says False.
@@ -89,3 +84,21 @@ class GroupOptions:
     def _of(self, index: int, parameter: nn.Parameter, key: str, default: Any) -> Any:
         # A group that lost the key (optimizer.load_state_dict replaces groups by the saved ones) stays what it was.
         return self._optimizer.param_groups[index].get(key, self._first[parameter].get(key, default))
+
+
+def is_true(option: object) -> bool:
+    """What a group's `prune` says.
+
+    Raises:
+        ValueError: neither True nor False.
+    """
+    try:
+        known = option in (True, False)
+    except (RuntimeError, ValueError):  # an array of several elements is neither
+        known = False
+    if not known:
+        raise ValueError(
+            f"SoftThresholdPruner: prune of a parameter group must be True or False, got {option!r}; leave it out for"
+            " True"
+        )
+    return bool(option)

@@ -16,7 +16,7 @@ from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import distance
 from neuroprune.pruning.maps import ProximalMap
 from neuroprune.pruning.metric import Preconditioner
-from neuroprune.pruning.options import GroupOptions
+from neuroprune.pruning.options import GroupOptions, is_true
 from neuroprune.pruning.owners import check_owners
 from neuroprune.pruning.rounding import Grid
 from neuroprune.pruning.shards import WHOLE, Shards, local, shards_of
@@ -109,8 +109,9 @@ class PrunedParameters:
         be in order and free.
 
         Raises:
-            ValueError: a parameter is not in order, not free, or cannot join.
+            ValueError: a parameter is not in order, not free, or cannot join; or one is the optimizer's no longer.
         """
+        self._check_present(old_groups)
         self._come_back(thresholds, step)
         new: list[tuple[int, nn.Parameter, Latent]] = []
         only_rounded: list[nn.Parameter] = []
@@ -151,6 +152,22 @@ class PrunedParameters:
             self._thresholds.start(self._pruned(index, parameter, latent), thresholds[index])
             if latent.grid is not None or not isinstance(latent.threshold, float) or latent.threshold > 0:
                 latent.write(parameter)
+
+    def _check_present(self, old_groups: int) -> None:
+        """Refuse to go on where groups or parameters were taken from the optimizer.
+
+        Raises:
+            ValueError: as said.
+        """
+        groups, positions = len(self._optimizer.param_groups), self.positions()
+        gone = [tuple(p.shape) for p in self.everything() if p not in positions]
+        if gone or groups < old_groups:
+            what = f"{len(gone)} pruned parameters, of shapes {gone}," if gone else f"{old_groups - groups} groups"
+            raise ValueError(
+                f"SoftThresholdPruner: {what} are no longer the optimizer's; put them back (a group that says"
+                " prune=False is left alone, and so is what does not require gradients), or finalize() the pruner and"
+                " attach a new one"
+            )
 
     def _come_back(self, thresholds: Sequence[float], step: int) -> None:
         """Latent values of parameters that were switched off, and are on again, follow what happened meanwhile."""
@@ -286,6 +303,6 @@ def first_shards(optimizer: Optimizer) -> Shards:
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if is_prunable(parameter) and group.get("prune", True):
+            if is_prunable(parameter) and is_true(group.get("prune", True)):
                 return shards_of(parameter)
     return WHOLE

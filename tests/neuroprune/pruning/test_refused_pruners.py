@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -191,6 +194,28 @@ def test_a_damaged_state_is_refused_and_nothing_changes(key: str, value: Any, sa
 # ------------------------------------------------------------------------------------------ arguments that are none
 
 
+@pytest.mark.parametrize("cap", [torch.tensor(0.25), np.float32(0.25), Fraction(1, 4)])
+def test_a_number_is_one_whoever_holds_it(cap: Any) -> None:
+    net = Net()
+    optimizer = SGD([{"params": net.first.parameters(), "max_sparsity": cap}], lr=0.0)
+    pruner = SoftThresholdPruner(optimizer, ConstantThreshold(100.0))
+    assert pruner.sparsity() == 0.25
+
+
+@pytest.mark.parametrize("take", [lambda groups: groups.pop(), lambda groups: groups[1]["params"].pop(0)])
+def test_what_is_taken_from_the_optimizer_is_missed_by_name(take: Callable[[list[dict[str, Any]]], object]) -> None:
+    net = Net()
+    optimizer = SGD([{"params": list(layer.parameters())} for layer in (net.first, net.second)], lr=0.1)
+    pruner = SoftThresholdPruner(optimizer, LATS(l1=0.1))
+    optimizer.step()
+    take(optimizer.param_groups)
+    for call in (optimizer.step, pruner.state_dict):
+        with pytest.raises(ValueError, match=r"no longer the optimizer's.*finalize\(\)"):
+            call()
+    assert pruner.step == 1
+    pruner.finalize()
+
+
 @pytest.mark.parametrize("given", [3, "x", True, Cap(3)])
 def test_what_is_no_cost_is_refused_before_the_first_step(given: Any) -> None:
     optimizer = SGD(Net().parameters(), lr=0.1)
@@ -203,6 +228,9 @@ def test_what_is_no_cost_is_refused_before_the_first_step(given: Any) -> None:
     [
         ({"prune": "no"}, "prune of a parameter group must be True or False, got 'no'"),
         ({"prune": None}, "prune of a parameter group must be True or False, got None"),
+        ({"prune": torch.tensor([True, False])}, "prune of a parameter group must be True or False, got tensor"),
+        ({"max_sparsity": "0.5"}, "max_sparsity of parameter group 0 must be a number in 0 … 1 .*, got '0.5'"),
+        ({"max_sparsity": True}, "max_sparsity of parameter group 0 must be a number in 0 … 1 .*, got True"),
         ({"fan_out": 3}, r"fan_out of parameter group 0 must be Cap\(limit\), or False for no limit, got 3"),
         ({"fan_out": Cap(3)}, r"group 0 says fan_out=Cap\(limit=3.* but the pruner has no fan_out"),
     ],
