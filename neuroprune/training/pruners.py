@@ -16,7 +16,7 @@ from neuroprune.pruning.maps import PROXIMAL_MAPS, ProximalMap, SoftThreshold
 from neuroprune.pruning.metric import Preconditioner
 from neuroprune.pruning.pruner import SoftThresholdPruner
 from neuroprune.pruning.recommended import prune_to
-from neuroprune.schedules import LATS, SCHEDULES, Schedule
+from neuroprune.schedules import LATS, SCHEDULES, Schedule, SparsityRamp
 from neuroprune.training.toml import InvalidRecipe
 
 #: What stands in a recipe for `neuroprune.prune_to`, in place of a schedule.
@@ -65,15 +65,16 @@ class PruningTable:
         if self.schedule == PRUNE_TO:
             return self._prune_to(optimizer, steps, model)
         schedule, proximal = self._schedule(scheduler, steps), self._map()
+        caps, costs = self._caps(steps), self._costs(model)
         try:
             precondition = None if self.damping is None else Preconditioner(self.damping)
             return SoftThresholdPruner(
                 optimizer,
                 schedule,
                 proximal=proximal,
-                caps=self._caps(steps),
+                caps=caps,
                 precondition=precondition,
-                costs=self._costs(model),
+                costs=costs,
             )
         except ValueError as error:
             raise InvalidRecipe(f"{self.recipe}: the table pruning cannot be used: {error}") from error
@@ -90,12 +91,15 @@ class PruningTable:
                 f'{self.recipe}: schedule = "prune_to" needs pruning.sparsity, the fraction of zeros to end at, and'
                 f" knows fan_in, fan_out and costs besides; got {sorted(self.arguments)}"
             )
+        sparsity, caps, costs = self.arguments["sparsity"], self._caps(steps), self._costs(model)
         try:
-            return prune_to(
-                self.arguments["sparsity"], optimizer, steps=steps, caps=self._caps(steps), costs=self._costs(model)
-            )
+            SparsityRamp(sparsity, steps)
         except ValueError as error:
             raise InvalidRecipe(f"{self.recipe}: pruning.sparsity cannot be used: {error}") from error
+        try:
+            return prune_to(sparsity, optimizer, steps=steps, caps=caps, costs=costs)
+        except ValueError as error:
+            raise InvalidRecipe(f"{self.recipe}: the table pruning cannot be used: {error}") from error
 
     def _caps(self, steps: int) -> Caps | None:
         found = dict[str, Cap]()

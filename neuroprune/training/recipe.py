@@ -90,9 +90,11 @@ class Recipe:
         recipe_text(self)
         model, steps = self.model(), self.training.steps(images)
         if steps < 1:
+            accumulate = self.training.accumulate
+            times, one = (f" times training.accumulate {accumulate}", "one") if accumulate > 1 else ("", "it")
             raise InvalidRecipe(
-                f"{self.name}: training.batch_size {self.training.batch_size} exceeds the {images} training images;"
-                " lower it or raise data.train_limit"
+                f"{self.name}: training.batch_size {self.training.batch_size}{times} exceeds the {images} training"
+                f" images; lower {one} or raise data.train_limit"
             )
         optimizer = self.training.optimizer(model)
         self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps, model)

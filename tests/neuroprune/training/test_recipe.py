@@ -132,6 +132,28 @@ adamw = {str(adamw).lower()}
         pruner_of("l1 = 0.1\ndamping = -1")
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('costs = "joules"', "tiny: unknown pruning.costs 'joules'; known are"),
+        ("fan_in = 0", "tiny: pruning.fan_in: Cap: limit must be a whole number of synapses >= 1, got 0"),
+    ],
+)
+@pytest.mark.parametrize("schedule", ['schedule = "prune_to"\nsparsity = 0.5', "l1 = 0.1"])
+def test_a_key_is_not_blamed_for_another(tmp_path: Path, schedule: str, table: str, says: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "tiny"\n[model]\nfactory = "{SEW}"\n[pruning]\n{schedule}\n{table}\n')
+    with pytest.raises(InvalidRecipe) as caught:
+        load_recipe(path).check(1000)
+    assert str(caught.value).startswith(says)
+
+
+def test_too_few_images_for_a_step_of_several_batches() -> None:
+    made = Recipe("tiny", SEW, training=Hyperparameters(batch_size=8, accumulate=20))
+    with pytest.raises(InvalidRecipe, match=r"batch_size 8 times training.accumulate 20 exceeds the 100 .* lower one"):
+        made.check(100)
+
+
 def test_a_model_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     (tmp_path / "my_own_net.py").write_text(
         "from neuroprune.models.sew_resnet import SmallSEWResNet\ndef build(): return SmallSEWResNet((2, 3))\n"
