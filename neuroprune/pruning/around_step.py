@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from neuroprune.pruning.checks import attach, check_gradients, check_rates, detach
+from neuroprune.pruning.checks import attach, check_gradients, check_rates, check_thresholds, detach
 from neuroprune.pruning.clipping import clip_pruned_
 from neuroprune.pruning.closure import Arguments, evaluated
 from neuroprune.pruning.learning import learn, take_true_gradients
@@ -125,8 +124,10 @@ class AroundStep:
         """Give every new prunable parameter a latent value; also those of a group added since the last step."""
         progress = self.progress
         old_groups = len(progress.thresholds)
+        initial = self._schedule.initial_threshold
+        check_thresholds([initial], self._optimizer, self._schedule, "before the first step")
         for _ in range(old_groups, len(self._optimizer.param_groups)):
-            progress.thresholds.append(self._schedule.initial_threshold)
+            progress.thresholds.append(initial)
             progress.l1.append(0.0)
         self._parameters.register(progress.thresholds, progress.step, old_groups)
 
@@ -236,12 +237,9 @@ class AroundStep:
         )
         after, memory = self._schedule.advance(view)
         after = learn(self._parameters, self._schedule, after, rates)
-        bad = [d for d in after if not (math.isfinite(d) and d >= 0)]
-        if bad:
-            raise ValueError(
-                f"SoftThresholdPruner: {self._schedule} gives the threshold {bad[0]} at step {progress.step}, it must"
-                f" be a finite number >= 0 (learning rates {rates})"
-            )
+        check_thresholds(
+            after, self._optimizer, self._schedule, f"at step {progress.step}, with learning rates {rates}"
+        )
         before = progress.thresholds
         moves = zip(after, before, rates, strict=True)
         progress.l1 = [(new - old) / lr if lr > 0 else 0.0 for new, old, lr in moves]

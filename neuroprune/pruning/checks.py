@@ -264,6 +264,22 @@ def check_rates(optimizer: Optimizer, step: int) -> None:
             )
 
 
+def check_thresholds(thresholds: Iterable[float], optimizer: Optimizer, schedule: Schedule, when: str) -> None:
+    """Refuse thresholds that are none, or that the parameters' numbers do not reach.
+
+    Raises:
+        ValueError: the first of them.
+    """
+    kinds = {p.dtype for group in optimizer.param_groups for p in group["params"] if p.is_floating_point()}
+    largest = min((torch.finfo(kind).max for kind in kinds), default=math.inf)
+    for d in thresholds:
+        if not 0 <= d <= largest or d == math.inf:
+            raise ValueError(
+                f"SoftThresholdPruner: {schedule} gives the threshold {d:g} {when}; it must be a finite number >= 0"
+                f" that the parameters' precision holds, at most {largest:.3g}"
+            )
+
+
 def check_gradients(optimizer: Optimizer, step: int, shards: Shards = WHOLE) -> None:
     """Refuse gradients with NaN or infinity, before they reach a weight or the optimizer's state.
 

@@ -11,6 +11,9 @@ from torch import nn
 
 from neuroprune._numbers import number_of, shown
 
+#: What a tensor in single precision can be multiplied by.
+LARGEST = torch.finfo(torch.float32).max
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -60,6 +63,8 @@ class Hyperparameters:
             found = number_of(getattr(self, key))
             if found is None or not (math.isfinite(found) and found >= low):
                 raise ValueError(f"{key} must be a finite number of at least {low}, got {shown(getattr(self, key))}")
+            if found > LARGEST:
+                raise ValueError(f"{key} must be a number that single precision holds, got {found:g}")
         if self.adamw and self.momentum >= 1:
             raise ValueError(f"momentum is AdamW's β₁ and must be below 1, got {self.momentum}")
         for key in ("warmup_fraction", "label_smoothing"):

@@ -18,6 +18,7 @@ from neuroprune.training.hyperparameters import Hyperparameters
 from neuroprune.training.processes import Processes
 from neuroprune.training.progress import progress_bar
 from neuroprune.training.resuming import Progress, Running
+from neuroprune.training.toml import InvalidRecipe
 
 __all__ = ["Hyperparameters", "Predict", "Record", "accuracy", "evaluation_batch", "predictor", "progress_bar", "train"]
 
@@ -81,6 +82,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss is NaN or infinite; the model is left as it was before that step.
+        InvalidRecipe: the pruner refuses a step.
     """
     scaler = _grad_scaler(next(model.parameters()).device, hyper)
     steps, per_step = hyper.steps(len(data)), hyper.batch_size * hyper.accumulate
@@ -96,7 +98,10 @@ def train(
                 raise FloatingPointError(f"{title}: the loss is {loss} at step {step}; lower the learning rate")
             processes.average(model)
             lr = float(optimizer.param_groups[0]["lr"])
-            skipped = _step(optimizer, scaler)
+            try:
+                skipped = _step(optimizer, scaler)
+            except ValueError as error:  # what a schedule cannot go on with
+                raise InvalidRecipe(f"{title}: {error}") from error
             if not skipped:
                 scheduler.step()
             if record is not None:

@@ -97,7 +97,14 @@ class Recipe:
                 f" images; lower {one} or raise data.train_limit"
             )
         optimizer = self.training.optimizer(model)
-        self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps, model)
+        schedule = self.pruner(optimizer, self.training.scheduler(optimizer, steps), steps, model).schedule
+        if schedule.planned_steps is not None and schedule.planned_steps < steps:
+            try:
+                schedule.check_plan(steps - 1, {})
+            except ValueError as error:
+                raise InvalidRecipe(
+                    f"{self.name}: pruning.steps is too small, leave it out for the run's: {error}"
+                ) from error
 
     @torch.no_grad()
     def check_data(self, data: DataSet) -> None:

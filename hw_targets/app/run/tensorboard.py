@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hw_targets.errors import InvalidFile
 from neuroprune._require import require
 from neuroprune.training.loop import Record
 
@@ -17,6 +18,7 @@ class Board:
 
     Raises:
         ImportError: tensorboard is not installed; the message has the line that installs it.
+        InvalidFile: the folder cannot be one.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
@@ -24,6 +26,13 @@ class Board:
         self._writers: dict[str, Any] = {}
         if folder is not None:
             require("tensorboard", "tensorboard")
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise InvalidFile(
+                    f"{folder} cannot be a folder: {reason}; choose another one with --tensorboard"
+                ) from error
 
     def recorder(self, run: str, record: Record) -> Record:
         """`record`, and the same numbers to the board. Steps from the first one on replace those of an earlier try."""

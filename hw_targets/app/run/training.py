@@ -55,7 +55,7 @@ def run_training(request: Request, stop: Stop, note: Callable[[str], object] = p
         InvalidFile: the folder may not be written, or what is to be gone on with is something else.
         InvalidRecipe: no recipe, or one that cannot be trained.
         Terminated: SIGTERM came; the run can be gone on with.
-        FloatingPointError: the loss became infinite; nothing is left of the run then.
+        FloatingPointError: the loss became infinite; nothing is left of the run then, nor where a schedule went wrong.
     """
     processes = found_processes(request.device or "cpu")
     if not processes.is_first:
@@ -127,7 +127,7 @@ class _Training:
                 if self.recipe.quantization is not None:
                     result, scale = self._fine_tune(result, metrics, found)
                     scales[load_chip(self.recipe.quantization.chip).name] = scale
-        except FloatingPointError:
+        except (FloatingPointError, InvalidRecipe):
             self.run.discard()
             raise
         except BaseException:

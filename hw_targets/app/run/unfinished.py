@@ -183,6 +183,8 @@ def check_place(out: Path, *, overwrite: bool = False) -> Path:
         is_empty = is_folder and not any(real.iterdir())
         if real.name:
             unfinished_path(real).exists()  # whose name is longer
+    except InvalidFile:
+        raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidFile(f"{out} cannot be looked at: {reason}; choose another folder with --out") from error

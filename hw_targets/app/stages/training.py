@@ -26,7 +26,7 @@ def available_device(name: str) -> str:
         InvalidRecipe: it cannot.
     """
     try:
-        torch.zeros(1, device=name).add_(1.0)
+        torch.zeros(1, device=name).add_(1.0).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # by the kind of device that is missing
         reason = str(error).splitlines()[0]
         raise InvalidRecipe(f"--device {name} cannot be used ({reason}); choose cpu, or a device torch sees") from error

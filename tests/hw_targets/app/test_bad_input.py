@@ -279,8 +279,30 @@ def test_an_output_folder_that_is_a_file(recipe: Path, tmp_path: Path, refused: 
     assert (tmp_path / "file").read_bytes() == b"somebody's work"
 
 
+def test_a_link_to_nothing_is_named_once(recipe: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    message = refused("train", recipe, "--out", tmp_path / "link")
+    assert message.count("choose another folder with --out") == 1
+
+
+def test_a_device_without_numbers(recipe: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert "--device meta cannot be used" in refused("train", recipe, "--out", tmp_path / "new", "--device", "meta")
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "loop"])
+def test_event_files_below_what_is_no_folder(
+    place: str, recipe: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"somebody's work")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    message = refused("train", recipe, "--out", tmp_path / "new", "--tensorboard", tmp_path / place)
+    assert f"{tmp_path / place}" in message
+    assert "--tensorboard" in message
+
+
 # --- recipes ----------------------------------------------------------------------------------------------------------
 
+LATS = 'schedule = "LATS"\nfinal_threshold = 0.01'
 BROKEN: dict[str, tuple[str, str, str]] = {
     "bad TOML": ('name = "tiny"', 'name = "tiny', "TOML"),
     "unknown table": ("[training]", "[traning]", "traning"),
@@ -312,6 +334,13 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     "no test images": ("test_limit = 4", "test_limit = -4", "test_limit"),
     "negative learning rate": ("epochs = 1", "epochs = 1\nlr = -0.1", "lr"),
     "a learning rate that is no number": ("epochs = 1", "epochs = 1\nlr = nan", "lr"),
+    "a learning rate beyond single precision": ("epochs = 1", "epochs = 1\nlr = 1e300", "training.lr"),
+    "momentum beyond single precision": ("epochs = 1", "epochs = 1\nmomentum = 1e39", "training.momentum"),
+    "decay beyond single precision": ("epochs = 1", "epochs = 1\nweight_decay = 1e300", "training.weight_decay"),
+    "a threshold beyond single precision": ("final_threshold = 0.01", "final_threshold = 1e300", "gives the threshold"),
+    "a constant one": (LATS, 'schedule = "ConstantThreshold"\nthreshold = 1e39', "gives the threshold 1e+39"),
+    "thresholds that run away": (LATS, 'schedule = "STR"\nweight_decay = 1e308', "gives the threshold nan at step 1"),
+    "a plan for fewer steps": (LATS, 'schedule = "SparsityRamp"\ntarget_sparsity = 0.5\nsteps = 1', "pruning.steps"),
 }
 
 
