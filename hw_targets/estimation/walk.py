@@ -15,7 +15,7 @@ from hw_targets.estimation.times import Seconds, StepLoad, Times
 from hw_targets.ir.activity import Activity
 from hw_targets.ir.connectivity import Ints, edges
 from hw_targets.ir.depth import depths
-from hw_targets.ir.network import Graph, Synapses
+from hw_targets.ir.network import Dense, Graph, Synapses
 from hw_targets.placement import Placement
 from hw_targets.placement.placement import placed_populations
 
@@ -61,7 +61,11 @@ def _synapses(groups: Sequence[Synapses], network: Graph, members: Mapping[str, 
         targets, fan_in = members[group.target][core], prod(group.op.weight.shape[1:])
         step = max(1, EDGES_AT_ONCE // max(1, fan_in))
         for start in range(0, len(targets), step):
-            count += np.bincount(edges(group, network, targets[start : start + step]).source, minlength=len(count))
+            some = targets[start : start + step]
+            if isinstance(group.op, Dense):  # a column of its weight is a source neuron: no list of edges is needed
+                count += np.count_nonzero(group.op.weight[some], axis=0)
+            else:
+                count += np.bincount(edges(group, network, some).source, minlength=len(count))
     return count
 
 
