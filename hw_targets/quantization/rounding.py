@@ -38,8 +38,9 @@ class Rows:
 
     def nearest(self, scale: float) -> Reals:
         """q = clip(round(scale·w), ±limit), whole numbers."""
-        result: Reals = np.clip(np.rint(self.real * scale), -self.limit, self.limit)
-        return result
+        result: Reals = self.real * scale
+        np.rint(result, out=result)
+        return np.clip(result, -self.limit, self.limit, out=result)
 
     def neighbours(self, scale: float) -> tuple[Reals, Reals]:
         """⌊scale·w⌋ and ⌈scale·w⌉ within the limits.
@@ -102,12 +103,12 @@ class Rows:
 
     def split(self, integers: Reals) -> tuple[dict[int, npt.NDArray[np.int32]], npt.NDArray[np.int32] | None]:
         """The integers as weights by `id` of their synapses, and the bias."""
-        weights, at = {}, 0
+        weights, at = dict[int, npt.NDArray[np.int32]](), 0
         for group in self.groups:
             shape = group[0].op.weight.shape
             width = int(np.prod(shape[1:]))
-            for s in group:
-                weights[id(s)] = integers[:, at : at + width].reshape(shape).astype(np.int32)
+            shared = integers[:, at : at + width].astype(np.int32).reshape(shape)
+            weights |= {id(s): shared for s in group}
             at += width
         return weights, integers[:, at].astype(np.int32) if self.has_bias else None
 
@@ -130,7 +131,8 @@ def rows_of(
     if has_bias and bias is not None:
         parts.append(bias[:, None])
         limits.append(np.full(1, float(formats.bias)))
-    return Rows(np.concatenate(parts, 1).astype(np.float64), np.concatenate(limits), tuple(groups), has_bias)
+    real = np.concatenate(parts, 1).astype(np.float64, copy=False)
+    return Rows(real, np.concatenate(limits), tuple(groups), has_bias)
 
 
 def _shared(graph: Graph, name: str) -> list[tuple[Synapses, ...]]:
