@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from neuroprune.pruning.checks import check_flat, claim, is_prunable
 from neuroprune.pruning.costs import Costs
-from neuroprune.pruning.densities import least_densities
 from neuroprune.pruning.fan_in import Caps
 from neuroprune.pruning.latent import Latent
 from neuroprune.pruning.magnitudes import distance
@@ -39,7 +38,6 @@ class PrunedParameters:
         precondition: how thresholds are scaled by the optimizer's metric.
         costs: of the weights, by which thresholds are scaled, too.
         shards: of the parameters.
-        density_floor: the share of its Erdős–Rényi density that each keeps at least, whenever the schedule looks.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class PrunedParameters:
         precondition: Preconditioner | None = None,
         costs: Costs | None = None,
         shards: Shards = WHOLE,
-        density_floor: float = 0.0,
     ) -> None:
         self.latents: dict[nn.Parameter, Latent] = {}
         self.rounded: dict[nn.Parameter, Latent] = {}
@@ -66,8 +63,6 @@ class PrunedParameters:
         self.costs = costs
         self.shards = shards
         self._thresholds = Thresholds(optimizer, schedule, proximal, caps, precondition, costs, shards)
-        self._density_floor = density_floor
-        self._least: dict[nn.Parameter, float] = {}
         self._options = GroupOptions(optimizer, caps, has_grids=bool(rounding))
 
     def __iter__(self) -> Iterator[tuple[int, nn.Parameter, Latent]]:
@@ -145,7 +140,6 @@ class PrunedParameters:
                     only_rounded.append(parameter)
         if new:
             check_owners((parameter for _, parameter, _ in new), sharded=self.shards.sharded)
-            self._share_out()
             self._check_reach()
         for parameter in only_rounded:
             self.rounded[parameter].write(parameter)
@@ -232,35 +226,22 @@ class PrunedParameters:
                 " own starts, or leave it out with a group that says prune=False"
             )
 
-    def _share_out(self) -> None:
-        """The least densities of all that is pruned now; none where the groups' caps leave no room for them."""
-        wanted, here = self._schedule.target_sparsity, [p for _, p, _ in self]
-        if wanted is None or not self._density_floor:
-            return
-        least = least_densities([tuple(p.shape) for p in here], wanted, self._density_floor)
-        self._least = dict(zip(here, least, strict=True))
-        room, size = self._room()
-        if room + 1 < wanted * size:
-            self._least = {}
-
     def _check_reach(self) -> None:
         """A wanted sparsity must be possible under the caps.
 
         Raises:
             ValueError: it is not.
         """
-        wanted, (room, size) = self._schedule.target_sparsity, self._room()
-        if wanted is not None and room + 1 < wanted * size:  # a sparsity is only ever reached to a weight
+        wanted = self._schedule.target_sparsity
+        size = sum(p.numel() for _, p, _ in self)
+        if wanted is None or size == 0:
+            return
+        most = sum(math.floor(self._options.max_sparsity(index, p) * p.numel()) for index, p, _ in self) / size
+        if most + 1.0 / size < wanted:  # a sparsity is only ever reached to a weight
             raise ValueError(
                 f"SoftThresholdPruner: target_sparsity {wanted} is out of reach, max_sparsity of the parameter groups"
-                f" leaves at most {room / size:.6g}; raise those or lower the target"
+                f" leaves at most {most:.6g}; raise those or lower the target"
             )
-
-    def _room(self) -> tuple[int, int]:
-        """How many weights may be zero under the caps, and how many there are."""
-        pruned = [self._pruned(index, parameter, latent) for index, parameter, latent in self]
-        sizes = [one.parameter.numel() for one in pruned]
-        return sum(math.floor(p.max_sparsity * size) for p, size in zip(pruned, sizes, strict=True)), sum(sizes)
 
     def put_in_force(self, thresholds: Sequence[float], step: int, before: Sequence[float], *, renewed: bool) -> None:
         """Set the threshold of every parameter from its group's, before optimizer step number `step`.
@@ -305,9 +286,13 @@ class PrunedParameters:
         return self.shards.any(not latent.gives(parameter))
 
     def _pruned(self, index: int, parameter: nn.Parameter, latent: Latent) -> Pruned:
-        cap, least = self._options.max_sparsity(index, parameter), self._least.get(parameter, 0.0)
-        fan_out = self._options.fan_out(index, parameter)
-        return Pruned(index, parameter, latent, min(cap, 1.0 - least), fan_out, at_all_times=cap < 1.0)
+        return Pruned(
+            index,
+            parameter,
+            latent,
+            self._options.max_sparsity(index, parameter),
+            self._options.fan_out(index, parameter),
+        )
 
 
 def first_shards(optimizer: Optimizer) -> Shards:

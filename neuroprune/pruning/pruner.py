@@ -23,7 +23,6 @@ from neuroprune.pruning.checks import (
 )
 from neuroprune.pruning.clipping import check_multiple
 from neuroprune.pruning.costs import Costs
-from neuroprune.pruning.densities import check_floor
 from neuroprune.pruning.fan_in import Cap, Caps, ChipLimits, limits_of
 from neuroprune.pruning.maps import ProximalMap, SoftThreshold
 from neuroprune.pruning.metric import Preconditioner
@@ -87,10 +86,6 @@ class SoftThresholdPruner:
             example `Preconditioner()`; `thresholds` are then in that metric, and `l1` in units of the loss.
         clip_pruned: most that gradients at pruned weights may have, as a multiple of what surviving ones have (see
             `clip_pruned_`): 3 keeps rows that are pruned whole from being blown up by a batch-norm behind them.
-        density_floor: of the density that its shape would give each parameter at the target sparsity (Erdős–Rényi, see
-            `erk_densities`), the share that it keeps at least, in [0, 1]: no layer is emptied for the others. It holds
-            whenever the schedule looks at the weights, and not at all where the groups' `max_sparsity` or the number of
-            weights leave no room for it.
 
     Raises:
         TypeError: an argument is something else, or the optimizer re-evaluates the model (LBFGS).
@@ -113,11 +108,9 @@ class SoftThresholdPruner:
         precondition: Preconditioner | None = None,
         costs: Costs | None = None,
         clip_pruned: float | None = None,
-        density_floor: float = 0.0,
     ) -> None:
         check_arguments(optimizer, schedule, proximal)
         check_multiple(clip_pruned)
-        check_floor(density_floor, schedule.target_sparsity)
         limits = limits_of(fan_in, fan_out, caps)
         check_precondition(precondition, optimizer, schedule, limits)
         check_costs(costs, schedule, limits)
@@ -131,16 +124,7 @@ class SoftThresholdPruner:
         check_sharded(shards, schedule, costs, rounding or {})
         beginning = Beginning(optimizer, shards)
         self._parameters = PrunedParameters(
-            optimizer,
-            self,
-            schedule,
-            proximal,
-            limits,
-            dict(rounding or {}),
-            precondition,
-            costs,
-            shards,
-            density_floor,
+            optimizer, self, schedule, proximal, limits, dict(rounding or {}), precondition, costs, shards
         )
         self._around = AroundStep(optimizer, schedule, self._parameters, beginning, clip_pruned)
         try:

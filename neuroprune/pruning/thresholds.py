@@ -20,17 +20,13 @@ from neuroprune.schedules import Schedule
 
 
 class Pruned(NamedTuple):
-    """A pruned parameter, the index of its group, its latent value, its cap, and its limit on fan-out.
-
-    A cap that does not hold `at_all_times` holds whenever the schedule looks at the weights.
-    """
+    """A pruned parameter, the index of its group, its latent value, its cap, and its limit on fan-out."""
 
     group: int
     parameter: nn.Parameter
     latent: Latent
     max_sparsity: float
     fan_out: Cap | None = None
-    at_all_times: bool = True
 
 
 class Thresholds:
@@ -80,15 +76,12 @@ class Thresholds:
             growth: by how much `threshold` is above the one before.
             renewed: whether the schedule looked at the weights for it.
         """
-        capped = pruned.max_sparsity < 1 and pruned.at_all_times
         if not self.scaled:
-            if pruned.max_sparsity < 1 and not capped and not renewed and growth == 0 and self._caps is None:
-                return  # what was found when the schedule looked last stays
             pruned.latent.threshold = self._capped(pruned, pruned.latent.theta, _own(pruned.latent, threshold), step)
         elif not self._schedule.ranked:
             if growth != 0:
                 self._grow(pruned, growth)
-        elif renewed or capped or self._caps is not None:
+        elif renewed or pruned.max_sparsity < 1 or self._caps is not None:
             scale = self._scale(pruned)
             score = scale * pruned.latent.theta
             limit = self._capped(pruned, score, threshold, step)

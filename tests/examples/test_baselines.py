@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from examples.benchmarks.frontier.methods.at_init import (
 from examples.benchmarks.frontier.methods.base import prunable, sparsity_of
 from examples.benchmarks.frontier.methods.gmp import GMP
 from examples.benchmarks.frontier.methods.masks import cubic_ramp, global_masks
-from examples.benchmarks.frontier.methods.rigl import RigL, random_masks, rewire
+from examples.benchmarks.frontier.methods.rigl import RigL, erk_densities, random_masks, rewire
 from examples.benchmarks.frontier.methods.st3 import ST3, magnitude_quantile, row_scale
 from examples.benchmarks.frontier.models import SpikingMLP
 from neuroprune import LATS, SoftThresholdPruner
@@ -127,6 +128,33 @@ def test_the_ramp_starts_at_zero_ends_at_the_target_and_slows_down() -> None:
     assert values[12:] == pytest.approx([0.8] * 3)
     rises = [b - a for a, b in itertools.pairwise(values[2:13])]
     assert rises == sorted(rises, reverse=True)
+
+
+def _slow_erk(shapes: list[tuple[int, ...]], sparsity: float) -> list[float]:
+    """ε by bisection: the density min(1, ε·Σdims/Πdims) of every layer, and the weights they keep together."""
+    budget = (1 - sparsity) * sum(math.prod(s) for s in shapes)
+    low, high = 0.0, float(max(math.prod(s) for s in shapes))
+    for _ in range(200):
+        middle = (low + high) / 2
+        kept = sum(min(math.prod(s), middle * sum(s)) for s in shapes)
+        low, high = (middle, high) if kept < budget else (low, middle)
+    return [min(1.0, low * sum(s) / math.prod(s)) for s in shapes]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.lists(st.lists(st.integers(1, 40), min_size=2, max_size=4).map(tuple), min_size=1, max_size=6),
+    sparsity=st.floats(0.01, 0.995),
+)
+def test_erk_densities_are_those_of_a_slow_search(shapes: list[tuple[int, ...]], sparsity: float) -> None:
+    assert erk_densities(shapes, sparsity) == pytest.approx(_slow_erk(shapes, sparsity), rel=1e-6)
+
+
+def test_erk_of_a_known_network() -> None:
+    # 784-256-10 at 90 %: raw densities 1040/200704 and 266/2560, so ε = 20326.4/1306; the readout then would be dense.
+    first, last = erk_densities([(256, 784), (10, 256)], 0.9)
+    assert last == 1.0
+    assert first == pytest.approx(float(Fraction(203264, 10) - 2560) / 200704)
 
 
 def test_random_masks_have_their_density_and_their_seed() -> None:

@@ -22,7 +22,6 @@ from neuroprune import (
     prune_at_initialization,
     prune_to,
 )
-from neuroprune.pruning.densities import FLOOR
 from neuroprune.training.loop import train
 
 #: s before the first step of STR: σ(−10) = 4.5e-5 prunes next to nothing.
@@ -88,8 +87,6 @@ class PruneTo:
 
     name: str = "prune_to"
     knob: Knob | None = None
-    #: What it leaves every layer: another number, another method.
-    density_floor: float = FLOOR
 
     def attach(self, run: Run) -> Handle:
         """Hook it to the optimizer."""

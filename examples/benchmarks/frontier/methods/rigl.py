@@ -11,7 +11,6 @@ from torch import Tensor
 
 from examples.benchmarks.frontier.methods.base import Handle, Knob, Run, prunable
 from examples.benchmarks.frontier.methods.masks import Masked
-from neuroprune.pruning.densities import erk_densities
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,31 @@ class RigL:
     def attach(self, run: Run) -> Handle:
         """Begin with random masks of ERK densities, drawn from the run's seed."""
         return _RigL(self, run)
+
+
+def erk_densities(shapes: Sequence[Sequence[int]], sparsity: float) -> list[float]:
+    """Density of each layer, ε·Σ(dimensions)/Π(dimensions), no more than 1 (Evci et al., 2020, section 3).
+
+    ε makes the densities add up to (1 − sparsity) of all weights; a layer that would exceed 1 is dense, and the others
+    share the rest.
+
+    Raises:
+        ValueError: sparsity out of [0, 1].
+    """
+    if not 0.0 <= sparsity <= 1.0:
+        raise ValueError(f"erk_densities: sparsity must lie in 0 … 1, got {sparsity}")
+    sizes = [math.prod(shape) for shape in shapes]
+    raw = [sum(shape) / size for shape, size in zip(shapes, sizes, strict=True)]
+    full: set[int] = set()
+    while True:
+        budget = (1.0 - sparsity) * sum(sizes) - sum(sizes[i] for i in full)
+        rest = [i for i in range(len(sizes)) if i not in full]
+        epsilon = budget / sum(raw[i] * sizes[i] for i in rest) if rest else 0.0
+        over = {i for i in rest if epsilon * raw[i] > 1.0}
+        if not over:
+            return [1.0 if i in full else epsilon * raw[i] for i in range(len(sizes))]
+        # One at a time, the fullest first: the others' share changes with each.
+        full.add(max(over, key=lambda i: raw[i]))
 
 
 def random_masks(shapes: Sequence[Sequence[int]], densities: Sequence[float], seed: int) -> list[Tensor]:
