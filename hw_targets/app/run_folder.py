@@ -27,10 +27,14 @@ from neuroprune.training.recipe import Recipe, load_recipe, save_recipe
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and formats of a run; `overwrite` says whether its files may be replaced."""
+    """Paths and formats of a run; `overwrite` says whether its files may be replaced.
+
+    `sources` tells the run that was opened from one that takes its place: no result of the one is put into the other.
+    """
 
     path: Path
     overwrite: bool = False
+    sources: hashes.Sources | None = None
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, *, overwrite: bool = False) -> RunFolder:
@@ -57,8 +61,9 @@ class RunFolder:
         """
         if not is_run(path) or not all((path / name).is_file() for name in hashes.SOURCES):
             raise InvalidFile(f"{path} is no run folder: {_what_is_missing(path)}; make one with `neuroprune train`")
+        sources = hashes.sources(path)
         hashes.check(path, making=making)
-        return cls(path, overwrite=True)
+        return cls(path, overwrite=True, sources=sources)
 
     @property
     def is_tied(self) -> bool:
@@ -67,11 +72,11 @@ class RunFolder:
 
     def new_result(self, path: Path, *, overwrite: bool = False) -> AbstractContextManager[Path]:
         """A temporary file that becomes a result made from this run's model (`hashes.new_result`)."""
-        return hashes.new_result(self.path, path, overwrite=overwrite)
+        return hashes.new_result(self.path, path, overwrite=overwrite, made_of=self.sources)
 
     def new_results(self, paths: Sequence[Path], *, overwrite: bool = False) -> AbstractContextManager[Path]:
         """A temporary folder, whose files become such results together (`hashes.new_results`)."""
-        return hashes.new_results(self.path, paths, overwrite=overwrite)
+        return hashes.new_results(self.path, paths, overwrite=overwrite, made_of=self.sources)
 
     @property
     def recipe(self) -> Recipe:
@@ -153,7 +158,7 @@ class RunFolder:
         def content() -> bytes:
             return (json.dumps(change(self.summary()), indent=2) + "\n").encode()
 
-        hashes.change_result(self.path, self.path / "summary.json", content)
+        hashes.change_result(self.path, self.path / "summary.json", content, self.sources)
 
 
 def _what_is_missing(path: Path) -> str:

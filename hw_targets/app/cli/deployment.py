@@ -212,7 +212,7 @@ def _networks(
         return network, known
     found = to_chip(network, chip, seen, scales, for_format=for_format)
     try:
-        integers.keep(folder.path, path, found, tied)
+        integers.keep(folder.path, path, found, tied, folder.sources)
     except InvalidFile as error:  # the command itself may need no place
         console.note(f"the integers are not kept for the next command: {error}")
     return network, found

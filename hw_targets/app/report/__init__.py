@@ -11,7 +11,7 @@ from hw_targets.app.report.compare import html_comparison
 from hw_targets.app.report.page import html_page
 from hw_targets.app.report.picture import save_picture
 from hw_targets.app.report.read import load_run
-from hw_targets.app.run.hashes import check, new_result
+from hw_targets.app.run.hashes import check, new_result, sources
 from hw_targets.files.atomic import new_file
 
 __all__ = ["write_comparison", "write_figure", "write_report"]
@@ -29,9 +29,10 @@ def write_report(folder: str | os.PathLike[str], *, overwrite: bool = False) -> 
     """
     require_matplotlib()
     path = Path(folder) / "report.html"
+    made_of = sources(Path(folder))
     check(Path(folder), making=[path.name])
     run = load_run(folder)
-    with new_result(Path(folder), path, overwrite=overwrite) as temporary:
+    with new_result(Path(folder), path, overwrite=overwrite, made_of=made_of) as temporary:
         temporary.write_text(html_page(run), encoding="utf-8")
     return path
 

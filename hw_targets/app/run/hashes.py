@@ -31,6 +31,8 @@ RESULTS = (
 )
 
 Recorded: TypeAlias = dict[str, list[str]]
+#: Hashes of a run's recipe and model, by which it is told from one that takes its place.
+Sources: TypeAlias = tuple[tuple[str, ...], ...]
 
 
 def recorded(folder: Path) -> Recorded | None:
@@ -51,6 +53,16 @@ def recorded(folder: Path) -> Recorded | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise InvalidFile(f"{path} does not hold hashes as they are written; put the file back, or repeat the run")
+
+
+def sources(folder: Path) -> Sources | None:
+    """What tells a finished run from others; None for a folder without hashes.json.
+
+    Raises:
+        InvalidFile: hashes.json is broken.
+    """
+    known = recorded(folder)
+    return None if known is None else tuple(tuple(known.get(name, ())) for name in SOURCES)
 
 
 def seal(folder: Path) -> None:
@@ -100,24 +112,37 @@ def check(folder: Path, *, making: Collection[str] = ()) -> None:
 
 
 @contextmanager
-def new_result(folder: Path, path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_result(folder: Path, path: Path, *, overwrite: bool = False, made_of: Sources | None = None) -> Iterator[Path]:
     """A temporary file that becomes a result of the run in `folder`, recorded there if it lies there.
 
+    Args:
+        folder: the run's.
+        path: the result's.
+        overwrite: whether it may replace an earlier one.
+        made_of: `sources` of the run that the result is made of, None where there is no other.
+
     Raises:
-        InvalidFile: as `new_file`.
+        InvalidFile: as `new_file`; or another run took the folder's place meanwhile.
     """
-    with ExitStack() as until_it_is_in_place, new_file(path, overwrite=overwrite) as temporary:
+    with (
+        ExitStack() as until_it_is_in_place,
+        _of_one_run(folder, made_of),
+        new_file(path, overwrite=overwrite) as temporary,
+    ):
         yield temporary
-        until_it_is_in_place.enter_context(_alone(folder))
+        until_it_is_in_place.enter_context(alone(folder))
+        _check_run(folder, [path], made_of)
         _record(folder, {path: temporary})
 
 
 @contextmanager
-def new_results(folder: Path, paths: Sequence[Path], *, overwrite: bool = False) -> Iterator[Path]:
+def new_results(
+    folder: Path, paths: Sequence[Path], *, overwrite: bool = False, made_of: Sources | None = None
+) -> Iterator[Path]:
     """A temporary folder, whose files of these names become results together, recorded as by `new_result`.
 
     Raises:
-        InvalidFile: as `new_files`, of which the last one is the seal.
+        InvalidFile: as `new_files`, of which the last one is the seal, and as `new_result`.
     """
     folder_of_all = paths[0].parent
     make_folder(folder_of_all)
@@ -125,6 +150,7 @@ def new_results(folder: Path, paths: Sequence[Path], *, overwrite: bool = False)
         check_free(path, overwrite=overwrite)
     with (
         ExitStack() as until_they_are_in_place,
+        _of_one_run(folder, made_of),
         told(paths[0]),
         tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder_of_all) as name,
     ):
@@ -132,17 +158,19 @@ def new_results(folder: Path, paths: Sequence[Path], *, overwrite: bool = False)
         with new_files(paths, overwrite=overwrite) as temporaries:
             for path, temporary in zip(paths, temporaries, strict=True):
                 os.replace(Path(name) / path.name, temporary)
-            until_they_are_in_place.enter_context(_alone(folder))
+            until_they_are_in_place.enter_context(alone(folder))
+            _check_run(folder, paths, made_of)
             _record(folder, dict(zip(paths, temporaries, strict=True)))
 
 
-def change_result(folder: Path, path: Path, change: Callable[[], bytes]) -> None:
+def change_result(folder: Path, path: Path, change: Callable[[], bytes], made_of: Sources | None = None) -> None:
     """Put a result in place whose new content is made of the old one, while no other command writes any.
 
     Raises:
-        InvalidFile: as `new_file`, and what `change` raises.
+        InvalidFile: as `new_result`, and what `change` raises.
     """
-    with _alone(folder), new_file(path, overwrite=True) as temporary:
+    with _of_one_run(folder, made_of), alone(folder), new_file(path, overwrite=True) as temporary:
+        _check_run(folder, [path], made_of)
         temporary.write_bytes(change())
         _record(folder, {path: temporary})
 
@@ -157,7 +185,33 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _of_one_run(folder: Path, made_of: Sources | None) -> Iterator[None]:
+    """Say why a temporary file is gone: it lay in the folder of a run whose place another one took."""
+    try:
+        yield
+    except FileNotFoundError:
+        _check_run(folder, [folder / NAME], made_of)
+        raise
+
+
+def _check_run(folder: Path, paths: Sequence[Path], made_of: Sources | None) -> None:
+    """Refuse to put what was made of one run beside the model of another.
+
+    Raises:
+        InvalidFile: as said.
+    """
+    inside = Path(os.path.realpath(folder))
+    if made_of is None or not any(inside in Path(os.path.realpath(path)).parents for path in paths):
+        return
+    if sources(folder) != made_of:
+        raise InvalidFile(
+            f"another run took the place of {folder} meanwhile, and this was made of the one before; give the command"
+            " again"
+        )
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
     """Within it no other command records a result of this folder; it ends with the process, however that ends."""
     try:
         import fcntl

@@ -77,11 +77,11 @@ def kept(folder: Path, path: Path, tied: str) -> ChipNetwork | None:
         return None
 
 
-def keep(folder: Path, path: Path, network: ChipNetwork, tied: str) -> None:
+def keep(folder: Path, path: Path, network: ChipNetwork, tied: str, made_of: hashes.Sources | None = None) -> None:
     """Write integers down, as a result of the run; in a folder without hashes.json nothing is kept.
 
     Raises:
-        InvalidFile: the folder cannot be written to, or the medium takes no more.
+        InvalidFile: as `hashes.new_result`, to which `made_of` is given.
     """
     if hashes.recorded(folder) is None:
         return
@@ -93,7 +93,7 @@ def keep(folder: Path, path: Path, network: ChipNetwork, tied: str) -> None:
     # One entry alone: of several safetensors does not keep the order, and a file's hash would be another each time.
     note = {"network": json.dumps({"tie": tied, "dynamics": names, "network": content})}
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with hashes.new_result(folder, path, overwrite=True) as temporary:
+    with hashes.new_result(folder, path, overwrite=True, made_of=made_of) as temporary:
         temporary.write_bytes(require("safetensors.numpy", "train").save(whole, note))
 
 

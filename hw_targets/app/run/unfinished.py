@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -148,12 +149,13 @@ class UnfinishedRun:
         try:
             _remove(self.checkpoint_folder)
             _remove(self.path / "run.json")
-            if self.out.exists() and any(self.out.iterdir()):
-                os.rename(self.out, before)
-            for name in foreign(before):
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                os.rename(before / name, self.path / name)
-            os.rename(self.path, self.out)
+            with hashes.alone(self.out) if self.out.exists() else nullcontext():  # no command is amid a result then
+                if self.out.exists() and any(self.out.iterdir()):
+                    os.rename(self.out, before)
+                for name in foreign(before):
+                    (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                    os.rename(before / name, self.path / name)
+                os.rename(self.path, self.out)
             sync(self.out.parent)
             _remove(self.out / REPLACED)
             _remove(self.out / "lock")

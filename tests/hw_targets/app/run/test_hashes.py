@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pkgutil
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,42 @@ def runs(trained: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     for run in trained:
         shutil.copytree(run, tmp_path / run.name)
     return tmp_path / "a", tmp_path / "b"
+
+
+@pytest.mark.parametrize(
+    ("command", "after"),
+    [
+        (["map"], "hw_targets.app.cli.deployment._networks"),
+        (["export"], "hw_targets.app.cli.deployment._networks"),
+        (["export", "--format", "sanafe"], "hw_targets.app.cli.deployment._networks"),
+        (["export", "--format", "nir"], "hw_targets.app.cli.deployment.write_nir"),
+        (["map"], "hw_targets.app.cli.deployment.mapping_summary"),
+        (["report"], "hw_targets.app.report.load_run"),
+    ],
+)
+def test_a_run_that_takes_the_place_meanwhile_gets_no_result_of_the_one_before(
+    command: list[str],
+    after: str,
+    runs: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a, b = runs
+    new, done = digests(b), pkgutil.resolve_name(after)
+
+    def then_replaced(*given: Any, **named: Any) -> Any:
+        found = done(*given, **named)
+        a.rename(a.with_name("before"))
+        b.rename(a)
+        return found
+
+    monkeypatch.setattr(after, then_replaced)
+    capsys.readouterr()
+    assert main([command[0], str(a), *command[1:], "--overwrite"]) == 2
+    error = capsys.readouterr().err
+    assert f"another run took the place of {a} meanwhile" in error
+    assert error.splitlines()[-1].endswith("give the command again")
+    assert digests(a) == new
 
 
 MIXED = {
