@@ -275,7 +275,7 @@ def check_thresholds(thresholds: Iterable[float], optimizer: Optimizer, schedule
     for d in thresholds:
         if not 0 <= d <= largest or d == math.inf:
             raise ValueError(
-                f"SoftThresholdPruner: {schedule} gives the threshold {d:g} {when}; it must be a finite number >= 0"
+                f"SoftThresholdPruner: {schedule} gives the threshold {d} {when}; it must be a finite number >= 0"
                 f" that the parameters' precision holds, at most {largest:.3g}"
             )
 
