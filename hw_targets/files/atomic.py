@@ -77,7 +77,10 @@ def new_files(paths: Sequence[AnyPath], *, overwrite: bool = False) -> Iterator[
         with told(targets[0]):
             for target in targets:
                 # Of fixed length: beside the longest name that a folder takes there must be room for it, too.
-                handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=target.parent)
+                try:
+                    handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=target.parent)
+                except FileNotFoundError as error:  # as /proc says
+                    raise InvalidFile(f"{target.parent} takes no new files; choose another folder") from error
                 os.close(handle)
                 made.append(Path(name))
             yield tuple(made)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroprune._numbers import check_number, check_whole
+from neuroprune._numbers import check_number, check_whole, number_of
 from neuroprune.pruning.neuron_costs import kind_of
 from neuroprune.pruning.parameters import PrunedParameters
 from neuroprune.pruning.rounding import Grid
@@ -155,7 +155,7 @@ def _check_values(where: str, state: Mapping[str, Any]) -> None:
     for key in ("thresholds", "l1"):
         if not isinstance(state[key], (list, tuple)):
             raise ValueError(f"{where}: the state's {key} is a {type(state[key]).__name__}, not a list by group")
-    for key in ("memory", "latents", "masks", "applied", "learned"):
+    for key in ("memory", "latents", "masks", "applied", "learned", *(k for k in ("usual", "grids") if k in state)):
         if not isinstance(state[key], Mapping):
             raise ValueError(f"{where}: the state's {key} is a {type(state[key]).__name__}, not a dict")
     check_whole(where, "the state's step", state["step"], 0)
@@ -164,8 +164,20 @@ def _check_values(where: str, state: Mapping[str, Any]) -> None:
     for index, latent in state["latents"].items():
         if not isinstance(latent, Tensor):
             raise ValueError(f"{where}: latent value {index} of the state is a {type(latent).__name__}, not a tensor")
+    for index, mask in state["masks"].items():
+        theta = _at(state["latents"], index)
+        if not isinstance(mask, Tensor) or not isinstance(theta, Tensor) or mask.shape != theta.shape:
+            what = f"a tensor of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else repr(mask)
+            raise ValueError(f"{where}: masks {index} of the state is {what}, not a tensor of its parameter's shape")
+    numbers = {"l1": dict(enumerate(state["l1"])), "memory": state["memory"], "applied": state["applied"]}
+    for key, values in numbers.items():
+        for name, value in values.items():
+            if number_of(value) is None and not isinstance(value, Tensor):
+                raise ValueError(f"{where}: {key} {name} of the state is {value!r}, not a number")
+    for index, value in state.get("usual", {}).items():
+        check_number(where, f"usual {index} of the state", value)
 
 
-def _at(by_index: dict[Any, Any], index: int) -> Any:
+def _at(by_index: Mapping[Any, Any], index: Any) -> Any:
     # Keys are text after a round trip through JSON-like formats.
     return by_index.get(index, by_index.get(str(index)))

@@ -79,6 +79,12 @@ def test_a_real_device_is_never_replaced(overwrite: bool) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux's /proc is a folder that takes no new names")
+def test_a_folder_that_takes_no_new_names() -> None:
+    with pytest.raises(InvalidFile, match="/proc takes no new files; choose another folder"):
+        write_new("/proc/new", b"new")
+
+
 def test_a_link_to_a_file_stays_one(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     real, link = tmp_path / "elsewhere" / "real", tmp_path / "link"

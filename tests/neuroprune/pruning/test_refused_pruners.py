@@ -178,6 +178,16 @@ def test_something_else_for_a_state_is_refused(state: dict[str, Any]) -> None:
         ("memory", None, "the state's memory is a NoneType, not a dict"),
         ("masks", [1], "the state's masks is a list, not a dict"),
         ("latents", {0: None, 1: None}, "latent value 0 of the state is a NoneType, not a tensor"),
+        ("masks", {0: True}, "masks 0 of the state is True, not a tensor of its parameter's shape"),
+        ("masks", {0: torch.ones(3)}, r"masks 0 of the state is a tensor of shape \(3,\), not a tensor of its param"),
+        ("masks", {99: torch.ones(3)}, "masks 99 of the state is a tensor"),
+        ("l1", ["x", 0.0], "l1 0 of the state is 'x', not a number"),
+        ("memory", {"grown": "x"}, "memory grown of the state is 'x', not a number"),
+        ("usual", None, "the state's usual is a NoneType, not a dict"),
+        ("usual", {0: "x"}, "usual 0 of the state must be a finite number >= 0, got 'x'"),
+        ("usual", {0: float("nan")}, "usual 0 of the state must be a finite number >= 0, got nan"),
+        ("usual", {0: -1.0}, "usual 0 of the state must be a finite number >= 0, got -1"),
+        ("grids", 3, "the state's grids is a int, not a dict"),
     ],
 )
 def test_a_damaged_state_is_refused_and_nothing_changes(key: str, value: Any, says: str) -> None:
