@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module
 
 _TRIED = (-2.0, -1e-6, 0.0, 1e-6, 1.0, 2.0)
 _NUMBERS = (bool, int, float, str, type(None))
@@ -62,14 +63,21 @@ def _identity(surrogate: Any) -> Hashable | None:
     if isinstance(surrogate, FunctionType):
         code = [surrogate.__code__, *(surrogate.__defaults__ or ())]
         held = [cell.cell_contents for cell in surrogate.__closure__ or ()]
-    elif isinstance(surrogate, nn.Module) and not any(getattr(surrogate, name) for name in _CHANGING):
+    elif isinstance(surrogate, nn.Module) and not _is_changed(surrogate):
         own = {name: value for name, value in vars(surrogate).items() if name not in _OWN}
         cls: Any = type(surrogate)
-        code, held = [cls, cls.forward, getattr(cls, "spiking_function", None), *own], list(own.values())
+        answers = cls.__call__, cls.forward, getattr(cls, "spiking_function", None)
+        code, held = [cls, *answers, *own], list(own.values())
     else:
         return None
     # 1, 1.0 and True are equal, but not the same argument of a function.
     return (*code, *((type(v), v) for v in held)) if all(_is_number(v) for v in held) else None
+
+
+def _is_changed(surrogate: nn.Module) -> bool:
+    """Whether it holds what its class does not say, or hooks are called around it, its own or all modules'."""
+    everywhere = module._global_forward_hooks, module._global_forward_pre_hooks
+    return any(everywhere) or any(getattr(surrogate, name) for name in _CHANGING)
 
 
 def _is_number(value: Any) -> bool:
@@ -78,5 +86,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_of_framework(surrogate: Any) -> bool:
-    module = surrogate.__module__ if isinstance(surrogate, FunctionType) else type(surrogate).__module__
-    return module in ("snntorch.surrogate", "spikingjelly.activation_based.surrogate")
+    of = surrogate.__module__ if isinstance(surrogate, FunctionType) else type(surrogate).__module__
+    return of in ("snntorch.surrogate", "spikingjelly.activation_based.surrogate")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from snntorch import surrogate as of_snntorch
 from spikingjelly.activation_based import surrogate as of_spikingjelly
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from neuroprune.frameworks import surrogates
 from neuroprune.frameworks.surrogates import is_step
@@ -42,6 +43,28 @@ def test_a_surrogate_that_changes_is_tried_again(change: str) -> None:
     assert is_step(changed, at_zero=1.0)
     CHANGES[change](changed)
     assert not is_step(changed, at_zero=1.0)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_hook_on_all_modules_is_seen_while_it_is_there(before: bool) -> None:
+    def one_more(module: nn.Module, given: Any, *_: Any) -> Any:
+        is_meant = isinstance(module, of_spikingjelly.Sigmoid)
+        return (given[0] + 1,) if before and is_meant else torch.ones(6) if is_meant else None
+
+    register = register_module_forward_pre_hook if before else register_module_forward_hook
+    assert is_step(of_spikingjelly.Sigmoid(), at_zero=1.0)
+    handle = register(one_more)
+    try:
+        assert not is_step(of_spikingjelly.Sigmoid(), at_zero=1.0)
+    finally:
+        handle.remove()
+    assert is_step(of_spikingjelly.Sigmoid(), at_zero=1.0)
+
+
+def test_a_class_that_is_called_in_another_way_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_step(of_spikingjelly.Sigmoid(), at_zero=1.0)
+    monkeypatch.setattr(of_spikingjelly.Sigmoid, "__call__", lambda _, x: x)
+    assert not is_step(of_spikingjelly.Sigmoid(), at_zero=1.0)
 
 
 def test_what_happens_at_zero_is_part_of_the_question() -> None:
