@@ -162,6 +162,8 @@ class PrunedParameters:
         groups, positions = len(self._optimizer.param_groups), self.positions()
         gone = [tuple(p.shape) for p in self.everything() if p not in positions]
         if gone or groups < old_groups:
+            for parameter in positions:
+                self.shards.check(parameter)  # if others took their places as they were sharded, that is the reason
             what = f"{len(gone)} pruned parameters, of shapes {gone}," if gone else f"{old_groups - groups} groups"
             raise ValueError(
                 f"SoftThresholdPruner: {what} are no longer the optimizer's; put them back (a group that says"
