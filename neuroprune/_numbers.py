@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 #: Of a whole number that is printed digit by digit.
 _MOST_BITS = 4096
@@ -19,6 +20,13 @@ def number_of(value: object) -> float | None:
         return float(value)  # type: ignore[arg-type]  # it has __float__
     except (TypeError, ValueError, RuntimeError, OverflowError):  # several elements, or complex, or too large
         return None
+
+
+def plain(value: Any) -> Any:
+    """A number as Python's own, whatever holds it (a tensor, a Decimal); what is none stays, to be refused by name."""
+    if type(value) in (int, float) or (found := number_of(value)) is None:
+        return value
+    return int(value) if found.is_integer() else found
 
 
 def check_number(who: object, name: str, value: object, low: float = 0.0) -> float:

@@ -31,6 +31,8 @@ from neuroprune.pruning.shards import WHOLE, Shards, local
 from neuroprune.schedules import Learned, Schedule
 
 State: TypeAlias = dict[str, Any]
+#: Beyond it single precision knows no difference between weights any more.
+MOST_DAMPING = 1e6
 
 
 def has_metric(optimizer: Optimizer) -> bool:
@@ -49,13 +51,17 @@ class Preconditioner:
             coefficient in units of the loss; 1 ranks weights more reliably.
 
     Raises:
-        ValueError: a damping that is negative or not finite.
+        ValueError: a damping that is negative, not finite, or above a million.
     """
 
     damping: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number(self, "damping", self.damping)
+        if check_number(self, "damping", self.damping) > MOST_DAMPING:
+            raise ValueError(
+                f"Preconditioner: damping must be at most {MOST_DAMPING:g}, got {self.damping:g}; so large a one makes"
+                " the metric the same for all weights of a parameter: leave precondition out instead"
+            )
 
     def check(self, optimizer: Optimizer, schedule: Schedule, caps: Caps | None) -> None:
         """Refuse what has no metric, or no thresholds that could be scaled by one.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch.optim import Optimizer
 
+from neuroprune._numbers import plain
 from neuroprune.pruning.clipping import MULTIPLE
 from neuroprune.pruning.costs import Costs
 from neuroprune.pruning.fan_in import Cap, Caps, ChipLimits
@@ -93,7 +94,7 @@ def prune_to(
     Raises:
         TypeError, ValueError: as `SoftThresholdPruner` and `SparsityRamp`.
     """
-    return _hard(optimizer, SparsityRamp(sparsity, steps), fan_in, fan_out, caps, costs)
+    return _hard(optimizer, SparsityRamp(plain(sparsity), plain(steps)), fan_in, fan_out, caps, costs)
 
 
 def prune_to_budget(
@@ -134,7 +135,7 @@ def prune_to_budget(
         TypeError, ValueError, RuntimeError: as `SoftThresholdPruner` and `BudgetRamp`; in the first step that measures,
             where the budget is out of reach. What the measure raises.
     """
-    schedule = BudgetRamp(budget, measure, steps, every=every)
+    schedule = BudgetRamp(plain(budget), measure, plain(steps), every=None if every is None else plain(every))
     pruner = _hard(optimizer, schedule, fan_in, fan_out, caps, costs)
     try:
         with torch.no_grad():

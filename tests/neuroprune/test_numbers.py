@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuroprune._numbers import check_number, check_share, check_whole, number_of
+from neuroprune._numbers import check_number, check_share, check_whole, number_of, plain
 
 NONE: list[Any] = [None, True, "1", b"1", 1j, [1], object(), torch.tensor([1.0, 2.0]), np.ones(2), 10**400, 1 << 99_999]
 
@@ -43,3 +44,12 @@ def test_bounds(value: float) -> None:
     if not 0 < value <= 1:
         with pytest.raises(ValueError, match=f"here: x must lie in 0 … 1, 0 excluded, got {value}"):
             check_share("here", "x", value)
+
+
+@pytest.mark.parametrize("value", [Decimal("0.5"), np.float32(0.5), torch.tensor(0.5), Fraction(1, 2)])
+def test_a_number_that_something_holds_becomes_pythons_own(value: Any) -> None:
+    assert plain(value) == 0.5
+    assert type(plain(value)) is float
+    assert type(plain(value * 20)) is int
+    assert plain("0.5") == "0.5"
+    assert plain(10**400) == 10**400

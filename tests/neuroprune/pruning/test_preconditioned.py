@@ -370,3 +370,5 @@ def test_what_has_no_metric_is_refused_by_name() -> None:
     refused(r"expected precondition=Preconditioner\(\), got True", precondition=True)
     with pytest.raises(ValueError, match=r"damping must be a finite number >= 0, got -1"):
         Preconditioner(damping=-1)
+    with pytest.raises(ValueError, match=r"damping must be at most 1e\+06, got 1e\+300; .* leave precondition out"):
+        Preconditioner(damping=1e300)
