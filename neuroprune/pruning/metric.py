@@ -57,9 +57,9 @@ class Preconditioner:
     damping: float = 0.0
 
     def __post_init__(self) -> None:
-        if check_number(self, "damping", self.damping) > MOST_DAMPING:
+        if (found := check_number(self, "damping", self.damping)) > MOST_DAMPING:
             raise ValueError(
-                f"Preconditioner: damping must be at most {MOST_DAMPING:g}, got {self.damping:g}; so large a one makes"
+                f"Preconditioner: damping must be at most {MOST_DAMPING:g}, got {found:g}; so large a one makes"
                 " the metric the same for all weights of a parameter: leave precondition out instead"
             )
 

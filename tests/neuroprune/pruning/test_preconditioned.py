@@ -372,3 +372,5 @@ def test_what_has_no_metric_is_refused_by_name() -> None:
         Preconditioner(damping=-1)
     with pytest.raises(ValueError, match=r"damping must be at most 1e\+06, got 1e\+300; .* leave precondition out"):
         Preconditioner(damping=1e300)
+    with pytest.raises(ValueError, match=r"damping must be at most 1e\+06, got 2e\+06"):
+        Preconditioner(damping=torch.tensor([2e6]))  # type: ignore[arg-type]  # refused for its size alone
