@@ -120,7 +120,7 @@ class Latent:
         threshold: float | Tensor,
         grid: Grid | None = None,
     ) -> None:
-        """Take over what `saved` gave, and write the weights it implies."""
+        """Take over what `saved` gave, and write the weights it implies; those that are not pruned for now stay."""
         part = local(parameter).detach()
         self.mask = None if mask is None else mask.to(part.device, torch.bool, copy=True)
         self.grid = None if grid is None else grid.to(part)
@@ -132,7 +132,10 @@ class Latent:
         if isinstance(threshold, Tensor):
             threshold = threshold.to(part.device, part.dtype, copy=True)
         self.threshold = threshold
-        self.write(parameter)
+        if self.away and self.mask is None:
+            self._see(parameter)
+        else:
+            self.write(parameter)
 
     def gives(self, parameter: nn.Parameter) -> bool:
         """Whether θ, under the threshold in force, gives the weights the parameter holds."""

@@ -296,7 +296,8 @@ class SoftThresholdPruner:
         `learned` what learned ones come from, `memory` what the schedule remembers. Once frozen, `masks` holds the
         masks by index, and `latents` the weights. `grids` holds what is rounded to what; a resumed run goes on with
         these, whatever `rounding` it was given. `proximal` names the map, `precondition` what scales thresholds,
-        `costs_kind` the costs, of which `costs` holds what they remember, `usual` what `clip_pruned` measured.
+        `costs_kind` the costs, of which `costs` holds what they remember, `usual` what `clip_pruned` measured, `away`
+        the indices of what is not pruned for now, whose weights are the model's and not those that θ implies.
 
         Indices count the optimizer's parameters over all groups, as its own state_dict does. Tensors are references.
 

@@ -36,6 +36,7 @@ def saved_latents(parameters: PrunedParameters) -> dict[str, Any]:
         "applied": {index: whole(latent.threshold, index) for index, latent in latents.items()},
         "learned": {index: (ls.s, ls.velocity) for index, latent in latents.items() if (ls := latent.learned)},
         "usual": {index: float(latent.usual) for index, latent in latents.items() if latent.usual is not None},
+        "away": [index for index, latent in latents.items() if latent.away],
         "proximal": repr(parameters.proximal),
         "precondition": repr(parameters.precondition),
         "costs": None if parameters.costs is None else parameters.costs.saved(position),
@@ -56,6 +57,7 @@ def restore_latents(state: dict[str, Any], parameters: PrunedParameters) -> None
         grid, learned = _at(state.get("grids", {}), index), _at(state["learned"], index)
         saved, mask, applied = (here(_at(state[key], index)) for key in ("latents", "masks", "applied"))
         latent.learned = None if learned is None else LearnedThreshold(*learned)
+        latent.away = index in state.get("away", ())
         usual = _at(state.get("usual", {}), index)
         latent.usual = None if usual is None else torch.tensor(usual, dtype=torch.float64)
         latent.restore(parameter, saved, mask, applied, None if grid is None else Grid(**grid))
@@ -158,6 +160,8 @@ def _check_values(where: str, state: Mapping[str, Any]) -> None:
     for key in ("memory", "latents", "masks", "applied", "learned", *(k for k in ("usual", "grids") if k in state)):
         if not isinstance(state[key], Mapping):
             raise ValueError(f"{where}: the state's {key} is a {type(state[key]).__name__}, not a dict")
+    if not isinstance(state.get("away", []), (list, tuple)):
+        raise ValueError(f"{where}: the state's away is a {type(state['away']).__name__}, not a list of indices")
     check_whole(where, "the state's step", state["step"], 0)
     for value in state["thresholds"]:
         check_number(where, "a threshold of the state", value)

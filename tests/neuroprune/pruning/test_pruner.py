@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
-from neuroprune import LATS, Schedule, SoftThresholdPruner, inverse_soft_threshold, soft_threshold
+from neuroprune import LATS, Schedule, SoftThresholdPruner, inverse_soft_threshold, prune_to, soft_threshold
 from neuroprune.pruning.checks import check_gradients
 from tests.twins.pruner import ReparameterisedTwin, counted_operations, nearest_latent, scalar_soft_threshold
 
@@ -978,3 +978,44 @@ def test_gradient_at_the_threshold_is_zero(tensor: bool) -> None:
     soft_threshold(theta, torch.tensor(0.5) if tensor else 0.5).sum().backward()  # type: ignore[no-untyped-call]
     assert theta.grad is not None
     assert theta.grad.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("how", ["group", "gradient"])
+def test_what_is_not_pruned_for_now_keeps_its_weights_in_a_resumed_run(
+    kind: type[torch.optim.Optimizer], how: str
+) -> None:
+    def begun() -> tuple[nn.Sequential, torch.optim.Optimizer, SoftThresholdPruner]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 4))
+        groups: list[dict[str, Any]] = [{"params": [net[2].weight]}, {"params": [*net[0].parameters(), net[2].bias]}]
+        optimizer = kind(groups, lr=0.02)  # type: ignore[call-arg]  # both take it
+        return net, optimizer, prune_to(0.9, optimizer, steps=60)
+
+    def switch(net: nn.Sequential, optimizer: torch.optim.Optimizer) -> None:
+        if how == "gradient":
+            net.get_parameter("2.weight").requires_grad_(False).grad = None
+        else:
+            optimizer.param_groups[0]["prune"] = False
+
+    def steps(net: nn.Sequential, optimizer: torch.optim.Optimizer, of: range) -> None:
+        for seed in of:
+            optimizer.zero_grad()
+            net(torch.randn(8, 16, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+            optimizer.step()
+
+    net, optimizer, pruner = begun()
+    steps(net, optimizer, range(20))
+    switch(net, optimizer)
+    steps(net, optimizer, range(20, 40))
+    saved = copy.deepcopy((net.state_dict(), optimizer.state_dict(), pruner.state_dict()))
+    resumed, again, second = begun()
+    switch(resumed, again)
+    resumed.load_state_dict(saved[0])
+    again.load_state_dict(saved[1])
+    second.load_state_dict(saved[2])
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), resumed.parameters(), strict=True))
+    steps(net, optimizer, range(40, 60))
+    steps(resumed, again, range(40, 60))
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), resumed.parameters(), strict=True))
+    assert pruner.sparsity() == second.sparsity() < 0.95
