@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 #: Of a whole number that is printed digit by digit.
@@ -12,9 +13,11 @@ _MOST_BITS = 4096
 def number_of(value: object) -> float | None:
     """A number, or what holds one (a tensor or array of one element), as a float; None of anything else.
 
-    Text is no number, nor is a truth value.
+    Text is no number, nor is a truth value or a complex number, whatever holds it.
     """
     if isinstance(value, (bool, str, bytes, bytearray)) or not hasattr(type(value), "__float__"):
+        return None
+    if any(kind in str(getattr(value, "dtype", "")) for kind in ("bool", "complex")):
         return None
     try:
         return float(value)  # type: ignore[arg-type]  # it has __float__
@@ -26,7 +29,7 @@ def plain(value: Any) -> Any:
     """A number as Python's own, whatever holds it (a tensor, a Decimal); what is none stays, to be refused by name."""
     if type(value) in (int, float) or (found := number_of(value)) is None:
         return value
-    return int(value) if found.is_integer() else found
+    return _whole(value, found) if found.is_integer() else found
 
 
 def check_number(who: object, name: str, value: object, low: float = 0.0) -> float:
@@ -53,7 +56,15 @@ def check_whole(who: object, name: str, value: object, low: int = 1) -> int:
     found = number_of(value)
     if found is None or not (math.isfinite(found) and found.is_integer() and found >= low):
         raise ValueError(f"{_named(who)}: {name} must be a whole number >= {low}, got {shown(value)}")
-    return int(value)  # type: ignore[call-overload, no-any-return]  # it has __float__, and is whole
+    return _whole(value, found)
+
+
+def _whole(value: Any, found: float) -> int:
+    """A whole number with all of its digits, where what holds it has whole ones; else the float that was `found`."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return int(found)
 
 
 def check_share(who: object, name: str, value: object) -> float:

@@ -14,6 +14,7 @@ import torch
 from neuroprune._numbers import check_number, check_share, check_whole, number_of, plain
 
 NONE: list[Any] = [None, True, "1", b"1", 1j, [1], object(), torch.tensor([1.0, 2.0]), np.ones(2), 10**400, 1 << 99_999]
+NONE += [torch.tensor(True), np.bool_(True), torch.tensor(0.9 + 0j), np.complex64(1)]
 
 
 @pytest.mark.parametrize("value", NONE, ids=lambda v: type(v).__name__)
@@ -53,3 +54,9 @@ def test_a_number_that_something_holds_becomes_pythons_own(value: Any) -> None:
     assert type(plain(value * 20)) is int
     assert plain("0.5") == "0.5"
     assert plain(10**400) == 10**400
+
+
+def test_what_no_float_tells_from_a_whole_number_is_one() -> None:
+    almost = Decimal("19.99999999999999999999")
+    assert plain(almost) == check_whole("here", "x", almost) == 20
+    assert plain(np.int64(2**60 + 1)) == check_whole("here", "x", np.int64(2**60 + 1)) == 2**60 + 1
